@@ -1,0 +1,19 @@
+# The portable core: handwritten kernels and Node-API, nothing else. Built by node-gyp in seconds.
+# The kernels' sources are listed once, in native/kernels/sources.txt; CMakeLists.txt reads the same list.
+{
+  "targets": [{
+    "target_name": "core",
+    "sources": [
+      "<!@(node -p \"require('fs').readFileSync('native/kernels/sources.txt','utf8').trim().split(/\\s+/).join(' ')\")",
+      "<!@(node -p \"require('fs').readdirSync('native/addon/core').filter(f=>f.endsWith('.cc')).sort().map(f=>'native/addon/core/'+f).join(' ')\")"
+    ],
+    "include_dirs": [
+      "native",
+      "<!(node -p \"require('node-api-headers').include_dir\")",
+      "<!(node -p \"require('node-addon-api').include_dir\")"
+    ],
+    "defines": ["NAPI_VERSION=9", "NODE_ADDON_API_CPP_EXCEPTIONS_ALL", "NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS"],
+    "cflags": ["-Wall", "-Wextra", "-Wno-unused-parameter", "-fvisibility=hidden"],
+    "cflags_cc": ["-std=c++20", "-fvisibility-inlines-hidden", "-ffp-contract=off"]
+  }]
+}

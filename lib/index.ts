@@ -1,0 +1,2 @@
+export { FusedGrpoError, type ErrorCode } from './errors.js';
+export type { StepMetrics, Sample, GRPOStep } from './trainer/types.js';

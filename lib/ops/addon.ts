@@ -1,0 +1,4 @@
+/** What the core addon exports (native/addon/core). */
+export interface CoreAddon {
+  version: string;
+}

@@ -1,0 +1,43 @@
+/** One line of metrics.jsonl, and what a GRPOTrainer step yields as `metrics`. Means are over the step's selected tokens or completions. */
+export interface StepMetrics {
+  step: number;
+  epoch: number;
+  loss: number;
+  /** Mean and (mean over groups of the) standard deviation of the weighted reward. */
+  reward: number;
+  rewardStd: number;
+  /** Per reward function. */
+  rewards: Record<string, { mean: number; std: number }>;
+  /** Share of groups whose rewards are all equal: they teach nothing. */
+  fracRewardZeroStd: number;
+  /** KL to the reference (k3), nats per token; absent when beta is 0. */
+  kl?: number;
+  /** Nats per token. */
+  entropy: number;
+  clipRatio: { low: number; high: number; region: number };
+  ratio: { min: number; mean: number; max: number };
+  completionLength: { mean: number; min: number; max: number };
+  /** Share of completions that hit maxCompletionLength. */
+  truncated: number;
+  learningRate: number;
+  gradNorm: number;
+  /** Prompt + completion tokens of this step. */
+  tokens: number;
+  tokensPerSecond: number;
+  seconds: { generate: number; reward: number; score: number; train: number; optimizer: number; total: number };
+  peakMemoryBytes: number;
+}
+
+export interface Sample {
+  prompt: string;
+  completion: string;
+  reward: number;
+  advantage: number;
+  finishReason: 'stop' | 'length';
+}
+
+export interface GRPOStep {
+  step: number;
+  metrics: StepMetrics;
+  samples: Sample[];
+}

@@ -1,0 +1,16 @@
+// The engine addon: models, sampling and training by libtorch.
+#include "addon/common/napi_min.h"
+#include "torch/torch_min.h"
+
+static Napi::Value Info(const Napi::CallbackInfo& info) {
+  auto out = Napi::Object::New(info.Env());
+  out.Set("torchVersion", TORCH_VERSION);
+  out.Set("threads", at::get_num_threads());
+  return out;
+}
+
+static Napi::Object Init(Napi::Env env, Napi::Object exports) {
+  exports.Set("info", Napi::Function::New(env, Info));
+  return exports;
+}
+NODE_API_MODULE(engine, Init)

@@ -1,0 +1,2 @@
+#include "math/adamw.h"
+namespace fg {}
