@@ -1,7 +1,7 @@
 module.exports = {
   testEnvironment: './test/support/environment.cjs',
   testMatch: ['<rootDir>/test/**/*.test.ts'],
-  transform: { '\\.ts$': ['@swc/jest', { jsc: { parser: { syntax: 'typescript' }, target: 'es2022' }, module: { type: 'commonjs' } }] },
+  transform: { '\\.ts$': '<rootDir>/test/support/transform.cjs' },
   moduleNameMapper: { '^(\\.{1,2}/.*)\\.js$': '$1' }, // sources import './x.js', which is x.ts here
   modulePathIgnorePatterns: ['<rootDir>/dist', '<rootDir>/.deps', '<rootDir>/build'],
   reporters: ['default', './test/support/summary.cjs'],
