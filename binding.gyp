@@ -14,6 +14,6 @@
     ],
     "defines": ["NAPI_VERSION=9", "NODE_ADDON_API_CPP_EXCEPTIONS_ALL", "NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS"],
     "cflags": ["-Wall", "-Wextra", "-Wno-unused-parameter", "-fvisibility=hidden"],
-    "cflags_cc": ["-std=c++20", "-fvisibility-inlines-hidden", "-ffp-contract=off"]
+    "cflags_cc": ["-std=c++20", "-fvisibility-inlines-hidden", "-ffp-contract=off", "-fno-math-errno"]
   }]
 }

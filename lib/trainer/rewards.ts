@@ -1,0 +1,116 @@
+// Calling reward functions: user code, so everything it can do wrong is told in plain words.
+import { FusedGrpoError, invalidType } from '../errors.js';
+import type { ChatMessage } from '../engine/chat.js';
+
+/** What every reward function can see of the run. */
+export interface TrainerState {
+  step: number;
+  totalSteps: number;
+  epoch: number;
+}
+
+/**
+ * What a reward function receives: one entry per completion (B of them, the numGenerations completions of a prompt side by side), plus
+ * every other column of the data set, repeated for each completion.
+ * For conversational prompts a completion is `[{ role: 'assistant', content }]`, as in TRL; else it is a string.
+ */
+export interface RewardInput {
+  prompts: (string | ChatMessage[])[];
+  completions: (string | ChatMessage[])[];
+  completionTokens: Int32Array[];
+  trainerState: TrainerState;
+  [column: string]: unknown;
+}
+
+/** One number per completion; null: this function has nothing to say about that completion. */
+export type RewardFn = (input: RewardInput) => ArrayLike<number | null | undefined> | Promise<ArrayLike<number | null | undefined>>;
+
+export interface NamedReward {
+  name: string;
+  fn: RewardFn;
+  weight: number;
+}
+
+/** Gives each function a name (its own, else rewardK) and a weight. */
+export function nameRewards(rewardFuncs: unknown, weights?: number[]): NamedReward[] {
+  const list: unknown[] = Array.isArray(rewardFuncs) ? rewardFuncs : [rewardFuncs];
+  if (list.length === 0) throw invalidType('rewardFuncs', 'at least one reward function', rewardFuncs);
+  if (weights && weights.length !== list.length) throw invalidType('rewardWeights', `${list.length} numbers, one per reward function,`, weights);
+  const used = new Map<string, number>();
+  return list.map((fn, i) => {
+    if (typeof fn !== 'function') throw invalidType(Array.isArray(rewardFuncs) ? `rewardFuncs[${i}]` : 'rewardFuncs', 'a function', fn);
+    const base = fn.name || `reward${i}`;
+    const seen = used.get(base) ?? 0;
+    used.set(base, seen + 1);
+    return { name: seen ? `${base}_${seen + 1}` : base, fn: fn as RewardFn, weight: weights?.[i] ?? 1 };
+  });
+}
+
+function withTimeout<T>(work: T | Promise<T>, seconds: number, name: string, signal?: AbortSignal): Promise<T> {
+  return new Promise<T>((resolve, reject) => {
+    const timer = setTimeout(() => finish(() => reject(new FusedGrpoError('ERR_REWARD', `Reward function '${name}' has not settled within ${seconds} s (rewardTimeout)`))), Math.min(seconds * 1000, 2 ** 31 - 1));
+    const onAbort = () => finish(() => reject(signal!.reason));
+    const finish = (settle: () => void) => {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', onAbort);
+      settle();
+    };
+    signal?.addEventListener('abort', onAbort, { once: true });
+    if (signal?.aborted) return onAbort();
+    Promise.resolve(work).then(
+      (value) => finish(() => resolve(value)),
+      (error) => finish(() => reject(error)),
+    );
+  });
+}
+
+function checkValues(name: string, values: unknown, count: number): Float64Array {
+  const list = values as ArrayLike<unknown>;
+  if (values === null || typeof values !== 'object' || typeof list.length !== 'number') throw new FusedGrpoError('ERR_REWARD', `Reward function '${name}' must return an array of ${count} numbers, one per completion; it returned ${values === null ? 'null' : typeof values}`);
+  if (list.length !== count) throw new FusedGrpoError('ERR_REWARD', `Reward function '${name}' returned ${list.length} values for ${count} completions`);
+  const checked = new Float64Array(count);
+  for (let i = 0; i < count; ++i) {
+    const value = list[i];
+    if (value === null || value === undefined) checked[i] = NaN; // nothing to say
+    else if (typeof value !== 'number' && typeof value !== 'boolean') throw new FusedGrpoError('ERR_REWARD', `Reward function '${name}' returned a ${typeof value} for completion ${i}; a finite number is needed`);
+    else if (!Number.isFinite(Number(value))) throw new FusedGrpoError('ERR_REWARD', `Reward function '${name}' returned ${value} for completion ${i}; a finite number is needed`);
+    else checked[i] = Number(value);
+  }
+  return checked;
+}
+
+export interface ScoredRewards {
+  /** (B) weighted sum over the functions; NaN where no function had anything to say. */
+  total: Float64Array;
+  /** Per function (B); NaN: nothing to say. */
+  byFunction: Float64Array[];
+}
+
+/** Runs all reward functions (concurrently where they are async) and sums them with their weights. */
+export async function scoreRewards(rewards: NamedReward[], input: RewardInput, options: { timeout: number; signal?: AbortSignal }): Promise<ScoredRewards> {
+  const count = input.completions.length;
+  const byFunction = await Promise.all(
+    rewards.map(async ({ name, fn }) => {
+      let values: unknown;
+      try {
+        values = await withTimeout(fn(input), options.timeout, name, options.signal);
+      } catch (cause) {
+        if (options.signal?.aborted || cause instanceof FusedGrpoError) throw cause;
+        throw new FusedGrpoError('ERR_REWARD', `Reward function '${name}' threw: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+      }
+      return checkValues(name, values, count);
+    }),
+  );
+  const total = new Float64Array(count);
+  for (let i = 0; i < count; ++i) {
+    let said = false;
+    rewards.forEach(({ weight }, k) => {
+      const value = byFunction[k]![i]!;
+      if (Number.isNaN(value)) return;
+      said = true;
+      total[i]! += weight * value;
+    });
+    if (!said) total[i] = NaN;
+  }
+  return { total, byFunction };
+}

@@ -1,0 +1,176 @@
+// What every trainer's run has in common: the policy, the data cursor, the optimizer step, the run folder, saving and resuming.
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Policy } from '../engine/policy.js';
+import { FusedGrpoError, incompatible, invalidType } from '../errors.js';
+import { findResume, loadCheckpoint, saveCheckpoint, type TrainerCheckpoint } from './checkpoint.js';
+import type { ResolvedSFTConfig } from './config.js';
+import { openDataset, type Cursor, type Dataset, type Row, type RowCheck, type RowSource } from './dataset.js';
+import { appendJsonLine, makeFolder, writeFileAtomic, writeFolderAtomic } from './files.js';
+import { Training, type AccumulateResult, type TrainBatch, type TrainLoss } from './training.js';
+
+// SFTConfig's common part: what Run itself reads.
+type CommonConfig = Pick<
+  ResolvedSFTConfig,
+  | 'outputDir' | 'maxSteps' | 'microBatchTokens' | 'weightDecay' | 'adamBeta1' | 'adamBeta2' | 'adamEpsilon' | 'maxGradNorm' | 'seed' | 'shuffleDataset'
+  | 'saveSteps' | 'saveTotalLimit' | 'resume' | 'fused' | 'device' | 'dtype'
+>;
+
+export interface RunOptions {
+  kind: 'grpo' | 'sft';
+  model: string | Policy;
+  dataset: Dataset;
+  check: RowCheck;
+  config: CommonConfig;
+  /** Options that a resumed run must share with the one that wrote the checkpoint. */
+  settings: Record<string, unknown>;
+  signal?: AbortSignal;
+}
+
+export type Trained = AccumulateResult & { gradNorm: number; seconds: { train: number; optimizer: number } };
+
+const LOGITS_BYTES = 256e6;
+const MAX_MICRO_BATCH_TOKENS = 8192;
+
+export class Run {
+  policy!: Policy;
+  source!: RowSource;
+  /** Optimizer steps made. */
+  step = 0;
+  totalSteps = 0;
+  private training!: Training;
+  private savedStep = -1;
+  /** Where the data cursor stands for a checkpoint: rows taken for a rollout that was never finished do not count. */
+  private rewindTo?: Cursor;
+
+  constructor(private readonly options: RunOptions) {
+    const { model, config } = options;
+    if (typeof model !== 'string' && !(model instanceof Policy)) throw invalidType('model', 'a folder or a Policy', model);
+    if (config.resume !== undefined && model instanceof Policy) throw incompatible('resume needs `model` as a folder: a checkpoint replaces the weights');
+  }
+
+  get epoch(): number {
+    const { epoch, index } = this.source.cursor;
+    return epoch + (this.source.length ? index / this.source.length : 0);
+  }
+
+  get microBatchTokens(): number {
+    const automatic = Math.max(256, Math.min(MAX_MICRO_BATCH_TOKENS, Math.floor(LOGITS_BYTES / (4 * this.policy.vocabSize))));
+    return this.options.config.microBatchTokens || automatic;
+  }
+
+  /** Opens data and model, resumes if asked to; returns the checkpoint it continues from. */
+  async start(countSteps: (source: RowSource) => number): Promise<TrainerCheckpoint | undefined> {
+    const { config, dataset, check, model, signal } = this.options;
+    signal?.throwIfAborted();
+    this.source = await openDataset(dataset, { seed: config.shuffleDataset ? config.seed : null, lazy: config.maxSteps > 0, check });
+    this.totalSteps = config.maxSteps > 0 ? config.maxSteps : countSteps(this.source);
+    const from = findResume(config.resume, config.outputDir);
+    this.policy = model instanceof Policy ? model : await Policy.load(from ?? model, { device: config.device, dtype: config.dtype, signal });
+    this.training = new Training(this.policy);
+    if (config.outputDir !== undefined) this.openFolder(config.outputDir, from !== undefined);
+    if (from === undefined) return undefined;
+    const state = await loadCheckpoint(from, this.training, this.options.kind, this.options.settings);
+    this.step = this.savedStep = state.step;
+    await this.source.seek(state.cursor);
+    this.truncateLogs();
+    return state;
+  }
+
+  private openFolder(outputDir: string, resumed: boolean): void {
+    makeFolder(outputDir);
+    if (!resumed && existsSync(join(outputDir, 'metrics.jsonl')))
+      throw new FusedGrpoError('ERR_DATA', `${outputDir} already holds a run; give another outputDir, or resume: 'auto' to continue it`);
+    const { config, kind, model, dataset } = this.options;
+    const described = { trainer: kind, model: typeof model === 'string' ? model : '(a Policy)', trainDataset: typeof dataset === 'string' ? dataset : '(in memory)', ...config };
+    writeFileAtomic(join(outputDir, 'config.json'), JSON.stringify(described, null, 2) + '\n');
+  }
+
+  /** After a crash the logs may be ahead of the checkpoint: the steps to be repeated are taken out. */
+  private truncateLogs(): void {
+    const { outputDir } = this.options.config;
+    if (outputDir === undefined) return;
+    for (const name of ['metrics.jsonl', 'samples.jsonl']) {
+      const path = join(outputDir, name);
+      if (!existsSync(path)) continue;
+      const kept = readFileSync(path, 'utf8').split('\n').filter((line) => {
+        try {
+          return (JSON.parse(line) as { step: number }).step <= this.step;
+        } catch {
+          return false; // the empty end, or a line cut off by the crash
+        }
+      });
+      writeFileAtomic(path, kept.map((line) => line + '\n').join(''));
+    }
+  }
+
+  /** Hands `n` rows to `use`; when it fails they count as not taken. */
+  async withRows<T>(n: number, use: (rows: Row[]) => Promise<T>): Promise<T> {
+    this.rewindTo = { ...this.source.cursor };
+    const result = await use(await this.source.take(n));
+    this.rewindTo = undefined;
+    return result;
+  }
+
+  /** Gradients of the batch, then one AdamW step. Nothing is changed when this throws. */
+  async update(batch: TrainBatch, loss: TrainLoss, learningRate: number): Promise<Trained> {
+    const { config, signal } = this.options;
+    const begin = performance.now();
+    const result = await this.training.accumulate(batch, loss, { microBatchTokens: this.microBatchTokens, fused: config.fused, signal });
+    const middle = performance.now();
+    const { weightDecay, adamBeta1, adamBeta2, adamEpsilon, maxGradNorm } = config;
+    const gradNorm = await this.training.optimizerStep({ learningRate, weightDecay, adamBeta1, adamBeta2, adamEpsilon, maxGradNorm });
+    return { ...result, gradNorm, seconds: { train: (middle - begin) / 1000, optimizer: (performance.now() - middle) / 1000 } };
+  }
+
+  /** Appends to the run folder's logs. Samples are thinned out so that long runs stay readable. */
+  log(metrics: { step: number }, samples?: { step: number }): void {
+    const { outputDir } = this.options.config;
+    if (outputDir === undefined) return;
+    appendJsonLine(join(outputDir, 'metrics.jsonl'), metrics);
+    const every = Math.max(1, Math.floor(this.totalSteps / 50));
+    if (samples && (this.step < 5 || this.step % every === 0 || this.step === this.totalSteps)) appendJsonLine(join(outputDir, 'samples.jsonl'), samples);
+  }
+
+  /**
+   * The loop: makes steps until the end. Whatever ends it early (an error, an abort, the consumer's break), what was done is saved.
+   * `state` gives what the trainer adds to a checkpoint; `after` runs once per step, before it is handed out.
+   */
+  async *steps<S extends { step: number }>(make: () => Promise<S>, state: () => Partial<TrainerCheckpoint>, after: (step: S) => Promise<void>): AsyncGenerator<S, void, undefined> {
+    const { config, signal } = this.options;
+    let finished = false;
+    try {
+      while (this.step < this.totalSteps) {
+        signal?.throwIfAborted();
+        const step = await make();
+        this.step = step.step;
+        await after(step);
+        if (config.saveSteps > 0 && this.step % config.saveSteps === 0) await this.save(state());
+        yield step;
+      }
+      await this.save(state());
+      await this.saveModel();
+      finished = true;
+    } finally {
+      // A failure to save must not hide the error that ended the run.
+      if (!finished) await this.save(state()).catch((error: Error) => process.emitWarning(`the interrupted run could not be saved: ${error.message}`, 'FusedGrpoWarning'));
+    }
+  }
+
+  private async save(state: Partial<TrainerCheckpoint>): Promise<void> {
+    const { config, kind, settings } = this.options;
+    if (config.outputDir === undefined || this.step === this.savedStep || this.step === 0) return;
+    const cursor = this.rewindTo ?? { ...this.source.cursor };
+    await saveCheckpoint(config.outputDir, this.policy, this.training, { trainer: kind, step: this.step, cursor, settings, ...state }, config.saveTotalLimit);
+    this.savedStep = this.step;
+  }
+
+  private async saveModel(): Promise<void> {
+    const { outputDir } = this.options.config;
+    if (outputDir !== undefined) await writeFolderAtomic(join(outputDir, 'model'), (part) => this.policy.save(part));
+  }
+
+  dispose(): void {
+    if (typeof this.options.model === 'string') this.policy?.dispose();
+  }
+}

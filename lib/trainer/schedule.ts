@@ -1,0 +1,17 @@
+import type { ResolvedSFTConfig } from './config.js';
+
+type Schedule = Pick<ResolvedSFTConfig, 'learningRate' | 'lrSchedulerType' | 'warmupSteps' | 'warmupRatio'>;
+
+/**
+ * Learning rate of optimizer step `step` (0-based) of `totalSteps`, as transformers' schedulers give it:
+ * linear warm-up from 0, then constant, linear or half a cosine down to 0.
+ */
+export function learningRateAt(config: Schedule, step: number, totalSteps: number): number {
+  const warmup = config.warmupSteps > 0 ? config.warmupSteps : Math.ceil(config.warmupRatio * totalSteps);
+  if (config.lrSchedulerType === 'constant') return config.learningRate;
+  if (step < warmup) return (config.learningRate * step) / Math.max(1, warmup);
+  if (config.lrSchedulerType === 'constant_with_warmup') return config.learningRate;
+  const left = (totalSteps - step) / Math.max(1, totalSteps - warmup);
+  if (config.lrSchedulerType === 'linear') return config.learningRate * Math.max(0, left);
+  return config.learningRate * 0.5 * (1 + Math.cos(Math.PI * (1 - Math.max(0, left))));
+}

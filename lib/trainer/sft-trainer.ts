@@ -1,0 +1,148 @@
+import type { ChatMessage } from '../engine/chat.js';
+import type { Policy } from '../engine/policy.js';
+import { invalidType, rejectUnknown } from '../errors.js';
+import { resolveSFTConfig, type ResolvedSFTConfig, type SFTConfig } from './config.js';
+import type { Dataset, Row } from './dataset.js';
+import { checkSFTRow, isChat } from './rows.js';
+import { Run } from './run.js';
+import { learningRateAt } from './schedule.js';
+import type { TrainBatch } from './training.js';
+
+export interface SFTMetrics {
+  step: number;
+  epoch: number;
+  /** Mean negative log-likelihood, nats per token. */
+  loss: number;
+  entropy: number;
+  learningRate: number;
+  gradNorm: number;
+  tokens: number;
+  tokensPerSecond: number;
+  seconds: { train: number; optimizer: number; total: number };
+  peakMemoryBytes: number;
+}
+
+export interface SFTStep {
+  step: number;
+  metrics: SFTMetrics;
+}
+
+export interface SFTTrainerOptions {
+  model: string | Policy;
+  /** Rows of { prompt, completion }, { text } or { messages }. */
+  trainDataset: Dataset;
+  config?: SFTConfig;
+  signal?: AbortSignal;
+  onStep?: (step: SFTStep) => void | Promise<void>;
+}
+
+/**
+ * Supervised fine-tuning by next-token likelihood: the cold start of GRPO recipes. Loss: mean over the step's completion tokens.
+ * Completions end with the model's end-of-sequence token, so that it learns to stop.
+ */
+export class SFTTrainer implements AsyncIterable<SFTStep> {
+  readonly config: ResolvedSFTConfig;
+  private readonly run: Run;
+
+  constructor(private readonly options: SFTTrainerOptions) {
+    if (options === null || typeof options !== 'object') throw invalidType('SFTTrainer options', 'an object', options);
+    rejectUnknown('SFTTrainer', options, ['model', 'trainDataset', 'config', 'signal', 'onStep']);
+    this.config = resolveSFTConfig(options.config ?? {});
+    const { perDeviceTrainBatchSize, gradientAccumulationSteps, seed, shuffleDataset } = this.config;
+    this.run = new Run({
+      kind: 'sft',
+      model: options.model,
+      dataset: options.trainDataset,
+      check: checkSFTRow,
+      config: this.config,
+      settings: { perDeviceTrainBatchSize, gradientAccumulationSteps, seed, shuffleDataset },
+      signal: options.signal,
+    });
+  }
+
+  get policy(): Policy {
+    return this.run.policy;
+  }
+
+  get totalSteps(): number {
+    return this.run.totalSteps;
+  }
+
+  get currentStep(): number {
+    return this.run.step;
+  }
+
+  async train(): Promise<SFTStep | undefined> {
+    let last: SFTStep | undefined;
+    for await (const step of this) last = step;
+    return last;
+  }
+
+  dispose(): void {
+    this.run.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<SFTStep, void, undefined> {
+    const { run, config } = this;
+    const batchSize = config.perDeviceTrainBatchSize * config.gradientAccumulationSteps;
+    await run.start((source) => Math.ceil((source.length! * config.numTrainEpochs) / batchSize));
+    yield* run.steps(
+      () => run.withRows(batchSize, (rows) => this.makeStep(rows)),
+      () => ({}),
+      async (step) => {
+        run.log(step.metrics);
+        await this.options.onStep?.(step);
+      },
+    );
+  }
+
+  /** A row as tokens, and how many of them (at least one) are not trained on. */
+  private encode(row: Row): { tokens: Int32Array; promptLength: number } {
+    const { policy } = this.run;
+    let prompt = new Int32Array();
+    let tokens: Int32Array;
+    if (typeof row.text === 'string') tokens = policy.encodeText(row.text);
+    else if (row.messages !== undefined) tokens = policy.encodePrompt(row.messages as ChatMessage[], { addGenerationPrompt: false });
+    else {
+      prompt = Int32Array.from(policy.encodePrompt(row.prompt as string | ChatMessage[]));
+      tokens = Int32Array.from([...prompt, ...policy.encodeText(row.completion as string, { addSpecialTokens: false })]);
+    }
+    const messages = row.messages as ChatMessage[] | undefined;
+    if (messages && this.config.completionOnlyLoss && messages.at(-1)!.role === 'assistant' && isChat(messages.slice(0, -1)))
+      prompt = Int32Array.from(policy.encodePrompt(messages.slice(0, -1)));
+    const eos = policy.eosTokenIds[0];
+    if (messages === undefined && eos !== undefined && tokens.at(-1) !== eos) tokens = Int32Array.from([...tokens, eos]);
+    tokens = tokens.slice(0, Math.min(this.config.maxLength ?? Infinity, policy.maxPositions));
+    const masked = this.config.completionOnlyLoss ? prompt.length : 0;
+    return { tokens, promptLength: Math.max(1, Math.min(masked, tokens.length - 1)) };
+  }
+
+  private async makeStep(rows: Row[]): Promise<SFTStep> {
+    const { run, config } = this;
+    const begin = performance.now();
+    const examples = rows.map((row) => this.encode(row)).filter(({ tokens }) => tokens.length > 1);
+    const offsets = new Int32Array(examples.length + 1);
+    examples.forEach(({ tokens }, i) => (offsets[i + 1] = offsets[i]! + tokens.length));
+    const all = new Int32Array(offsets.at(-1)!);
+    examples.forEach(({ tokens }, i) => all.set(tokens, offsets[i]));
+    const trainedTokens = examples.reduce((n, { tokens, promptLength }) => n + tokens.length - promptLength, 0);
+    const learningRate = learningRateAt(config, run.step, run.totalSteps);
+    // The gradient of the mean log-likelihood is the on-policy policy gradient with every advantage 1: no second formula.
+    const batch: TrainBatch = { tokens: all, offsets, promptLengths: Int32Array.from(examples, (e) => e.promptLength), advantages: new Float32Array(examples.length).fill(1) };
+    const trained = await run.update(
+      batch,
+      { lossType: 'dapo', epsilon: 0.2, epsilonHigh: 0.2, beta: 0, useBiasCorrectionKl: false, temperature: 1, maxCompletionLength: 1, maskTruncatedCompletions: false, normalizer: Math.max(1, trainedTokens) },
+      learningRate,
+    );
+    const total = (performance.now() - begin) / 1000;
+    const step = run.step + 1;
+    const tokens = all.length;
+    const { entropy, gradNorm, meanLogp, seconds } = trained;
+    const peakMemoryBytes = process.resourceUsage().maxRSS * 1024;
+    return { step, metrics: { step, epoch: run.epoch, loss: -meanLogp, entropy, learningRate, gradNorm, tokens, tokensPerSecond: tokens / Math.max(total, 1e-9), seconds: { ...seconds, total }, peakMemoryBytes } };
+  }
+}

@@ -1,0 +1,59 @@
+import type { ResolvedGRPOConfig } from './config.js';
+import type { NamedReward } from './rewards.js';
+import type { Rollout } from './rollout.js';
+import type { Trained } from './run.js';
+import type { Sample, StepMetrics } from './types.js';
+
+const known = (values: ArrayLike<number>): number[] => Array.from(values).filter((v) => !Number.isNaN(v));
+const mean = (values: number[]): number => values.reduce((a, b) => a + b, 0) / Math.max(1, values.length);
+
+function std(values: number[]): number {
+  const m = mean(values);
+  return values.length < 2 ? 0 : Math.sqrt(values.reduce((s, v) => s + (v - m) ** 2, 0) / (values.length - 1));
+}
+
+/** Puts one step's numbers together; statistics of rewards and lengths are over the whole rollout that the step belongs to. */
+export function stepMetrics(from: {
+  step: number;
+  epoch: number;
+  rollout: Rollout;
+  chosen: Int32Array;
+  rewards: NamedReward[];
+  trained: Trained;
+  learningRate: number;
+  seconds: StepMetrics['seconds'];
+  config: ResolvedGRPOConfig;
+}): StepMetrics {
+  const { rollout, trained, seconds } = from;
+  const lengths = rollout.completions.map((c) => c.tokens.length);
+  const tokens = [...from.chosen].reduce((n, i) => n + lengths[i]! + rollout.promptTokens[Math.floor(i / from.config.numGenerations)]!.length, 0);
+  const groupStd = Array.from(rollout.groupStd);
+  return {
+    step: from.step,
+    epoch: from.epoch,
+    loss: trained.loss,
+    reward: mean(known(rollout.rewards)),
+    rewardStd: mean(known(groupStd)),
+    rewards: Object.fromEntries(from.rewards.map(({ name }, k) => [name, { mean: mean(known(rollout.rewardsByFunction[k]!)), std: std(known(rollout.rewardsByFunction[k]!)) }])),
+    fracRewardZeroStd: groupStd.filter((s) => s === 0).length / Math.max(1, groupStd.length),
+    ...(trained.kl === undefined ? {} : { kl: trained.kl }),
+    entropy: trained.entropy,
+    clipRatio: trained.clipRatio,
+    ratio: trained.ratio,
+    completionLength: { mean: mean(lengths), min: lengths.reduce((a, b) => Math.min(a, b), Infinity), max: lengths.reduce((a, b) => Math.max(a, b), 0) },
+    truncated: rollout.completions.filter((c) => c.finishReason === 'length').length / rollout.completions.length,
+    learningRate: from.learningRate,
+    gradNorm: trained.gradNorm,
+    tokens,
+    tokensPerSecond: tokens / Math.max(seconds.total, 1e-9),
+    seconds,
+    peakMemoryBytes: process.resourceUsage().maxRSS * 1024,
+  };
+}
+
+/** The few samples of a step that are kept on disk: the best, the worst, and two between. */
+export function stepSamples(samples: Sample[], keep = 4): Sample[] {
+  if (samples.length <= keep) return samples;
+  const ranked = [...samples].sort((a, b) => b.reward - a.reward);
+  return Array.from({ length: keep }, (_, k) => ranked[Math.round((k * (ranked.length - 1)) / (keep - 1))]!);
+}

@@ -1,0 +1,100 @@
+// The native side of a training step: gradients of a batch, then one optimizer step. See native/torch/training.h.
+import { withAbort } from '../engine/abort.js';
+import type { Policy } from '../engine/policy.js';
+
+/** Sequences of one optimizer step (or a part of it). N: completion tokens in total, in sequence order. */
+export interface TrainBatch {
+  /** Prompt and completion of every sequence, one after the other. */
+  tokens: Int32Array;
+  /** (B+1) where each sequence begins in `tokens`. */
+  offsets: Int32Array;
+  /** (B) how many tokens at the start of each sequence are prompt. */
+  promptLengths: Int32Array;
+  /** (B) or (N) */
+  advantages: Float32Array;
+  /** (N) 0: the token carries no loss. */
+  mask?: Uint8Array;
+  /** (B) 1: completion was cut at its maximum length. */
+  truncated?: Uint8Array;
+  /** (N) log-probs under the policy that sampled; omitted: on policy. */
+  oldLogps?: Float32Array;
+  /** (N) log-probs under the reference; needed when beta is not 0. */
+  refLogps?: Float32Array;
+}
+
+export interface TrainLoss {
+  lossType: string;
+  epsilon: number;
+  epsilonHigh: number;
+  delta?: number;
+  beta: number;
+  useBiasCorrectionKl: boolean;
+  temperature: number;
+  maxCompletionLength: number;
+  maskTruncatedCompletions: boolean;
+  /** Of the whole optimizer step: tokens, sequences, or sequences x maxCompletionLength, as the lossType says. */
+  normalizer: number;
+}
+
+export interface AccumulateResult {
+  loss: number;
+  tokens: number;
+  sequences: number;
+  kl?: number;
+  entropy: number;
+  clipRatio: { low: number; high: number; region: number };
+  ratio: { min: number; mean: number; max: number };
+  /** Mean log-prob of the selected tokens (its negative is the SFT loss). */
+  meanLogp: number;
+}
+
+export interface OptimizerOptions {
+  learningRate: number;
+  weightDecay: number;
+  adamBeta1: number;
+  adamBeta2: number;
+  adamEpsilon: number;
+  maxGradNorm: number;
+}
+
+/** What the engine addon's model object offers for training. */
+export interface NativeTraining {
+  accumulate(batch: TrainBatch, options: TrainLoss & { microBatchTokens: number; fused: boolean }, abort: unknown): Promise<AccumulateResult>;
+  optimizerStep(options: OptimizerOptions): Promise<number>;
+  zeroGrad(): Promise<void>;
+  saveOptimizer(path: string): Promise<void>;
+  loadOptimizer(path: string): Promise<void>;
+}
+
+/** Gradients and optimizer moments of one policy. They are created at the first use and freed with the policy. */
+export class Training {
+  constructor(private readonly policy: Policy) {}
+
+  private get native(): NativeTraining {
+    return this.policy.native as unknown as NativeTraining;
+  }
+
+  /** Adds the batch's gradients to the accumulated ones. Aborting throws them all away. */
+  async accumulate(batch: TrainBatch, loss: TrainLoss, options: { microBatchTokens: number; fused: boolean; signal?: AbortSignal }): Promise<AccumulateResult> {
+    const { signal, ...rest } = options;
+    try {
+      return await withAbort(signal, (abort) => this.native.accumulate(batch, { ...loss, ...rest }, abort));
+    } catch (error) {
+      await this.native.zeroGrad().catch(() => undefined); // the first error is the one to tell
+      throw error;
+    }
+  }
+
+  /** One AdamW step on the accumulated gradients, which are then zero again. Returns their norm before clipping. */
+  optimizerStep(options: OptimizerOptions): Promise<number> {
+    return this.native.optimizerStep(options);
+  }
+
+  saveOptimizer(path: string): Promise<void> {
+    return this.native.saveOptimizer(path);
+  }
+
+  loadOptimizer(path: string): Promise<void> {
+    return this.native.loadOptimizer(path);
+  }
+}

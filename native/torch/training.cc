@@ -1,0 +1,149 @@
+#include "torch/training.h"
+
+#include <algorithm>
+#include <numeric>
+#include <string>
+
+#include "torch/cpu_context.h"
+#include "torch/error.h"
+#include "torch/reference.h"
+
+namespace fg {
+namespace {
+
+/// Sequences sorted by length and cut so that no micro-batch exceeds the budget of padded tokens (one long sequence alone may).
+std::vector<std::vector<int64_t>> cut(const TrainBatch& batch, int64_t budget) {
+  std::vector<int64_t> order(batch.sequences());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return batch.length(a) > batch.length(b); });
+  std::vector<std::vector<int64_t>> parts;
+  int64_t width = 0;
+  for (int64_t s : order) {
+    if (batch.completion(s) <= 0) continue;  // nothing to predict
+    if (parts.empty() || static_cast<int64_t>(parts.back().size() + 1) * width > budget) {
+      parts.emplace_back();
+      width = batch.length(s);
+    }
+    parts.back().push_back(s);
+  }
+  return parts;
+}
+
+template <class T>
+const T* pointer(const std::vector<T>& v) {
+  return v.empty() ? nullptr : v.data();
+}
+
+}  // namespace
+
+struct Trainer::Part {
+  at::Tensor ids;   // (b, width) int64, right-padded with 0: causal attention never looks there
+  at::Tensor rows;  // (n) int64: which of the b * width positions predict a completion token
+  std::vector<int64_t> members;
+  std::vector<int32_t> targets, offsets;
+  std::vector<float> advantages, old_logps, ref_logps, logps;
+  std::vector<uint8_t> mask, truncated;
+  std::vector<kernels::TokenRecord> records;
+  bool advantages_per_token = false;
+
+  int64_t size() const { return static_cast<int64_t>(targets.size()); }
+  kernels::PolicyBatch view(const TrainOptions& options) const {
+    kernels::PolicyBatch view;
+    view.layout = {size(), static_cast<int64_t>(members.size()), offsets.data(), pointer(mask), pointer(truncated)};
+    view.old_logps = pointer(old_logps);
+    view.ref_logps = pointer(ref_logps);
+    view.advantages = advantages.data();
+    view.advantages_per_token = advantages_per_token;
+    view.normalizer = options.normalizer;
+    return view;
+  }
+};
+
+Trainer::Part Trainer::gather(const TrainBatch& batch, const std::vector<int64_t>& starts, const std::vector<int64_t>& members) const {
+  Part part;
+  part.members = members;
+  part.advantages_per_token = static_cast<int64_t>(batch.advantages.size()) != batch.sequences();
+  int64_t width = 0;
+  for (int64_t s : members) width = std::max(width, batch.length(s));
+  part.ids = at::zeros({static_cast<int64_t>(members.size()), width}, at::kLong);
+  std::vector<int64_t> rows;
+  part.offsets.push_back(0);
+  auto* ids = part.ids.data_ptr<int64_t>();
+  const auto copy = [](const auto& from, int64_t begin, int64_t n, auto& to) {
+    if (!from.empty()) to.insert(to.end(), from.begin() + begin, from.begin() + begin + n);
+  };
+  for (size_t k = 0; k < members.size(); ++k) {
+    const int64_t s = members[k], n = batch.completion(s), prompt = batch.prompt_lengths[s];
+    const int64_t row = static_cast<int64_t>(k) * width;
+    std::copy(batch.tokens.begin() + batch.offsets[s], batch.tokens.begin() + batch.offsets[s + 1], ids + row);
+    for (int64_t t = 0; t < n; ++t) rows.push_back(row + prompt + t - 1);
+    copy(batch.tokens, batch.offsets[s] + prompt, n, part.targets);
+    copy(batch.old_logps, starts[s], n, part.old_logps);
+    copy(batch.ref_logps, starts[s], n, part.ref_logps);
+    copy(batch.mask, starts[s], n, part.mask);
+    copy(batch.truncated, s, 1, part.truncated);
+    copy(batch.advantages, part.advantages_per_token ? starts[s] : s, part.advantages_per_token ? n : 1, part.advantages);
+    part.offsets.push_back(static_cast<int32_t>(rows.size()));
+  }
+  part.rows = at::tensor(rows, at::kLong);
+  part.logps.resize(rows.size());
+  part.records.resize(rows.size());
+  return part;
+}
+
+at::Tensor Trainer::logits_buffer(int64_t rows, at::ScalarType dtype) {
+  const int64_t need = rows * model_.vocab();
+  if (!buffer_.defined() || buffer_.numel() < need || buffer_.scalar_type() != dtype) buffer_ = at::empty({need}, at::TensorOptions(dtype));
+  return buffer_.narrow(0, 0, need).view({rows, model_.vocab()});
+}
+
+kernels::PolicyMetrics Trainer::fused_loss(Part& part, const TrainOptions& options, const at::Tensor& rows) {
+  const at::Tensor weight = model_.head_weight().detach();
+  const at::Tensor hidden = rows.detach();
+  at::Tensor logits = logits_buffer(part.size(), hidden.scalar_type());
+  {
+    at::NoGradGuard no_grad;
+    at::mm_out(logits, hidden, weight.t());
+  }
+  kernels::GrpoLossArgs args;
+  args.batch = part.view(options);
+  args.logits = {logits.data_ptr(), dtype_of(logits), model_.vocab(), model_.vocab(), 0};
+  args.grad = args.logits;
+  args.targets = part.targets.data();
+  args.temperature = options.temperature;
+  args.logps = part.logps.data();
+  args.want_entropy = true;
+  args.records = part.records.data();
+  kernels::PolicyMetrics metrics;
+  const kernels::Status status = kernels::grpo_loss(cpu_context(), options.loss, args, &metrics);
+  if (!status.ok()) throw_fault(status, part.offsets, part.members);
+  at::Tensor grad_hidden;
+  {
+    at::NoGradGuard no_grad;
+    grad_hidden = at::mm(logits, weight);
+    at::Tensor grad_weight = optimizer_.gradient_of(model_.head_weight());
+    if (logits.scalar_type() == at::kFloat) grad_weight.addmm_(logits.t(), hidden);
+    else grad_weight.add_(at::mm(logits.t(), hidden));
+  }
+  torch::autograd::backward({rows}, {grad_hidden});
+  return metrics;
+}
+
+TrainResult Trainer::accumulate(const TrainBatch& batch, const TrainOptions& options, const std::atomic<bool>& abort) {
+  std::vector<int64_t> starts(batch.sequences() + 1, 0);  // where each sequence's completion begins among the N tokens
+  for (int64_t s = 0; s < batch.sequences(); ++s) starts[s + 1] = starts[s] + std::max<int64_t>(0, batch.completion(s));
+  at::AutoGradMode grad_mode(true);
+  TrainResult result;
+  for (const auto& members : cut(batch, options.micro_batch_tokens)) {
+    if (abort) throw CodedError("ERR_ABORTED", "The operation was aborted");
+    Part part = gather(batch, starts, members);
+    const at::Tensor hidden = model_.hidden(part.ids);
+    const at::Tensor rows = hidden.view({-1, hidden.size(-1)}).index_select(0, part.rows);
+    result.metrics.merge(options.fused ? fused_loss(part, options, rows) : unfused_loss(part, options, rows));
+    optimizer_.collect_gradients();
+    for (float logp : part.logps) result.logp_sum += logp;
+  }
+  return result;
+}
+
+}  // namespace fg

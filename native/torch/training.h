@@ -1,0 +1,65 @@
+#pragma once
+// Gradients of one optimizer step: the batch is cut into micro-batches; each runs the model forward, the head's product, the fused loss
+// (which turns the logits into their gradient in place), and the backward. Logits exist for one micro-batch at a time.
+#include <atomic>
+#include <cstdint>
+#include <vector>
+
+#include "kernels/kernels.h"
+#include "torch/model/transformer.h"
+#include "torch/optimizer.h"
+
+namespace fg {
+
+/// Sequences (B), each prompt then completion; N completion tokens in total.
+struct TrainBatch {
+  std::vector<int32_t> tokens;
+  std::vector<int32_t> offsets;         // (B + 1)
+  std::vector<int32_t> prompt_lengths;  // (B), at least 1 each
+  std::vector<float> advantages;        // (B) or (N)
+  std::vector<float> old_logps;         // (N) or empty: on policy
+  std::vector<float> ref_logps;         // (N) or empty
+  std::vector<uint8_t> mask;            // (N) or empty: all selected
+  std::vector<uint8_t> truncated;       // (B) or empty
+
+  int64_t sequences() const { return static_cast<int64_t>(prompt_lengths.size()); }
+  int64_t length(int64_t s) const { return offsets[s + 1] - offsets[s]; }
+  int64_t completion(int64_t s) const { return length(s) - prompt_lengths[s]; }
+};
+
+struct TrainOptions {
+  LossParams loss;
+  double temperature = 1;
+  double normalizer = 1;  // of the whole optimizer step
+  int64_t micro_batch_tokens = 8192;
+  bool fused = true;  // false: the unfused libtorch twin, differentiated by autograd
+};
+
+struct TrainResult {
+  kernels::PolicyMetrics metrics;
+  double logp_sum = 0;  // over selected tokens
+};
+
+class Trainer {
+ public:
+  explicit Trainer(Transformer& model) : model_(model), optimizer_(model.parameters()) {}
+
+  Optimizer& optimizer() { return optimizer_; }
+
+  /// Adds the gradients of the batch to the optimizer's. Throws CodedError (ERR_ABORTED when `abort` was set, ERR_NON_FINITE, ...); the
+  /// accumulated gradients are then incomplete and must be thrown away with optimizer().zero_gradients().
+  TrainResult accumulate(const TrainBatch& batch, const TrainOptions& options, const std::atomic<bool>& abort);
+
+ private:
+  struct Part;  // one micro-batch
+  Part gather(const TrainBatch& batch, const std::vector<int64_t>& starts, const std::vector<int64_t>& members) const;
+  kernels::PolicyMetrics fused_loss(Part& part, const TrainOptions& options, const at::Tensor& rows);
+  kernels::PolicyMetrics unfused_loss(Part& part, const TrainOptions& options, const at::Tensor& rows);
+  at::Tensor logits_buffer(int64_t rows, at::ScalarType dtype);
+
+  Transformer& model_;
+  Optimizer optimizer_;
+  at::Tensor buffer_;  // logits of one micro-batch, reused: fresh large allocations fault page by page
+};
+
+}  // namespace fg
