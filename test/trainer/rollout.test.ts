@@ -1,0 +1,54 @@
+import { expect, test } from '@jest/globals';
+import { resolveGRPOConfig } from '../../lib/trainer/config.js';
+import { decodeRollout, encodeRollout, minibatch, toBatch, type Rollout } from '../../lib/trainer/rollout.js';
+
+function rollout(count: number, numGenerations: number): Rollout {
+  const completions = Array.from({ length: count }, (_, i) => ({
+    text: `c${i}`,
+    tokens: Int32Array.from({ length: (i % 3) + 1 }, (_, t) => 10 * i + t),
+    logps: Float32Array.from({ length: (i % 3) + 1 }, (_, t) => -Math.fround(0.1 * t + i / 7)),
+    finishReason: i % 2 ? ('stop' as const) : ('length' as const),
+  }));
+  return {
+    index: 4,
+    prompts: Array.from({ length: count / numGenerations }, (_, p) => `p${p}`),
+    promptTokens: Array.from({ length: count / numGenerations }, (_, p) => Int32Array.of(1000 + p, 2000 + p)),
+    completions,
+    rewards: Float64Array.from(completions, (_, i) => (i === 3 ? NaN : i / 3)),
+    rewardsByFunction: [Float64Array.from(completions, (_, i) => (i === 3 ? NaN : i / 3))],
+    advantages: Float32Array.from(completions, (_, i) => i - 0.3),
+    groupStd: Float32Array.of(1, 2),
+    oldLogps: completions.map((c) => c.logps),
+    used: 0,
+    seconds: { generate: 1, reward: 2, score: 3 },
+  };
+}
+
+test('minibatches of one iteration cover every completion once, and come again in the next iteration', () => {
+  const config = resolveGRPOConfig({ perDeviceTrainBatchSize: 4, gradientAccumulationSteps: 1, stepsPerGeneration: 6, numGenerations: 4, numIterations: 2 });
+  const r = rollout(24, 4);
+  const parts = Array.from({ length: 12 }, (_, used) => [...minibatch({ ...r, used }, config)]);
+  expect(parts.every((p) => p.length === 4)).toBe(true);
+  expect(parts.slice(0, 6).flat().sort((a, b) => a - b)).toEqual(Array.from({ length: 24 }, (_, i) => i));
+  expect(parts.slice(6)).toEqual(parts.slice(0, 6));
+  expect(parts.slice(0, 6).flat()).not.toEqual(Array.from({ length: 24 }, (_, i) => i));
+});
+
+test('a batch holds prompt and completion of each chosen completion, aligned', () => {
+  const r = rollout(8, 4);
+  const batch = toBatch(r, Int32Array.of(5, 2), 4);
+  expect([...batch.tokens]).toEqual([1001, 2001, 50, 51, 52, 1000, 2000, 20, 21, 22]);
+  expect([...batch.offsets]).toEqual([0, 5, 10]);
+  expect([...batch.promptLengths]).toEqual([2, 2]);
+  expect([...batch.advantages]).toEqual([Math.fround(4.7), Math.fround(1.7)]);
+  expect([...batch.truncated!]).toEqual([0, 1]);
+  expect([...batch.oldLogps!]).toEqual([...r.completions[5]!.logps, ...r.completions[2]!.logps]);
+  expect(batch.refLogps).toBeUndefined();
+});
+
+test('a rollout survives JSON exactly', () => {
+  const r = rollout(8, 4);
+  const back = decodeRollout(JSON.parse(JSON.stringify(encodeRollout(r))));
+  expect(back).toEqual(r);
+  expect(back.advantages).toBeInstanceOf(Float32Array);
+});
