@@ -1,0 +1,37 @@
+#pragma once
+// The two sweeps over one row of logits. One implementation per instruction set (rows_*.cc), chosen at run time.
+#include <cstdint>
+
+#include "kernels/view.h"
+#include "math/softmax.h"
+
+namespace fg::kernels {
+
+/// Coefficients of a row's gradient: g_j = exp(x_j) (a + b x_j), x_j = (z_j - max) / temperature in units of log2(e).
+struct RowGradient {
+  float max;
+  float a, b;
+};
+
+struct RowKernels {
+  const char* name;
+  /// Maximum and sums over the columns other than `target`; raw.max in logits, the sums of (z - max) / temperature.
+  /// `scale` = log2(e) / temperature.
+  void (*sums)(DType, const void* row, int64_t n, int64_t target, float scale, bool entropy, RestSums* out);
+  /// Writes every column; the caller overwrites the target's. `next` (or null) is the row that will be read next: it is
+  /// fetched into the cache meanwhile.
+  void (*gradient)(DType, const void* row, void* out, int64_t n, float scale, const RowGradient&, const void* next);
+};
+
+const RowKernels& rows_portable();
+#if defined(__x86_64__)
+const RowKernels& rows_avx2();
+const RowKernels& rows_avx512();
+#elif defined(__aarch64__)
+const RowKernels& rows_neon();
+#endif
+
+/// The best that this machine has, or what FUSED_GRPO_SIMD names. Decided once.
+const RowKernels& row_kernels();
+
+}  // namespace fg::kernels

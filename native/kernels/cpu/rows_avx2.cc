@@ -1,0 +1,104 @@
+// AVX2 + FMA + F16C: 8 columns at a time.
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#include <type_traits>
+
+#include "kernels/cpu/rows_common.h"
+
+#pragma GCC target("avx2,fma,f16c")
+
+namespace fg::kernels {
+namespace {
+
+/// Denormal results cost a hundred cycles each and are below every tolerance: 0 inside a sweep.
+struct FlushDenormals {
+  unsigned saved = _mm_getcsr();
+  FlushDenormals() { _mm_setcsr(saved | 0x8040); }
+  ~FlushDenormals() { _mm_setcsr(saved); }
+};
+
+struct Vec {
+  static constexpr int64_t kWidth = 8;
+  static constexpr bool kPrefetch = true;
+  using F = __m256;
+  static F set(float v) { return _mm256_set1_ps(v); }
+  static F max(F a, F b) { return _mm256_max_ps(a, b); }  // NaN in b is kept
+  static F add(F a, F b) { return _mm256_add_ps(a, b); }
+  static F sub(F a, F b) { return _mm256_sub_ps(a, b); }
+  static F mul(F a, F b) { return _mm256_mul_ps(a, b); }
+  static F fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
+
+  static float hmax(F a) {
+    __m128 m = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    m = _mm_max_ps(m, _mm_movehl_ps(m, m));
+    return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
+  }
+  static float hsum(F a) {
+    __m128 m = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    m = _mm_add_ps(m, _mm_movehl_ps(m, m));
+    return _mm_cvtss_f32(_mm_add_ss(m, _mm_movehdup_ps(m)));
+  }
+
+  /// x >= kLowest or NaN. Powers below 2^-126 give 0; above 2^127 the result is unspecified (only a target column is there).
+  static F exp2(F x) {
+    const F n = _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), r = sub(x, n);
+    F p = set(kExp2[6]);
+    for (int k = 5; k >= 0; --k) p = fma(p, r, set(kExp2[k]));
+    const __m256i power = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
+    return _mm256_and_ps(mul(p, _mm256_castsi256_ps(power)), _mm256_cmp_ps(x, set(-126), _CMP_NLT_UQ));
+  }
+
+  template <DType D>
+  static F widen(__m128i v) {
+    if constexpr (D == DType::bf16) return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(v), 16));
+    else return _mm256_cvtph_ps(v);
+  }
+  static __m128i narrow_bf16(F v) {  // to nearest, ties to even; gradients are finite, so NaN needs no care
+    const __m256i i = _mm256_castps_si256(v), odd = _mm256_and_si256(_mm256_srli_epi32(i, 16), _mm256_set1_epi32(1));
+    const __m256i high = _mm256_srli_epi32(_mm256_add_epi32(i, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7FFF))), 16);
+    return _mm_packus_epi32(_mm256_castsi256_si128(high), _mm256_extracti128_si256(high, 1));
+  }
+  template <DType D>
+  static __m128i narrow(F v) {
+    if constexpr (D == DType::bf16) return narrow_bf16(v);
+    else return _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  }
+
+  template <DType D, class E>
+  static F load(const E* p) {
+    if constexpr (D == DType::f32) return _mm256_loadu_ps(p);
+    else return widen<D>(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+  template <DType D, class E>
+  static void store(E* p, F v) {
+    if constexpr (D == DType::f32) _mm256_storeu_ps(p, v);
+    else _mm_storeu_si128(reinterpret_cast<__m128i*>(p), narrow<D>(v));
+  }
+  template <DType D, class E>
+  static F load_tail(const E* p, int64_t n, float fill) {
+    alignas(32) E raw[kWidth] = {};
+    alignas(32) float wide[kWidth];
+    memcpy(raw, p, size_t(n) * sizeof(E));
+    _mm256_store_ps(wide, load<D>(raw));
+    for (int64_t i = n; i < kWidth; ++i) wide[i] = fill;
+    return _mm256_load_ps(wide);
+  }
+  template <DType D, class E>
+  static void store_tail(E* p, F v, int64_t n) {
+    alignas(32) E raw[kWidth];
+    store<D>(raw, v);
+    memcpy(p, raw, size_t(n) * sizeof(E));
+  }
+};
+
+#include "kernels/cpu/rows.inl"
+
+}  // namespace
+
+const RowKernels& rows_avx2() {
+  static constexpr RowKernels kernels{"avx2", sums, gradient};
+  return kernels;
+}
+}  // namespace fg::kernels
+#endif

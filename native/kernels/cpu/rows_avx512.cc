@@ -1,0 +1,91 @@
+// AVX-512 (F, BW, DQ, VL): 16 columns at a time.
+#if defined(__x86_64__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12's own _mm512_undefined_*
+#include <immintrin.h>
+
+#include <type_traits>
+
+#include "kernels/cpu/rows_common.h"
+
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")
+
+namespace fg::kernels {
+namespace {
+
+/// Denormal results cost a hundred cycles each and are below every tolerance: 0 inside a sweep.
+struct FlushDenormals {
+  unsigned saved = _mm_getcsr();
+  FlushDenormals() { _mm_setcsr(saved | 0x8040); }
+  ~FlushDenormals() { _mm_setcsr(saved); }
+};
+
+struct Vec {
+  static constexpr int64_t kWidth = 16;
+  static constexpr bool kPrefetch = true;
+  using F = __m512;
+  static F set(float v) { return _mm512_set1_ps(v); }
+  static F max(F a, F b) { return _mm512_max_ps(a, b); }  // NaN in b is kept
+  static F add(F a, F b) { return _mm512_add_ps(a, b); }
+  static F sub(F a, F b) { return _mm512_sub_ps(a, b); }
+  static F mul(F a, F b) { return _mm512_mul_ps(a, b); }
+  static F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
+  static float hmax(F a) { return _mm512_reduce_max_ps(a); }
+  static float hsum(F a) { return _mm512_reduce_add_ps(a); }
+
+  static F exp2(F x) {
+    const F n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), r = sub(x, n);
+    F p = set(kExp2[6]);
+    for (int k = 5; k >= 0; --k) p = fma(p, r, set(kExp2[k]));
+    return _mm512_scalef_ps(p, n);
+  }
+
+  static F widen_bf16(__m256i v) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(v), 16)); }
+  static __m256i narrow_bf16(F v) {  // to nearest, ties to even; gradients are finite, so NaN needs no care
+    const __m512i i = _mm512_castps_si512(v), odd = _mm512_and_si512(_mm512_srli_epi32(i, 16), _mm512_set1_epi32(1));
+    return _mm512_cvtepi32_epi16(
+        _mm512_srli_epi32(_mm512_add_epi32(i, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7FFF))), 16));
+  }
+  template <DType D>
+  static F widen(__m256i v) {
+    if constexpr (D == DType::bf16) return widen_bf16(v);
+    return _mm512_cvtph_ps(v);
+  }
+  template <DType D>
+  static __m256i narrow(F v) {
+    if constexpr (D == DType::bf16) return narrow_bf16(v);
+    return _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  }
+
+  template <DType D, class E>
+  static F load(const E* p) {
+    if constexpr (D == DType::f32) return _mm512_loadu_ps(p);
+    else return widen<D>(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  }
+  template <DType D, class E>
+  static void store(E* p, F v) {
+    if constexpr (D == DType::f32) _mm512_storeu_ps(p, v);
+    else _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow<D>(v));
+  }
+  static __mmask16 first(int64_t n) { return __mmask16((1u << n) - 1); }
+  template <DType D, class E>
+  static F load_tail(const E* p, int64_t n, float fill) {
+    if constexpr (D == DType::f32) return _mm512_mask_loadu_ps(set(fill), first(n), p);
+    else return _mm512_mask_mov_ps(set(fill), first(n), widen<D>(_mm256_maskz_loadu_epi16(first(n), p)));
+  }
+  template <DType D, class E>
+  static void store_tail(E* p, F v, int64_t n) {
+    if constexpr (D == DType::f32) _mm512_mask_storeu_ps(p, first(n), v);
+    else _mm256_mask_storeu_epi16(p, first(n), narrow<D>(v));
+  }
+};
+
+#include "kernels/cpu/rows.inl"
+
+}  // namespace
+
+const RowKernels& rows_avx512() {
+  static constexpr RowKernels kernels{"avx512", sums, gradient};
+  return kernels;
+}
+}  // namespace fg::kernels
+#endif

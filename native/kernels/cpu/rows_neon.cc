@@ -1,0 +1,83 @@
+// NEON (every 64-bit Arm): 4 columns at a time.
+#if defined(__aarch64__)
+#include <arm_neon.h>
+
+#include <type_traits>
+
+#include "kernels/cpu/convert.h"
+#include "kernels/cpu/rows_common.h"
+
+namespace fg::kernels {
+namespace {
+
+struct FlushDenormals {
+  FlushDenormals() {}  // denormals are not slow here
+};
+
+struct Vec {
+  static constexpr int64_t kWidth = 4;
+  static constexpr bool kPrefetch = true;
+  using F = float32x4_t;
+  static F set(float v) { return vdupq_n_f32(v); }
+  static F max(F a, F b) { return vmaxq_f32(a, b); }  // NaN in either is kept
+  static F add(F a, F b) { return vaddq_f32(a, b); }
+  static F sub(F a, F b) { return vsubq_f32(a, b); }
+  static F mul(F a, F b) { return vmulq_f32(a, b); }
+  static F fma(F a, F b, F c) { return vfmaq_f32(c, a, b); }
+  static float hmax(F a) { return vmaxnmvq_f32(a); }
+  static float hsum(F a) { return (vgetq_lane_f32(a, 0) + vgetq_lane_f32(a, 2)) + (vgetq_lane_f32(a, 1) + vgetq_lane_f32(a, 3)); }
+
+  /// x >= kLowest or NaN. Powers below 2^-126 give 0; above 2^127 the result is unspecified (only a target column is there).
+  static F exp2(F x) {
+    const F n = vrndnq_f32(x), r = sub(x, n);
+    F p = set(kExp2[6]);
+    for (int k = 5; k >= 0; --k) p = fma(p, r, set(kExp2[k]));
+    const int32x4_t power = vshlq_n_s32(vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127)), 23);
+    const F y = mul(p, vreinterpretq_f32_s32(power));
+    return vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(y), vcltq_f32(x, set(-126))));
+  }
+
+  template <DType D, class E>
+  static F load(const E* p) {
+    if constexpr (D == DType::f32) return vld1q_f32(p);
+    else if constexpr (D == DType::bf16) return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16));
+    else return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
+  }
+  template <DType D, class E>
+  static void store(E* p, F v) {
+    if constexpr (D == DType::f32) {
+      vst1q_f32(p, v);
+    } else if constexpr (D == DType::bf16) {  // to nearest, ties to even; gradients are finite
+      const uint32x4_t i = vreinterpretq_u32_f32(v), odd = vandq_u32(vshrq_n_u32(i, 16), vdupq_n_u32(1));
+      vst1_u16(p, vshrn_n_u32(vaddq_u32(i, vaddq_u32(odd, vdupq_n_u32(0x7FFF))), 16));
+    } else {
+      vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(v)));
+    }
+  }
+  template <DType D, class E>
+  static F load_tail(const E* p, int64_t n, float fill) {
+    E raw[kWidth] = {};
+    float wide[kWidth];
+    memcpy(raw, p, size_t(n) * sizeof(E));
+    vst1q_f32(wide, load<D>(raw));
+    for (int64_t i = n; i < kWidth; ++i) wide[i] = fill;
+    return vld1q_f32(wide);
+  }
+  template <DType D, class E>
+  static void store_tail(E* p, F v, int64_t n) {
+    E raw[kWidth];
+    store<D>(raw, v);
+    memcpy(p, raw, size_t(n) * sizeof(E));
+  }
+};
+
+#include "kernels/cpu/rows.inl"
+
+}  // namespace
+
+const RowKernels& rows_neon() {
+  static constexpr RowKernels kernels{"neon", sums, gradient};
+  return kernels;
+}
+}  // namespace fg::kernels
+#endif

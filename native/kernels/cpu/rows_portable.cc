@@ -1,0 +1,78 @@
+// Any machine: 4 columns at a time in the compiler's own vectors.
+#include <type_traits>
+
+#include "kernels/cpu/convert.h"
+#include "kernels/cpu/rows_common.h"
+
+namespace fg::kernels {
+namespace {
+
+struct FlushDenormals {
+  FlushDenormals() {}
+};
+
+struct Vec {
+  static constexpr int64_t kWidth = 4;
+  static constexpr bool kPrefetch = false;
+  typedef float F __attribute__((vector_size(16)));
+  typedef int32_t I __attribute__((vector_size(16)));
+  static F set(float v) { return F{v, v, v, v}; }
+  static F max(F a, F b) { return a > b ? a : b; }  // NaN in b is kept
+  static F add(F a, F b) { return a + b; }
+  static F sub(F a, F b) { return a - b; }
+  static F mul(F a, F b) { return a * b; }
+  static F fma(F a, F b, F c) { return a * b + c; }
+  static float hmax(F a) {
+    float m = a[0];
+    for (int i = 1; i < 4; ++i) m = m > a[i] ? m : a[i];
+    return m;
+  }
+  static float hsum(F a) { return (a[0] + a[2]) + (a[1] + a[3]); }
+
+  /// x >= kLowest or NaN. Powers below 2^-126 give 0; above 2^127 the result is unspecified (only a target column is there).
+  static F exp2(F x) {
+    const F magic = set(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer, which then stands in the low bits
+    const F shifted = x + magic, n = shifted - magic, r = x - n;
+    F p = set(kExp2[6]);
+    for (int k = 5; k >= 0; --k) p = p * r + set(kExp2[k]);
+    const I power = (I(shifted) << 23) + 0x3F800000;
+    return I(x < set(-126)) ? set(0) : p * F(power);
+  }
+
+  template <DType D, class E>
+  static F load(const E* p) {
+    F v;
+    if constexpr (D == DType::f32) memcpy(&v, p, sizeof v);
+    else for (int i = 0; i < 4; ++i) v[i] = D == DType::bf16 ? bf16_to_float(p[i]) : f16_to_float(p[i]);
+    return v;
+  }
+  template <DType D, class E>
+  static void store(E* p, F v) {
+    if constexpr (D == DType::f32) memcpy(p, &v, sizeof v);
+    else for (int i = 0; i < 4; ++i) p[i] = D == DType::bf16 ? float_to_bf16(v[i]) : float_to_f16(v[i]);
+  }
+  template <DType D, class E>
+  static F load_tail(const E* p, int64_t n, float fill) {
+    E raw[kWidth] = {};
+    memcpy(raw, p, size_t(n) * sizeof(E));
+    F v = load<D>(raw);
+    for (int64_t i = n; i < kWidth; ++i) v[i] = fill;
+    return v;
+  }
+  template <DType D, class E>
+  static void store_tail(E* p, F v, int64_t n) {
+    E raw[kWidth];
+    store<D>(raw, v);
+    memcpy(p, raw, size_t(n) * sizeof(E));
+  }
+};
+
+#include "kernels/cpu/rows.inl"
+
+}  // namespace
+
+const RowKernels& rows_portable() {
+  static constexpr RowKernels kernels{"portable", sums, gradient};
+  return kernels;
+}
+}  // namespace fg::kernels

@@ -1,0 +1,135 @@
+#pragma once
+// The list of ops, once. Raw memory in, raw memory out; nothing here allocates or owns threads. Scratch is the caller's:
+// ask <op>_workspace(). Targets and offsets are int32, masks uint8, statistics fp64; log-probs, entropies, advantages fp32.
+// Unselected rows (mask, truncated) are never read; their log-prob, entropy and gradient are written as 0.
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+
+#include "kernels/context.h"
+#include "kernels/view.h"
+#include "math/advantage.h"
+#include "math/policy_loss.h"
+
+namespace fg::kernels {
+
+/// What is wrong with a row. Kernels name the first bad row; what they wrote for it is 0.
+enum class Fault : uint8_t { none, target, old_logp, ref_logp, advantage, logp, logits };
+
+struct Status {
+  Fault fault = Fault::none;
+  int64_t row = -1;
+  bool ok() const { return fault == Fault::none; }
+};
+
+/// One token's part of the step: scratch of grpo_loss and policy_loss that the caller may read afterwards.
+struct TokenRecord {
+  double weight;     // of this token's loss in the total (0: not selected)
+  double loss;       // weighted: the step's loss is the sum over tokens
+  float kl, ratio;
+  float entropy;
+  int32_t sequence;
+  Fault fault;
+  bool selected, clipped_low, clipped_high;
+};
+
+/// Sums over selected tokens. Micro-batches are merged in order and divided once, in the end.
+struct PolicyMetrics {
+  double loss = 0;  // with weights: of micro-batches given one normalizer, the sum is the step's loss
+  double kl = 0, entropy = 0, ratio = 0;
+  double ratio_min = std::numeric_limits<double>::infinity();
+  double ratio_max = -std::numeric_limits<double>::infinity();
+  int64_t tokens = 0, sequences = 0, clipped_low = 0, clipped_high = 0;
+
+  void merge(const PolicyMetrics& o) {
+    loss += o.loss, kl += o.kl, entropy += o.entropy, ratio += o.ratio;
+    ratio_min = o.ratio_min < ratio_min ? o.ratio_min : ratio_min;
+    ratio_max = o.ratio_max > ratio_max ? o.ratio_max : ratio_max;
+    tokens += o.tokens, sequences += o.sequences, clipped_low += o.clipped_low, clipped_high += o.clipped_high;
+  }
+};
+
+/// What policy_loss and grpo_loss share: everything token-sized.
+struct PolicyBatch {
+  Layout layout;
+  const float* old_logps = nullptr;  // (rows); null: on policy, the ratio is 1 with its derivative
+  const float* ref_logps = nullptr;  // (rows); needed iff beta is not 0, never read otherwise
+  const float* advantages = nullptr;
+  bool advantages_per_token = false;  // (rows) rather than (sequences)
+  double normalizer = 1;              // of the whole optimizer step: tokens (dapo, bnpo), sequences (grpo), sequences * maxCompletionLength (dr_grpo)
+  double entropy_weight = 0;          // entropyCoef / (selected tokens of the whole step): loss -= entropy_weight * entropy
+};
+
+// --- group_advantages: rewards of groups -> advantages. Serial; see math/advantage.h for the options. ---
+using fg::AdvantageOptions;
+
+/// `group_offsets` (groups + 1) int32; scratch of group_advantages_workspace(n) bytes. Outputs mean, std, zero_std (groups)
+/// may be null. fault `advantage` names the first reward that is not finite (options.exclude_non_finite off).
+Status group_advantages(const double* rewards, int64_t n, const int32_t* group_offsets, int64_t groups,
+                        const AdvantageOptions& options, float* advantages, float* mean, float* std, uint8_t* zero_std,
+                        void* workspace);
+size_t group_advantages_workspace(int64_t n);
+
+// --- selective_logp: logits -> log-prob of the target, log-sum-exp, entropy (of logits / temperature). ---
+struct SelectiveLogpArgs {
+  Layout layout;
+  Rows logits;
+  const int32_t* targets = nullptr;  // (rows)
+  double temperature = 1;
+  float* logps = nullptr;      // (rows)
+  float* lse = nullptr;        // (rows), may be null
+  float* entropies = nullptr;  // (rows), null: not wanted
+  Fault* faults = nullptr;     // scratch: (rows)
+};
+Status selective_logp(const Context&, const SelectiveLogpArgs&);
+
+/// Gradient of sum(grad_logps * logps + grad_entropies * entropies) by the logits; `grad` may be the logits' own memory.
+/// The row is in cache while it is worked on, so the CPU recomputes its statistics and needs no saved lse.
+struct SelectiveLogpBackwardArgs {
+  Layout layout;
+  Rows logits, grad;
+  const int32_t* targets = nullptr;
+  double temperature = 1;
+  const float* grad_logps = nullptr;      // (rows)
+  const float* grad_entropies = nullptr;  // (rows), may be null
+  Fault* faults = nullptr;                // scratch: (rows)
+};
+Status selective_logp_backward(const Context&, const SelectiveLogpBackwardArgs&);
+
+// --- policy_loss: log-probs -> loss and its derivative by them. ---
+struct PolicyLossArgs {
+  PolicyBatch batch;
+  const float* logps = nullptr;       // (rows)
+  const float* entropies = nullptr;   // (rows); needed iff entropy_weight is not 0, else only for the metric
+  float* grad_logps = nullptr;        // (rows)
+  float* grad_entropies = nullptr;    // (rows), may be null
+  TokenRecord* records = nullptr;     // (rows)
+};
+Status policy_loss(const Context&, const LossParams&, const PolicyLossArgs&, PolicyMetrics* metrics);
+
+// --- grpo_loss: logits -> loss, metrics and the gradient of the logits, in one read and one write. ---
+struct GrpoLossArgs {
+  PolicyBatch batch;
+  Rows logits;
+  Rows grad;  // data null: loss and metrics only; data == logits.data: in place (the logits are lost, after a fault too)
+  const int32_t* targets = nullptr;
+  double temperature = 1;
+  float* logps = nullptr;      // (rows)
+  float* lse = nullptr;        // (rows), may be null
+  float* entropies = nullptr;  // (rows), may be null
+  bool want_entropy = false;   // metrics->entropy, also without `entropies`
+  TokenRecord* records = nullptr;  // (rows): grpo_loss_workspace(rows) bytes
+};
+/// Faults of targets, log-probs and advantages are found before anything is written. `metrics` is overwritten: merge() it.
+Status grpo_loss(const Context&, const LossParams&, const GrpoLossArgs&, PolicyMetrics* metrics);
+inline size_t grpo_loss_workspace(int64_t rows) { return size_t(rows) * sizeof(TokenRecord); }
+
+/// What `normalizer` is when the caller gives none: counted on this batch alone (at least 1).
+double default_normalizer(LossType type, const Layout& layout, double max_completion_length, bool exclude_empty);
+/// Selected tokens: the default of the entropy normaliser.
+int64_t selected_tokens(const Layout& layout);
+
+/// The instruction set in use: 'avx512', 'avx2', 'neon' or 'portable' (FUSED_GRPO_SIMD overrides, for tests).
+const char* simd();
+
+}  // namespace fg::kernels

@@ -1,0 +1,73 @@
+#pragma once
+// The scalars a formula may be written in: float, double, Dual<...> here, at::Tensor in native/torch/tensor_ops.h.
+// Formulas call Ops<T>::name only. Free functions called exp_ or clamp_ would be captured by argument-dependent look-up
+// and silently become torch's in-place operators.
+#include <cmath>
+#include <limits>
+
+#ifdef __CUDACC__
+#define FG_HD __host__ __device__
+#else
+#define FG_HD
+#endif
+
+namespace fg {
+
+/// A value and its derivative by the one variable that the caller seeded with 1.
+template <class T>
+struct Dual {
+  T value;
+  T slope;
+  FG_HD static Dual variable(T v) { return {v, T(1)}; }
+  FG_HD static Dual constant(T v) { return {v, T(0)}; }
+};
+
+/// What a formula needs of its scalar. `Value` is the type of inputs that are not differentiated, `Bool` of comparisons.
+template <class T>
+struct Ops {
+  using Value = T;
+  using Bool = bool;
+  FG_HD static T constant(T, double c) { return T(c); }
+  FG_HD static T lift(T v) { return v; }
+  FG_HD static T value(T a) { return a; }
+  FG_HD static T exp(T a) { return std::exp(a); }
+  FG_HD static T neg(T a) { return -a; }
+  FG_HD static T add(T a, T b) { return a + b; }
+  FG_HD static T sub(T a, T b) { return a - b; }
+  FG_HD static T mul(T a, T b) { return a * b; }
+  FG_HD static T add(T a, double c) { return a + T(c); }
+  FG_HD static T scale(T a, double c) { return a * T(c); }
+  FG_HD static bool less(T a, double c) { return a < T(c); }
+  FG_HD static bool less(T a, T b) { return a < b; }
+  FG_HD static bool both(bool a, bool b) { return a && b; }
+  FG_HD static bool negate(bool a) { return !a; }
+  FG_HD static T select(bool c, T a, T b) { return c ? a : b; }
+};
+
+/// Both branches of select() may have been computed: the one not taken leaves no trace, in the slope either.
+template <class T>
+struct Ops<Dual<T>> {
+  using D = Dual<T>;
+  using Value = T;
+  using Bool = bool;
+  FG_HD static D constant(D, double c) { return {T(c), T(0)}; }
+  FG_HD static D lift(T v) { return {v, T(0)}; }
+  FG_HD static T value(D a) { return a.value; }
+  FG_HD static D exp(D a) {
+    const T e = std::exp(a.value);
+    return {e, e * a.slope};
+  }
+  FG_HD static D neg(D a) { return {-a.value, -a.slope}; }
+  FG_HD static D add(D a, D b) { return {a.value + b.value, a.slope + b.slope}; }
+  FG_HD static D sub(D a, D b) { return {a.value - b.value, a.slope - b.slope}; }
+  FG_HD static D mul(D a, D b) { return {a.value * b.value, a.slope * b.value + a.value * b.slope}; }
+  FG_HD static D add(D a, double c) { return {a.value + T(c), a.slope}; }
+  FG_HD static D scale(D a, double c) { return {a.value * T(c), a.slope * T(c)}; }
+  FG_HD static bool less(D a, double c) { return a.value < T(c); }
+  FG_HD static bool less(D a, D b) { return a.value < b.value; }
+  FG_HD static bool both(bool a, bool b) { return a && b; }
+  FG_HD static bool negate(bool a) { return !a; }
+  FG_HD static D select(bool c, D a, D b) { return c ? a : b; }
+};
+
+}  // namespace fg
