@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <limits>
 
+#include "kernels/adamw.h"
 #include "kernels/context.h"
 #include "kernels/view.h"
 #include "math/advantage.h"

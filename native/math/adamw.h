@@ -2,7 +2,7 @@
 // AdamW (Loshchilov & Hutter, arXiv 1711.05101), in the form that torch.optim.AdamW computes.
 #include <cmath>
 
-#include "math/host_device.h"
+#include "math/scalar.h"
 
 namespace fg {
 
@@ -16,7 +16,7 @@ struct AdamWStep {
 };
 
 /// One element: updates the moments in place and returns the new parameter.
-FG_HOST_DEVICE inline float adamw(const AdamWStep& s, float parameter, float gradient, float& moment1, float& moment2) {
+FG_HD inline float adamw(const AdamWStep& s, float parameter, float gradient, float& moment1, float& moment2) {
   const float g = gradient * s.gradient_scale;
   moment1 = s.beta1 * moment1 + (1.0f - s.beta1) * g;
   moment2 = s.beta2 * moment2 + (1.0f - s.beta2) * g * g;
