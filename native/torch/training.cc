@@ -11,7 +11,8 @@
 namespace fg {
 namespace {
 
-/// Sequences sorted by length and cut so that no micro-batch exceeds the budget of padded tokens (one long sequence alone may).
+/// Sequences sorted by length (attention works on a padded copy) and cut so that no micro-batch exceeds the budget of tokens, padding
+/// included; one long sequence alone may.
 std::vector<std::vector<int64_t>> cut(const TrainBatch& batch, int64_t budget) {
   std::vector<int64_t> order(batch.sequences());
   std::iota(order.begin(), order.end(), 0);
@@ -29,6 +30,25 @@ std::vector<std::vector<int64_t>> cut(const TrainBatch& batch, int64_t budget) {
   return parts;
 }
 
+DType dtype_of(const at::Tensor& t) { return t.scalar_type() == at::kFloat ? DType::f32 : DType::bf16; }
+
+const char* describe(kernels::Fault fault) {
+  switch (fault) {
+    case kernels::Fault::old_logp: return "the old log-prob";
+    case kernels::Fault::ref_logp: return "the reference log-prob";
+    case kernels::Fault::advantage: return "the advantage";
+    case kernels::Fault::target: return "the token id";
+    default: return "the logits";
+  }
+}
+
+/// Says in the caller's terms (sequence of the batch, completion token) what is not finite.
+[[noreturn]] void throw_fault(const kernels::Status& status, const std::vector<int32_t>& offsets, const std::vector<int64_t>& members) {
+  const auto at = std::upper_bound(offsets.begin(), offsets.end(), static_cast<int32_t>(status.row)) - offsets.begin() - 1;
+  throw CodedError("ERR_NON_FINITE", std::string("Training stopped: ") + describe(status.fault) + " of completion " + std::to_string(members[at]) +
+                                         ", token " + std::to_string(status.row - offsets[at]) + " is not finite");
+}
+
 template <class T>
 const T* pointer(const std::vector<T>& v) {
   return v.empty() ? nullptr : v.data();
@@ -37,8 +57,9 @@ const T* pointer(const std::vector<T>& v) {
 }  // namespace
 
 struct Trainer::Part {
-  at::Tensor ids;   // (b, width) int64, right-padded with 0: causal attention never looks there
-  at::Tensor rows;  // (n) int64: which of the b * width positions predict a completion token
+  at::Tensor ids;                 // (tokens) int64: the sequences end to end
+  std::vector<int64_t> sequence_offsets;
+  at::Tensor rows;                // (n) int64: which of the positions predict a completion token
   std::vector<int64_t> members;
   std::vector<int32_t> targets, offsets;
   std::vector<float> advantages, old_logps, ref_logps, logps;
@@ -63,19 +84,17 @@ Trainer::Part Trainer::gather(const TrainBatch& batch, const std::vector<int64_t
   Part part;
   part.members = members;
   part.advantages_per_token = static_cast<int64_t>(batch.advantages.size()) != batch.sequences();
-  int64_t width = 0;
-  for (int64_t s : members) width = std::max(width, batch.length(s));
-  part.ids = at::zeros({static_cast<int64_t>(members.size()), width}, at::kLong);
-  std::vector<int64_t> rows;
+  std::vector<int64_t> rows, ids;
   part.offsets.push_back(0);
-  auto* ids = part.ids.data_ptr<int64_t>();
+  part.sequence_offsets.push_back(0);
   const auto copy = [](const auto& from, int64_t begin, int64_t n, auto& to) {
     if (!from.empty()) to.insert(to.end(), from.begin() + begin, from.begin() + begin + n);
   };
-  for (size_t k = 0; k < members.size(); ++k) {
-    const int64_t s = members[k], n = batch.completion(s), prompt = batch.prompt_lengths[s];
-    const int64_t row = static_cast<int64_t>(k) * width;
-    std::copy(batch.tokens.begin() + batch.offsets[s], batch.tokens.begin() + batch.offsets[s + 1], ids + row);
+  for (int64_t s : members) {
+    const int64_t n = batch.completion(s), prompt = batch.prompt_lengths[s];
+    const auto row = static_cast<int64_t>(ids.size());
+    ids.insert(ids.end(), batch.tokens.begin() + batch.offsets[s], batch.tokens.begin() + batch.offsets[s + 1]);
+    part.sequence_offsets.push_back(static_cast<int64_t>(ids.size()));
     for (int64_t t = 0; t < n; ++t) rows.push_back(row + prompt + t - 1);
     copy(batch.tokens, batch.offsets[s] + prompt, n, part.targets);
     copy(batch.old_logps, starts[s], n, part.old_logps);
@@ -85,6 +104,7 @@ Trainer::Part Trainer::gather(const TrainBatch& batch, const std::vector<int64_t
     copy(batch.advantages, part.advantages_per_token ? starts[s] : s, part.advantages_per_token ? n : 1, part.advantages);
     part.offsets.push_back(static_cast<int32_t>(rows.size()));
   }
+  part.ids = at::tensor(ids, at::kLong);
   part.rows = at::tensor(rows, at::kLong);
   part.logps.resize(rows.size());
   part.records.resize(rows.size());
@@ -97,14 +117,7 @@ at::Tensor Trainer::logits_buffer(int64_t rows, at::ScalarType dtype) {
   return buffer_.narrow(0, 0, need).view({rows, model_.vocab()});
 }
 
-kernels::PolicyMetrics Trainer::fused_loss(Part& part, const TrainOptions& options, const at::Tensor& rows) {
-  const at::Tensor weight = model_.head_weight().detach();
-  const at::Tensor hidden = rows.detach();
-  at::Tensor logits = logits_buffer(part.size(), hidden.scalar_type());
-  {
-    at::NoGradGuard no_grad;
-    at::mm_out(logits, hidden, weight.t());
-  }
+kernels::GrpoLossArgs Trainer::loss_args(Part& part, const TrainOptions& options, const at::Tensor& logits) const {
   kernels::GrpoLossArgs args;
   args.batch = part.view(options);
   args.logits = {logits.data_ptr(), dtype_of(logits), model_.vocab(), model_.vocab(), 0};
@@ -114,18 +127,32 @@ kernels::PolicyMetrics Trainer::fused_loss(Part& part, const TrainOptions& optio
   args.logps = part.logps.data();
   args.want_entropy = true;
   args.records = part.records.data();
+  return args;
+}
+
+kernels::PolicyMetrics Trainer::fused_loss(Part& part, const TrainOptions& options, const at::Tensor& rows) {
   kernels::PolicyMetrics metrics;
-  const kernels::Status status = kernels::grpo_loss(cpu_context(), options.loss, args, &metrics);
-  if (!status.ok()) throw_fault(status, part.offsets, part.members);
-  at::Tensor grad_hidden;
+  at::Tensor grad_rows;
   {
     at::NoGradGuard no_grad;
-    grad_hidden = at::mm(logits, weight);
-    at::Tensor grad_weight = optimizer_.gradient_of(model_.head_weight());
-    if (logits.scalar_type() == at::kFloat) grad_weight.addmm_(logits.t(), hidden);
-    else grad_weight.add_(at::mm(logits.t(), hidden));
+    const at::Tensor& weight = model_.head_weight();
+    at::Tensor logits = logits_buffer(part.size(), rows.scalar_type());
+    at::mm_out(logits, rows, weight.t());
+    at::Tensor capped_slope;  // of cap * tanh(z / cap), for the architectures that have a cap
+    if (const double cap = model_.logit_softcap(); cap > 0) {
+      logits.div_(cap).tanh_();
+      capped_slope = 1 - logits.square();
+      logits.mul_(cap);
+    }
+    const kernels::Status status = kernels::grpo_loss(cpu_context(), options.loss, loss_args(part, options, logits), &metrics);
+    if (!status.ok()) throw_fault(status, part.offsets, part.members);
+    if (capped_slope.defined()) logits.mul_(capped_slope);  // the buffer now holds the gradient
+    grad_rows = at::mm(logits, weight);
+    at::Tensor grad_weight = optimizer_.gradient_of(weight);
+    if (logits.scalar_type() == at::kFloat) grad_weight.addmm_(logits.t(), rows);
+    else grad_weight.add_(at::mm(logits.t(), rows));
   }
-  torch::autograd::backward({rows}, {grad_hidden});
+  torch::autograd::backward({rows}, {grad_rows});
   return metrics;
 }
 
@@ -137,8 +164,7 @@ TrainResult Trainer::accumulate(const TrainBatch& batch, const TrainOptions& opt
   for (const auto& members : cut(batch, options.micro_batch_tokens)) {
     if (abort) throw CodedError("ERR_ABORTED", "The operation was aborted");
     Part part = gather(batch, starts, members);
-    const at::Tensor hidden = model_.hidden(part.ids);
-    const at::Tensor rows = hidden.view({-1, hidden.size(-1)}).index_select(0, part.rows);
+    const at::Tensor rows = model_.hidden_ragged(part.ids, part.sequence_offsets).index_select(0, part.rows);
     result.metrics.merge(options.fused ? fused_loss(part, options, rows) : unfused_loss(part, options, rows));
     optimizer_.collect_gradients();
     for (float logp : part.logps) result.logp_sum += logp;

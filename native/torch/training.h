@@ -3,6 +3,7 @@
 // (which turns the logits into their gradient in place), and the backward. Logits exist for one micro-batch at a time.
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "kernels/kernels.h"
@@ -42,7 +43,7 @@ struct TrainResult {
 
 class Trainer {
  public:
-  explicit Trainer(Transformer& model) : model_(model), optimizer_(model.parameters()) {}
+  explicit Trainer(std::shared_ptr<Transformer> model) : owner_(std::move(model)), model_(*owner_), optimizer_(model_.parameters()) {}
 
   Optimizer& optimizer() { return optimizer_; }
 
@@ -53,10 +54,12 @@ class Trainer {
  private:
   struct Part;  // one micro-batch
   Part gather(const TrainBatch& batch, const std::vector<int64_t>& starts, const std::vector<int64_t>& members) const;
+  kernels::GrpoLossArgs loss_args(Part& part, const TrainOptions& options, const at::Tensor& logits) const;
   kernels::PolicyMetrics fused_loss(Part& part, const TrainOptions& options, const at::Tensor& rows);
   kernels::PolicyMetrics unfused_loss(Part& part, const TrainOptions& options, const at::Tensor& rows);
   at::Tensor logits_buffer(int64_t rows, at::ScalarType dtype);
 
+  std::shared_ptr<Transformer> owner_;
   Transformer& model_;
   Optimizer optimizer_;
   at::Tensor buffer_;  // logits of one micro-batch, reused: fresh large allocations fault page by page

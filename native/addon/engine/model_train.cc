@@ -1,0 +1,179 @@
+// Training steps of a model: gradients of a batch, the optimizer step, and saving what the optimizer remembers.
+#include <limits>
+
+#include "addon/engine/model_handle.h"
+#include "torch/training.h"
+
+namespace fg {
+namespace {
+
+struct ModelTraining : TrainingState {
+  explicit ModelTraining(std::shared_ptr<Transformer> model) : trainer(std::move(model)) {}
+  Trainer trainer;
+};
+
+/// Created at the first use: a model that only samples pays nothing.
+Trainer& trainer_of(ModelState& state) {
+  if (!state.training) state.training = std::make_unique<ModelTraining>(state.model);
+  return static_cast<ModelTraining&>(*state.training).trainer;
+}
+
+template <class T>
+std::vector<T> optional(const Napi::Object& o, const char* key, napi_typedarray_type type, const char* what) {
+  const Napi::Value v = o.Get(key);
+  return v.IsUndefined() || v.IsNull() ? std::vector<T>() : copy_typed<T>(v, key, type, what);
+}
+
+void check(bool ok, const char* what) {
+  if (!ok) throw UserError(UserError::Kind::range, "ERR_INVALID_ARG", std::string("Expected ") + what);
+}
+
+TrainBatch batch_of(const Napi::Object& o, int64_t vocab) {
+  TrainBatch b;
+  b.tokens = int32s_at(o, "tokens");
+  b.offsets = int32s_at(o, "offsets");
+  b.prompt_lengths = int32s_at(o, "promptLengths");
+  b.advantages = copy_typed<float>(o.Get("advantages"), "advantages", napi_float32_array, "a Float32Array");
+  b.old_logps = optional<float>(o, "oldLogps", napi_float32_array, "a Float32Array");
+  b.ref_logps = optional<float>(o, "refLogps", napi_float32_array, "a Float32Array");
+  b.mask = optional<uint8_t>(o, "mask", napi_uint8_array, "a Uint8Array");
+  b.truncated = optional<uint8_t>(o, "truncated", napi_uint8_array, "a Uint8Array");
+  check(b.offsets.size() == b.prompt_lengths.size() + 1 && b.offsets.front() == 0 && b.offsets.back() == static_cast<int64_t>(b.tokens.size()),
+        "offsets (B + 1) from 0 to the number of tokens");
+  int64_t completion_tokens = 0;
+  for (int64_t s = 0; s < b.sequences(); ++s) {
+    check(b.length(s) >= 1 && b.prompt_lengths[s] >= 1 && b.prompt_lengths[s] <= b.length(s), "promptLengths from 1 to the sequence's length");
+    completion_tokens += b.completion(s);
+  }
+  for (const int32_t id : b.tokens) check(id >= 0 && id < vocab, "token ids within the vocabulary");
+  const auto fits = [&](size_t size) { return size == 0 || static_cast<int64_t>(size) == completion_tokens; };
+  check(fits(b.old_logps.size()) && fits(b.ref_logps.size()) && fits(b.mask.size()), "one log-prob (and mask) per completion token");
+  check(static_cast<int64_t>(b.advantages.size()) == b.sequences() || fits(b.advantages.size()), "one advantage per sequence or per completion token");
+  check(b.truncated.empty() || b.truncated.size() == b.prompt_lengths.size(), "one truncated flag per sequence");
+  return b;
+}
+
+LossType loss_type_of(const std::string& name) {
+  if (name == "grpo") return LossType::grpo;
+  if (name == "bnpo") return LossType::bnpo;
+  if (name == "dr_grpo") return LossType::dr_grpo;
+  if (name == "dapo") return LossType::dapo;
+  throw bad_argument("lossType", "one of 'dapo', 'grpo', 'bnpo', 'dr_grpo'");
+}
+
+TrainOptions options_of(const Napi::Object& o) {
+  TrainOptions t;
+  t.loss.loss_type = loss_type_of(string_at(o, "lossType"));
+  t.loss.epsilon_low = number_at(o, "epsilon");
+  t.loss.epsilon_high = number_at(o, "epsilonHigh");
+  if (!o.Get("delta").IsUndefined()) t.loss.delta = number_at(o, "delta");
+  t.loss.beta = number_at(o, "beta");
+  t.loss.bias_correction_kl = bool_at(o, "useBiasCorrectionKl");
+  t.temperature = number_at(o, "temperature");
+  t.normalizer = number_at(o, "normalizer");
+  t.micro_batch_tokens = integer_at(o, "microBatchTokens");
+  t.fused = bool_at(o, "fused");
+  check(t.normalizer > 0 && t.temperature > 0 && t.micro_batch_tokens > 0, "a positive normalizer, temperature and microBatchTokens");
+  return t;
+}
+
+Napi::Value to_js(Napi::Env env, const TrainResult& result, bool with_kl) {
+  const kernels::PolicyMetrics& m = result.metrics;
+  const double tokens = static_cast<double>(std::max<int64_t>(1, m.tokens));
+  const auto set = [&](Napi::Object o, const char* key, double value) { o.Set(key, Napi::Number::New(env, value)); };
+  auto out = Napi::Object::New(env), clip = Napi::Object::New(env), ratio = Napi::Object::New(env);
+  set(out, "loss", m.loss);
+  set(out, "tokens", static_cast<double>(m.tokens));
+  set(out, "sequences", static_cast<double>(m.sequences));
+  if (with_kl) set(out, "kl", m.kl / tokens);
+  set(out, "entropy", m.entropy / tokens);
+  set(out, "meanLogp", result.logp_sum / tokens);
+  set(clip, "low", static_cast<double>(m.clipped_low) / tokens);
+  set(clip, "high", static_cast<double>(m.clipped_high) / tokens);
+  set(clip, "region", static_cast<double>(m.clipped_low + m.clipped_high) / tokens);
+  set(ratio, "min", m.tokens ? m.ratio_min : 1);
+  set(ratio, "mean", m.tokens ? m.ratio / tokens : 1);
+  set(ratio, "max", m.tokens ? m.ratio_max : 1);
+  out.Set("clipRatio", clip);
+  out.Set("ratio", ratio);
+  return out;
+}
+
+Deliver nothing() {
+  return [](Napi::Env env) { return env.Undefined(); };
+}
+
+}  // namespace
+
+Napi::Value ModelHandle::accumulate(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    auto batch = std::make_shared<TrainBatch>(batch_of(object_at(info[0], "batch"), vocab_));
+    const Napi::Object o = object_at(info[1], "options");
+    TrainOptions options = options_of(o);
+    if (!bool_at(o, "maskTruncatedCompletions")) batch->truncated.clear();
+    check(options.loss.beta == 0 || !batch->ref_logps.empty() || batch->tokens.empty(), "refLogps when beta is not 0");
+    return submit(info, [batch, options](ModelState& state, const std::atomic<bool>& abort) -> Deliver {
+      const TrainResult result = trainer_of(state).accumulate(*batch, options, abort);
+      return [result, with_kl = options.loss.beta != 0](Napi::Env env) { return to_js(env, result, with_kl); };
+    });
+  });
+}
+
+Napi::Value ModelHandle::optimizer_step(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const Napi::Object o = object_at(info[0], "options");
+    const AdamWOptions options{number_at(o, "learningRate"), number_at(o, "weightDecay"),  number_at(o, "adamBeta1"),
+                               number_at(o, "adamBeta2"),    number_at(o, "adamEpsilon"), number_at(o, "maxGradNorm")};
+    return submit(info, [options](ModelState& state, const std::atomic<bool>&) -> Deliver {
+      const double norm = trainer_of(state).optimizer().step(options);
+      return [norm](Napi::Env env) { return Napi::Number::New(env, norm); };
+    });
+  });
+}
+
+Napi::Value ModelHandle::zero_grad(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    return submit(info, [](ModelState& state, const std::atomic<bool>&) -> Deliver {
+      if (state.training) trainer_of(state).optimizer().zero_gradients();
+      return nothing();
+    });
+  });
+}
+
+Napi::Value ModelHandle::save_optimizer(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    return submit(info, [path = string_of(info[0], "path")](ModelState& state, const std::atomic<bool>&) -> Deliver {
+      trainer_of(state).optimizer().save(path);
+      return nothing();
+    });
+  });
+}
+
+Napi::Value ModelHandle::load_optimizer(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    return submit(info, [path = string_of(info[0], "path")](ModelState& state, const std::atomic<bool>&) -> Deliver {
+      trainer_of(state).optimizer().load(path);
+      return nothing();
+    });
+  });
+}
+
+Napi::Value ModelHandle::clone_into(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    ModelHandle* target = Unwrap(object_at(info[0], "target"));
+    auto keep = std::make_shared<Napi::ObjectReference>(Napi::Persistent(info[0].As<Napi::Object>()));
+    return submit(info, [target, keep, vocab = vocab_](ModelState& state, const std::atomic<bool>&) -> Deliver {
+      auto copy = state.model->clone();
+      // On the event loop, where `target` is used; nothing has been queued on it yet.
+      return [target, keep, copy, vocab](Napi::Env env) {
+        target->state_->model = copy;
+        target->vocab_ = vocab;
+        target->report_memory(env, copy->parameter_bytes());
+        keep->Reset();
+        return env.Undefined();
+      };
+    });
+  });
+}
+
+}  // namespace fg
