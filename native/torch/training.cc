@@ -6,7 +6,6 @@
 
 #include "torch/cpu_context.h"
 #include "torch/error.h"
-#include "torch/reference.h"
 
 namespace fg {
 namespace {
@@ -93,7 +92,7 @@ Trainer::Part Trainer::gather(const TrainBatch& batch, const std::vector<int64_t
   for (int64_t s : members) {
     const int64_t n = batch.completion(s), prompt = batch.prompt_lengths[s];
     const auto row = static_cast<int64_t>(ids.size());
-    ids.insert(ids.end(), batch.tokens.begin() + batch.offsets[s], batch.tokens.begin() + batch.offsets[s + 1]);
+    ids.insert(ids.end(), batch.tokens.begin() + batch.offsets[s], batch.tokens.begin() + batch.offsets[s + 1] - 1);  // the last predicts nothing
     part.sequence_offsets.push_back(static_cast<int64_t>(ids.size()));
     for (int64_t t = 0; t < n; ++t) rows.push_back(row + prompt + t - 1);
     copy(batch.tokens, batch.offsets[s] + prompt, n, part.targets);
@@ -155,6 +154,8 @@ kernels::PolicyMetrics Trainer::fused_loss(Part& part, const TrainOptions& optio
   torch::autograd::backward({rows}, {grad_rows});
   return metrics;
 }
+
+kernels::PolicyMetrics Trainer::unfused_loss(Part&, const TrainOptions&, const at::Tensor&) { TORCH_CHECK(false, "pending"); }
 
 TrainResult Trainer::accumulate(const TrainBatch& batch, const TrainOptions& options, const std::atomic<bool>& abort) {
   std::vector<int64_t> starts(batch.sequences() + 1, 0);  // where each sequence's completion begins among the N tokens

@@ -3,12 +3,7 @@
 #include <cmath>
 #include <cstring>
 
-// One body, compiled for three instruction sets and chosen at load time. Without contraction all give the same bits.
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#define FG_CLONES __attribute__((target_clones("default", "avx2", "avx512f")))
-#else
-#define FG_CLONES
-#endif
+#include "kernels/scalar.h"
 
 namespace fg::kernels {
 namespace {

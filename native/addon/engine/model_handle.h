@@ -1,0 +1,67 @@
+#pragma once
+// The JavaScript handle of a model. Methods that compute return { promise, abort } and run on the model's owner thread.
+// One file per group of methods: model_load.cc, model_generate.cc, model_score.cc, ...
+#include <memory>
+
+#include "addon/engine/convert.h"
+#include "addon/engine/owner_thread.h"
+#include "torch/error.h"
+#include "torch/model/transformer.h"
+
+namespace fg {
+
+/// What training adds to a model (optimizer, schedule, reference). Touched on the owner thread only.
+struct TrainingState {
+  virtual ~TrainingState() = default;
+};
+
+/// Everything that belongs to the owner thread. Calls capture it by shared_ptr, so it outlives the handle if need be.
+struct ModelState {
+  std::shared_ptr<Transformer> model;         // null before load and after dispose
+  std::unique_ptr<TrainingState> training;
+};
+
+class ModelHandle : public Napi::ObjectWrap<ModelHandle> {
+ public:
+  static Napi::Function define(Napi::Env env);
+  /// new Model({ threads }): an empty model with its thread. threads 0 = as many as the process may use.
+  explicit ModelHandle(const Napi::CallbackInfo& info);
+  ~ModelHandle() override;
+
+ private:
+  // model_load.cc
+  Napi::Value load(const Napi::CallbackInfo& info);        // (config, files: string[], dtype) -> call<{ parameters, bytes, ... }>
+  Napi::Value save(const Napi::CallbackInfo& info);        // (file) -> call<void>
+  Napi::Value dispose(const Napi::CallbackInfo& info);     // ()
+  Napi::Value parameters(const Napi::CallbackInfo& info);  // () -> call<{ name, shape, data: Float32Array }[]>: for tests and tools
+  // model_score.cc
+  Napi::Value logits(const Napi::CallbackInfo& info);      // (lists) -> call<Float32Array (tokens, vocab)>
+  Napi::Value score(const Napi::CallbackInfo& info);       // (prompts, completions, options) -> call<{ logps, entropies? }>
+  // model_generate.cc
+  Napi::Value generate(const Napi::CallbackInfo& info);    // (prompts, options) -> call<...>
+
+  // model_train.cc
+  Napi::Value accumulate(const Napi::CallbackInfo& info);      // (batch, options) -> call<AccumulateResult>
+  Napi::Value optimizer_step(const Napi::CallbackInfo& info);  // (options) -> call<number>: the gradient norm
+  Napi::Value zero_grad(const Napi::CallbackInfo& info);       // () -> call<void>
+  Napi::Value save_optimizer(const Napi::CallbackInfo& info);  // (file) -> call<void>
+  Napi::Value load_optimizer(const Napi::CallbackInfo& info);  // (file) -> call<void>
+  Napi::Value clone_into(const Napi::CallbackInfo& info);      // (empty Model) -> call<void>: copies of the weights, not trainable
+
+  /// Queues `work(model, abort)`; the model is there.
+  template <class Fn>
+  Napi::Value submit(const Napi::CallbackInfo& info, Fn work) {
+    return thread_.submit(info.Env(), info.This().As<Napi::Object>(), [state = state_, work = std::move(work)](const std::atomic<bool>& abort) {
+      if (!state->model) throw CodedError("ERR_MODEL", "no model is loaded");
+      return Deliver(work(*state, abort));
+    });
+  }
+  void report_memory(Napi::Env env, int64_t bytes);
+
+  OwnerThread thread_;
+  std::shared_ptr<ModelState> state_ = std::make_shared<ModelState>();
+  int64_t vocab_ = 0;          // event loop: for checking ids before a call is queued
+  int64_t reported_bytes_ = 0;
+};
+
+}  // namespace fg

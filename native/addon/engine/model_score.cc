@@ -1,0 +1,46 @@
+// Log-probs of given completions.
+#include "addon/engine/model_handle.h"
+#include "torch/score.h"
+
+namespace fg {
+
+Napi::Value ModelHandle::logits(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    return submit(info, [lists = token_lists(info[0], "sequences", vocab_)](ModelState& state, const std::atomic<bool>&) {
+      at::NoGradGuard no_grad;
+      const at::Tensor ids = at::tensor(lists.tokens, at::kLong);
+      const at::Tensor z = state.model->logits(state.model->hidden_ragged(ids, lists.offsets)).to(at::kFloat).contiguous();
+      return [z](Napi::Env env) -> Napi::Value {
+        auto out = Napi::Float32Array::New(env, static_cast<size_t>(z.numel()));
+        std::copy_n(z.const_data_ptr<float>(), z.numel(), out.Data());
+        return out;
+      };
+    });
+  });
+}
+
+Napi::Value ModelHandle::score(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const TokenLists prompts = token_lists(info[0], "prompts", vocab_), completions = token_lists(info[1], "completions", vocab_);
+    const Napi::Object o = object_at(info[2], "options");
+    const ScoreOptions options{number_at(o, "temperature"), bool_at(o, "entropy"), integer_at(o, "tokenBudget")};
+    if (prompts.count() != completions.count()) throw bad_argument("completions", "as many completions as prompts");
+    return submit(info, [=](ModelState& state, const std::atomic<bool>& abort) {
+      const std::vector<ScoreInput> inputs = [&] {
+        std::vector<ScoreInput> all;
+        for (int64_t i = 0; i < prompts.count(); ++i)
+          all.push_back({prompts.begin(i), prompts.length(i), completions.begin(i), completions.length(i)});
+        return all;
+      }();
+      const ScoreResult result = score_completions(*state.model, inputs, options, abort);
+      return [result](Napi::Env env) -> Napi::Value {
+        auto out = Napi::Object::New(env);
+        out.Set("logps", to_typed<Napi::Float32Array>(env, result.logps));
+        if (!result.entropies.empty()) out.Set("entropies", to_typed<Napi::Float32Array>(env, result.entropies));
+        return out;
+      };
+    });
+  });
+}
+
+}  // namespace fg

@@ -1,0 +1,106 @@
+// act(gate) * up of a gated MLP, and the plain activation of GPT-2.
+#include "kernels/model.h"
+
+namespace fg {
+namespace {
+
+constexpr int64_t kRowsPerTask = 8;
+constexpr float kSqrt2OverPi = 0.7978845608028654f, kSqrtHalf = 0.7071067811865476f, kInvSqrt2Pi = 0.3989422804014327f;
+
+FG_INLINE float sigmoid(float x) { return 1.0f / (1.0f + exp_fast(-x)); }
+FG_INLINE float tanh_fast(float x) {
+  const float a = x < 0 ? -x : x;
+  const float e = exp_fast(-2.0f * a);
+  const float t = a < 0.04f ? a - a * a * a * (1.0f / 3.0f) : (1.0f - e) / (1.0f + e);  // the quotient cancels near 0
+  return x < 0 ? -t : t;
+}
+
+struct Silu {
+  static FG_INLINE float value(float x) { return x * sigmoid(x); }
+  static FG_INLINE float slope(float x) { const float s = sigmoid(x); return s * (1.0f + x * (1.0f - s)); }
+};
+struct GeluTanh {
+  static FG_INLINE float inner(float x) { return tanh_fast(kSqrt2OverPi * (x + 0.044715f * x * x * x)); }
+  static FG_INLINE float value(float x) { return 0.5f * x * (1.0f + inner(x)); }
+  static FG_INLINE float slope(float x) {
+    const float t = inner(x);
+    return 0.5f * (1.0f + t) + 0.5f * x * (1.0f - t * t) * kSqrt2OverPi * (1.0f + 3.0f * 0.044715f * x * x);
+  }
+};
+struct Gelu {
+  static FG_INLINE float value(float x) { return 0.5f * x * (1.0f + std::erf(x * kSqrtHalf)); }
+  static FG_INLINE float slope(float x) { return 0.5f * (1.0f + std::erf(x * kSqrtHalf)) + x * kInvSqrt2Pi * exp_fast(-0.5f * x * x); }
+};
+struct Relu {
+  static FG_INLINE float value(float x) { return x > 0 ? x : 0.0f; }
+  static FG_INLINE float slope(float x) { return x > 0 ? 1.0f : 0.0f; }
+};
+
+template <class T, class A>
+FG_INLINE void forward_rows(const ActivationArgs& a, int64_t begin, int64_t end) {
+  const int64_t n = a.width;
+  for (int64_t r = begin; r < end; ++r) {
+    const T* x = static_cast<const T*>(a.x) + r * (a.gated ? 2 * n : n);
+    T* y = static_cast<T*>(a.y) + r * n;
+    if (a.gated)
+      for (int64_t i = 0; i < n; ++i) store(y + i, rounded<T>(A::value(load(x + i))) * load(x + n + i));
+    else
+      for (int64_t i = 0; i < n; ++i) store(y + i, A::value(load(x + i)));
+  }
+}
+
+template <class T, class A>
+FG_INLINE void backward_rows(const ActivationArgs& a, int64_t begin, int64_t end) {
+  const int64_t n = a.width;
+  for (int64_t r = begin; r < end; ++r) {
+    const int64_t wide = a.gated ? 2 * n : n;
+    const T* x = static_cast<const T*>(a.x) + r * wide;
+    const T* dy = static_cast<const T*>(a.dy) + r * n;
+    T* dx = static_cast<T*>(a.y) + r * wide;
+    if (a.gated)
+      for (int64_t i = 0; i < n; ++i) {
+        const float g = load(x + i), u = load(x + n + i), d = load(dy + i);
+        store(dx + i, d * u * A::slope(g));
+        store(dx + n + i, d * A::value(g));
+      }
+    else
+      for (int64_t i = 0; i < n; ++i) store(dx + i, load(dy + i) * A::slope(load(x + i)));
+  }
+}
+
+template <class T>
+FG_INLINE void forward_typed(const ActivationArgs& a, int64_t begin, int64_t end) {
+  switch (a.activation) {
+    case Activation::silu: return forward_rows<T, Silu>(a, begin, end);
+    case Activation::gelu_tanh: return forward_rows<T, GeluTanh>(a, begin, end);
+    case Activation::gelu: return forward_rows<T, Gelu>(a, begin, end);
+    case Activation::relu: return forward_rows<T, Relu>(a, begin, end);
+  }
+}
+template <class T>
+FG_INLINE void backward_typed(const ActivationArgs& a, int64_t begin, int64_t end) {
+  switch (a.activation) {
+    case Activation::silu: return backward_rows<T, Silu>(a, begin, end);
+    case Activation::gelu_tanh: return backward_rows<T, GeluTanh>(a, begin, end);
+    case Activation::gelu: return backward_rows<T, Gelu>(a, begin, end);
+    case Activation::relu: return backward_rows<T, Relu>(a, begin, end);
+  }
+}
+
+FG_CLONES void forward_range(const ActivationArgs& a, int64_t begin, int64_t end) {
+  a.storage == Storage::f32 ? forward_typed<float>(a, begin, end) : forward_typed<bf16>(a, begin, end);
+}
+FG_CLONES void backward_range(const ActivationArgs& a, int64_t begin, int64_t end) {
+  a.storage == Storage::f32 ? backward_typed<float>(a, begin, end) : backward_typed<bf16>(a, begin, end);
+}
+
+}  // namespace
+
+void activation_forward(const Context& context, const ActivationArgs& a) {
+  parallel_for(context, a.rows, kRowsPerTask, [&](int64_t begin, int64_t end) { forward_range(a, begin, end); });
+}
+void activation_backward(const Context& context, const ActivationArgs& a) {
+  parallel_for(context, a.rows, kRowsPerTask, [&](int64_t begin, int64_t end) { backward_range(a, begin, end); });
+}
+
+}  // namespace fg

@@ -1,0 +1,152 @@
+// Splits joint q/k/v rows into heads, normalises the heads (Qwen3, Gemma 3) and rotates them: pair (i, i + dim/2), the convention of
+// Hugging Face checkpoints. The gradient rotates back.
+#include <algorithm>
+
+#include "kernels/model.h"
+
+namespace fg {
+namespace {
+
+constexpr int64_t kRowsPerTask = 16;
+constexpr int64_t kRowsPerPartial = 64;
+
+FG_INLINE int64_t position_of(const RopeArgs& a, int64_t r) { return a.positions ? a.positions[r] : r % a.length; }
+
+/// One head: y = rotate(norm(x)); every intermediate is rounded to the storage type, as separate tensor operations would.
+template <class T>
+FG_INLINE float head_forward(const RopeArgs& a, const T* x, const T* w, const float* cos, const float* sin, T* y) {
+  const int64_t d = a.dim, half = d / 2;
+  float rstd = 1.0f;
+  if (w) rstd = 1.0f / std::sqrt(lane_sum(d, [&](int64_t i) { return load(x + i) * load(x + i); }) / d + a.eps);
+  auto value = [&](int64_t i) {
+    if (!w) return load(x + i);
+    const float xhat = load(x + i) * rstd;
+    return a.weight_offset == 0.0f ? rounded<T>(rounded<T>(xhat) * load(w + i)) : rounded<T>(xhat * (a.weight_offset + load(w + i)));
+  };
+  if (!cos) {
+    for (int64_t i = 0; i < d; ++i) store(y + i, value(i));
+    return rstd;
+  }
+  for (int64_t i = 0; i < half; ++i) {
+    const float lo = value(i), hi = value(i + half), c = rounded<T>(cos[i]), s = rounded<T>(sin[i]);
+    store(y + i, rounded<T>(lo * c) - rounded<T>(hi * s));
+    store(y + i + half, rounded<T>(hi * c) + rounded<T>(lo * s));
+  }
+  return rstd;
+}
+
+template <class T>
+FG_INLINE void forward_rows(const RopeArgs& a, int64_t begin, int64_t end) {
+  const int64_t d = a.dim, half = d / 2, total = a.heads + 2 * a.kv_heads;
+  for (int64_t r = begin; r < end; ++r) {
+    const T* row = static_cast<const T*>(a.qkv) + r * total * d;
+    const int64_t slot = a.slots ? a.slots[r] : r, p = position_of(a, r);
+    const float* cos = a.cos ? a.cos + p * half : nullptr;
+    const float* sin = a.cos ? a.sin + p * half : nullptr;
+    float* rstd = a.rstd ? a.rstd + r * (a.heads + a.kv_heads) : nullptr;
+    T* q = static_cast<T*>(a.q) + slot * a.heads * d;
+    T* k = static_cast<T*>(a.k) + slot * a.kv_heads * d;
+    for (int64_t h = 0; h < a.heads; ++h) {
+      const float s = head_forward(a, row + h * d, static_cast<const T*>(a.q_norm), cos, sin, q + h * d);
+      if (rstd) rstd[h] = s;
+    }
+    for (int64_t h = 0; h < a.kv_heads; ++h) {
+      const float s = head_forward(a, row + (a.heads + h) * d, static_cast<const T*>(a.k_norm), cos, sin, k + h * d);
+      if (rstd) rstd[a.heads + h] = s;
+    }
+    const T* v = row + (a.heads + a.kv_heads) * d;
+    std::copy(v, v + a.kv_heads * d, static_cast<T*>(a.v) + slot * a.kv_heads * d);
+  }
+}
+
+FG_CLONES void forward_range(const RopeArgs& a, int64_t begin, int64_t end) {
+  a.storage == Storage::f32 ? forward_rows<float>(a, begin, end) : forward_rows<bf16>(a, begin, end);
+}
+
+/// The gradient of one head; `scratch` (dim floats) holds the gradient before the head norm.
+template <class T>
+FG_INLINE void head_backward(const RopeArgs& a, const T* dy, const T* x, const T* w, float rstd, const float* cos, const float* sin, T* dx,
+                             float* dw, float* scratch) {
+  const int64_t d = a.dim, half = d / 2;
+  for (int64_t i = 0; i < half; ++i) {
+    const float lo = load(dy + i), hi = load(dy + i + half);
+    const float c = cos ? rounded<T>(cos[i]) : 1.0f, s = cos ? rounded<T>(sin[i]) : 0.0f;
+    scratch[i] = lo * c + hi * s;
+    scratch[i + half] = hi * c - lo * s;
+  }
+  if (!w) {
+    for (int64_t i = 0; i < d; ++i) store(dx + i, scratch[i]);
+    return;
+  }
+  const float off = a.weight_offset;
+  const float dot = lane_sum(d, [&](int64_t i) { return scratch[i] * (off + load(w + i)) * load(x + i) * rstd; }) / d;
+  for (int64_t i = 0; i < d; ++i) {
+    const float xhat = load(x + i) * rstd;
+    dw[i] += scratch[i] * xhat;
+    store(dx + i, rstd * (scratch[i] * (off + load(w + i)) - xhat * dot));
+  }
+}
+
+template <class T>
+FG_INLINE void backward_rows(const RopeGradArgs& g, int64_t begin, int64_t end, float* dwq, float* dwk) {
+  const RopeArgs& a = g.forward;
+  const int64_t d = a.dim, half = d / 2, total = a.heads + 2 * a.kv_heads;
+  float scratch[1024];  // dim is at most 1024 (checked where the configuration is read)
+  for (int64_t r = begin; r < end; ++r) {
+    const int64_t slot = a.slots ? a.slots[r] : r, p = position_of(a, r), b = slot / g.sequence, t = slot % g.sequence;
+    const T* row = static_cast<const T*>(a.qkv) + r * total * d;
+    T* out = static_cast<T*>(g.dqkv) + r * total * d;
+    const float* cos = a.cos ? a.cos + p * half : nullptr;
+    const float* sin = a.cos ? a.sin + p * half : nullptr;
+    const float* rstd = a.rstd ? a.rstd + r * (a.heads + a.kv_heads) : nullptr;
+    const T* dq = static_cast<const T*>(g.dq) + b * g.dq_batch + t * g.dq_row;
+    const T* dk = static_cast<const T*>(g.dk) + b * g.dk_batch + t * g.dk_row;
+    const T* dv = static_cast<const T*>(g.dv) + b * g.dv_batch + t * g.dv_row;
+    for (int64_t h = 0; h < a.heads; ++h)
+      head_backward(a, dq + h * g.dq_head, row + h * d, static_cast<const T*>(a.q_norm), rstd ? rstd[h] : 1.0f, cos, sin, out + h * d, dwq, scratch);
+    for (int64_t h = 0; h < a.kv_heads; ++h)
+      head_backward(a, dk + h * g.dk_head, row + (a.heads + h) * d, static_cast<const T*>(a.k_norm), rstd ? rstd[a.heads + h] : 1.0f, cos, sin,
+                    out + (a.heads + h) * d, dwk, scratch);
+    for (int64_t h = 0; h < a.kv_heads; ++h)
+      std::copy(dv + h * g.dv_head, dv + h * g.dv_head + d, out + (a.heads + a.kv_heads + h) * d);
+  }
+}
+
+FG_CLONES void backward_range(const RopeGradArgs& g, int64_t begin, int64_t end, float* dwq, float* dwk) {
+  g.forward.storage == Storage::f32 ? backward_rows<float>(g, begin, end, dwq, dwk) : backward_rows<bf16>(g, begin, end, dwq, dwk);
+}
+
+template <class T>
+void add_partials(const float* partials, int64_t count, int64_t stride, int64_t width, void* out) {
+  for (int64_t i = 0; i < width; ++i) {
+    float sum = 0.0f;
+    for (int64_t p = 0; p < count; ++p) sum += partials[p * stride + i];
+    store(static_cast<T*>(out) + i, sum);
+  }
+}
+
+}  // namespace
+
+void rope_forward(const Context& context, const RopeArgs& a) {
+  parallel_for(context, a.rows, kRowsPerTask, [&](int64_t begin, int64_t end) { forward_range(a, begin, end); });
+}
+
+int64_t rope_workspace(int64_t rows, int64_t dim) { return (rows + kRowsPerPartial - 1) / kRowsPerPartial * 2 * dim; }
+
+void rope_backward(const Context& context, const RopeGradArgs& g) {
+  const int64_t d = g.forward.dim, partials = (g.forward.rows + kRowsPerPartial - 1) / kRowsPerPartial;
+  const bool norms = g.dq_norm != nullptr;
+  parallel_for(context, g.forward.rows, kRowsPerPartial, [&](int64_t begin, int64_t end) {
+    float* dw = norms ? g.workspace + begin / kRowsPerPartial * 2 * d : nullptr;
+    if (norms) std::fill(dw, dw + 2 * d, 0.0f);
+    backward_range(g, begin, end, dw, norms ? dw + d : nullptr);
+  });
+  if (!norms) return;
+  auto add = [&](const float* from, void* to) {
+    g.forward.storage == Storage::f32 ? add_partials<float>(from, partials, 2 * d, d, to) : add_partials<bf16>(from, partials, 2 * d, d, to);
+  };
+  add(g.workspace, g.dq_norm);
+  add(g.workspace + d, g.dk_norm);
+}
+
+}  // namespace fg

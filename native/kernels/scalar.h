@@ -1,0 +1,79 @@
+#pragma once
+// Storage types of the model kernels (float32 and bfloat16; arithmetic is float32), and how one source serves several instruction sets.
+#include <bit>
+#include <cmath>
+#include <cstdint>
+
+// GCC compiles a function marked FG_CLONES once per instruction set and picks one when the library is loaded. What it calls must be
+// inlined into it (FG_INLINE), otherwise the callee is compiled for the oldest set only. Products and sums are never contracted
+// (-ffp-contract=off) and reductions have a fixed number of lanes, so that all clones give the same bits.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#define FG_CLONES __attribute__((target_clones("arch=skylake-avx512", "arch=haswell", "default")))
+#else
+#define FG_CLONES
+#endif
+#define FG_INLINE inline __attribute__((always_inline))
+
+namespace fg {
+
+enum class Storage : int32_t { f32, bf16 };
+
+struct bf16 {
+  uint16_t bits;
+};
+
+FG_INLINE float load(const float* p) { return *p; }
+FG_INLINE float load(const bf16* p) { return std::bit_cast<float>(static_cast<uint32_t>(p->bits) << 16); }
+FG_INLINE void store(float* p, float v) { *p = v; }
+/// Rounds to nearest even; a NaN stays a NaN.
+FG_INLINE void store(bf16* p, float v) {
+  const uint32_t u = std::bit_cast<uint32_t>(v);
+  const uint32_t rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+  p->bits = static_cast<uint16_t>(v != v ? 0x7fc0u : rounded);
+}
+/// What a value becomes when it is stored and read again.
+template <class T>
+FG_INLINE float rounded(float v) {
+  T t;
+  store(&t, v);
+  return load(&t);
+}
+
+constexpr int kLanes = 16;
+
+/// Sum of f(0..n-1) in a fixed order (16 lanes, then a tree) that vectorises without reassociation.
+template <class F>
+FG_INLINE float lane_sum(int64_t n, F f) {
+  float acc[kLanes] = {};
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes)
+    for (int j = 0; j < kLanes; ++j) acc[j] += f(i + j);
+  for (int j = 0; i < n; ++i, ++j) acc[j] += f(i);
+  for (int w = kLanes / 2; w > 0; w /= 2)
+    for (int j = 0; j < w; ++j) acc[j] += acc[j + w];
+  return acc[0];
+}
+
+/// exp for the loops that must vectorise: relative error below 2e-7 for -87 <= x <= 88, 0 below (and for -inf), inf above, NaN for NaN.
+FG_INLINE float exp_fast(float x) {
+  const float clamped = x < -87.0f ? -87.0f : (x > 88.0f ? 88.0f : x);
+  const float magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer in the low bits
+  const float shifted = clamped * 1.44269504088896341f + magic;
+  const float n = shifted - magic;
+  float r = clamped - n * 0.693359375f;
+  r = r - n * -2.12194440e-4f;
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.0f;
+  const uint32_t e = (std::bit_cast<uint32_t>(shifted) << 23) + 0x3f800000u;
+  const float value = p * std::bit_cast<float>(e);
+  const float low = x < -87.0f ? 0.0f : value;
+  const float high = x > 88.0f ? INFINITY : low;
+  return x != x ? x : high;
+}
+
+}  // namespace fg
