@@ -1,4 +1,41 @@
-/** What the core addon exports (native/addon/core). */
+/** What the core addon exports (native/addon/core). Flat arguments, validated by lib/ops; sizes are checked again there. */
 export interface CoreAddon {
   version: string;
+  /** The instruction set of the row sweeps: 'avx512' | 'avx2' | 'neon' | 'portable' (FUSED_GRPO_SIMD overrides). */
+  simd(): string;
+  /** Threads of the core's pool (FUSED_GRPO_THREADS, else all available cores). */
+  threads(): number;
+  /** Copies bytes with the pool's threads: what benchmarks compare with. */
+  copy(target: Uint8Array, source: Uint8Array): void;
+  groupAdvantages(args: object): NativeAdvantages;
+  selectiveLogp(args: object): { logps: Float32Array; lse: Float32Array; entropies?: Float32Array };
+  selectiveLogpBackward(args: object): void;
+  policyLoss(args: object): { gradLogps: Float32Array; gradEntropies?: Float32Array; metrics: NativeMetrics };
+  grpoLoss(args: object): {
+    logps: Float32Array;
+    entropies?: Float32Array;
+    advantages: Float32Array;
+    metrics: NativeMetrics;
+  } & Partial<Omit<NativeAdvantages, 'advantages'>>;
+}
+
+export interface NativeAdvantages {
+  advantages: Float32Array;
+  mean: Float32Array;
+  std: Float32Array;
+  zeroStd: Uint8Array;
+}
+
+/** Sums over the selected tokens (fp64). */
+export interface NativeMetrics {
+  loss: number;
+  kl: number;
+  entropy: number;
+  ratio: number;
+  ratioMin: number;
+  ratioMax: number;
+  tokens: number;
+  sequences: number;
+  clippedLow: number;
+  clippedHigh: number;
 }

@@ -1,0 +1,96 @@
+import { invalidType, rejectUnknown } from '../errors.js';
+import { core } from '../native.js';
+import type { NativeMetrics } from './addon.js';
+import { layout, optionalTyped, record, typed, type Layout } from './check.js';
+import { lossArguments, type LossArguments } from './config.js';
+import type { LossConfig, LossMetrics, PolicyBatch } from './types.js';
+
+export const BATCH_NAMES = [
+  'oldLogps',
+  'refLogps',
+  'samplerLogps',
+  'advantages',
+  'mask',
+  'truncated',
+  'offsets',
+  'completionLength',
+] as const satisfies readonly (keyof PolicyBatch)[];
+
+/** The token-sized native arguments, without the advantages. @internal */
+export function batchArguments(batch: PolicyBatch, l: Layout, config: LossArguments): Record<string, unknown> {
+  const floats = (name: string, value: unknown) => optionalTyped<Float32Array>(name, value, 'Float32Array', l.rows);
+  const refLogps = config.beta > 0 ? floats('refLogps', batch.refLogps) : undefined;
+  if (config.beta > 0 && !refLogps) throw invalidType('refLogps', 'a Float32Array (beta is not 0)', batch.refLogps);
+  const truncated = optionalTyped<Uint8Array>('truncated', batch.truncated, 'Uint8Array', l.sequences);
+  if (config.maskTruncated && !truncated)
+    throw invalidType('truncated', 'a Uint8Array (maskTruncatedCompletions is on)', batch.truncated);
+  return {
+    ...config.native,
+    ...l,
+    mask: optionalTyped<Uint8Array>('mask', batch.mask, 'Uint8Array', l.rows),
+    truncated: config.maskTruncated ? truncated : undefined,
+    oldLogps: floats('oldLogps', batch.oldLogps),
+    refLogps,
+  };
+}
+
+/** Advantages of (B) or (N). @internal */
+export function advantagesArguments(value: unknown, l: Layout): Record<string, unknown> {
+  const length = (value as Float32Array | undefined)?.length;
+  const perToken = length === l.rows && l.rows !== l.sequences;
+  if (Object.prototype.toString.call(value) !== '[object Float32Array]' || !(perToken || length === l.sequences))
+    throw invalidType('advantages', `a Float32Array of length ${l.sequences} (per sequence) or ${l.rows} (per token)`, value);
+  return { advantages: value, advantagesPerToken: perToken };
+}
+
+/** Sums -> means. @internal */
+export function lossMetrics(m: NativeMetrics, withKl: boolean, withEntropy: boolean): LossMetrics {
+  const mean = (sum: number) => (m.tokens > 0 ? sum / m.tokens : 0);
+  const ratio = m.tokens > 0 ? { min: m.ratioMin, mean: mean(m.ratio), max: m.ratioMax } : { min: 0, mean: 0, max: 0 };
+  return {
+    ...(withKl ? { kl: mean(m.kl) } : {}),
+    ...(withEntropy ? { entropy: mean(m.entropy) } : {}),
+    clipRatio: { low: mean(m.clippedLow), high: mean(m.clippedHigh), region: mean(m.clippedLow + m.clippedHigh) },
+    ratio,
+    tokens: m.tokens,
+    sequences: m.sequences,
+  };
+}
+
+export interface PolicyLossBatch extends PolicyBatch {
+  /** (N) log-probs of the current policy. */
+  logps: Float32Array;
+  /** (N) entropies: needed iff entropyCoef is not 0, otherwise only for the metric. */
+  entropies?: Float32Array;
+  advantages: Float32Array;
+}
+
+/**
+ * The policy-gradient loss from per-token log-probs, and its gradient by them: the middle of selectiveLogp -> policyLoss ->
+ * selectiveLogpBackward, which grpoLoss does in one go.
+ *
+ * @returns loss, gradLogps (N; 0 behind the mask), gradEntropies (N) when entropyCoef is not 0, and metrics
+ * @throws RangeError ERR_NON_FINITE naming the selected position whose log-prob is NaN or infinite
+ * @see math/policy_loss.h for the formula and its sources
+ */
+export function policyLoss(
+  batch: PolicyLossBatch,
+  config: LossConfig = {},
+): { loss: number; gradLogps: Float32Array; gradEntropies?: Float32Array; metrics: LossMetrics } {
+  rejectUnknown('policyLoss batch', record('policyLoss batch', batch), [...BATCH_NAMES, 'logps', 'entropies']);
+  const rows = batch.logps?.length;
+  if (typeof rows !== 'number') throw invalidType('logps', 'a Float32Array', batch.logps);
+  const l = layout(batch, rows, 'logps');
+  const loss = lossArguments('policyLoss config', config);
+  const logps = typed<Float32Array>('logps', batch.logps, 'Float32Array', rows);
+  const entropies = optionalTyped<Float32Array>('entropies', batch.entropies, 'Float32Array', rows);
+  if (loss.entropyCoef !== 0 && !entropies) throw invalidType('entropies', 'a Float32Array (entropyCoef is not 0)', batch.entropies);
+  const native = { ...batchArguments(batch, l, loss), ...advantagesArguments(batch.advantages, l), logps, entropies };
+  const { gradLogps, gradEntropies, metrics } = core().policyLoss(native);
+  return {
+    loss: metrics.loss,
+    gradLogps,
+    ...(gradEntropies ? { gradEntropies } : {}),
+    metrics: lossMetrics(metrics, loss.beta > 0, entropies !== undefined),
+  };
+}

@@ -1,0 +1,88 @@
+import { invalidType, rejectUnknown } from '../errors.js';
+import { core } from '../native.js';
+import { boolean, gradientArguments, layout, logitsArguments, optionalTyped, record, temperature, typed, type Layout } from './check.js';
+import type { LogitsInput, SequenceLayout } from './types.js';
+
+const LOGITS_NAMES = ['logits', 'dtype', 'vocabSize', 'targets', 'rowStride', 'sequenceStride'] as const;
+const COMMON_NAMES = [...LOGITS_NAMES, 'temperature', 'mask', 'offsets', 'completionLength'] as const;
+
+/** `offsets` or `completionLength` are needed only with sequenceStride. */
+export interface SelectiveLogpInput extends LogitsInput, SequenceLayout {
+  /** Logits are divided by it. Default 1. */
+  temperature?: number;
+  /** Uint8Array(N): 0 leaves a row out; its logits are not read, its log-prob and entropy are 0. */
+  mask?: Uint8Array;
+}
+
+function targetsOf(value: unknown): Int32Array {
+  const length = (value as Int32Array | undefined)?.length;
+  if (typeof length !== 'number') throw invalidType('targets', 'an Int32Array', value);
+  return typed<Int32Array>('targets', value, 'Int32Array', length);
+}
+
+function layoutOf(input: SelectiveLogpInput): Layout {
+  const rows = targetsOf(input.targets).length;
+  if (input.offsets !== undefined || input.completionLength !== undefined) return layout(input, rows, 'targets');
+  if (input.sequenceStride !== undefined)
+    throw invalidType('offsets', 'an Int32Array of B+1 offsets (or completionLength) beside sequenceStride', undefined);
+  return { rows, sequences: 1, offsets: Int32Array.of(0, rows) };
+}
+
+/** Native arguments of rows of logits with their mask. */
+function rowArguments(input: SelectiveLogpInput) {
+  const l = layoutOf(input);
+  const mask = optionalTyped<Uint8Array>('mask', input.mask, 'Uint8Array', l.rows);
+  const logits = logitsArguments(input, l);
+  return { l, logits, native: { ...l, ...logits, mask, temperature: temperature(input.temperature) } };
+}
+
+/**
+ * Log-probability of each row's target under softmax(logits / temperature), the row's log-sum-exp, and its entropy, reading the
+ * logits once and writing no vocabulary-sized array.
+ *
+ * logp is exact near probability 1 and never positive; -Infinity logits (masked vocabulary) are legal.
+ * @returns logps (N), lse (N) and, with `entropy: true`, entropies (N) in nats; 0 behind the mask
+ * @throws RangeError naming the position of a target outside the vocabulary (ERR_INVALID_ARG), or the row that holds NaN, +Infinity
+ *   or no finite logit (ERR_NON_FINITE)
+ */
+export function selectiveLogp(input: SelectiveLogpInput & { entropy?: boolean }): {
+  logps: Float32Array;
+  lse: Float32Array;
+  entropies?: Float32Array;
+} {
+  rejectUnknown('selectiveLogp', record('selectiveLogp input', input), [...COMMON_NAMES, 'entropy']);
+  return core().selectiveLogp({ ...rowArguments(input).native, entropy: boolean('entropy', input.entropy ?? false) });
+}
+
+export interface SelectiveLogpBackwardInput extends SelectiveLogpInput {
+  /** (N) upstream gradient of each log-prob. */
+  gradLogps: Float32Array;
+  /** (N) upstream gradient of each entropy. */
+  gradEntropies?: Float32Array;
+  /** What selectiveLogp returned. Accepted for symmetry: the CPU kernel forms them again, more exactly, while the row is in cache. */
+  lse?: Float32Array;
+  entropies?: Float32Array;
+  /** Default true: the gradient overwrites the logits. Otherwise a new compact (N, V) array. */
+  inPlace?: boolean;
+}
+
+/**
+ * Gradient of sum(gradLogps * logps + gradEntropies * entropies) by the raw logits (1 / temperature included).
+ * @returns gradLogits in the logits' dtype; rows behind the mask are exactly 0
+ * @throws as selectiveLogp; a bad row is found after other rows were written, so that logits given in place are lost then
+ */
+export function selectiveLogpBackward(input: SelectiveLogpBackwardInput): { gradLogits: Float32Array | Uint16Array } {
+  const names = [...COMMON_NAMES, 'gradLogps', 'gradEntropies', 'lse', 'entropies', 'inPlace'];
+  rejectUnknown('selectiveLogpBackward', record('selectiveLogpBackward input', input), names);
+  const { l, logits, native } = rowArguments(input);
+  const gradLogps = typed<Float32Array>('gradLogps', input.gradLogps, 'Float32Array', l.rows);
+  const gradEntropies = optionalTyped<Float32Array>('gradEntropies', input.gradEntropies, 'Float32Array', l.rows);
+  optionalTyped('lse', input.lse, 'Float32Array', l.rows);
+  optionalTyped('entropies', input.entropies, 'Float32Array', l.rows);
+  const gradient = gradientArguments(logits, l.rows, boolean('inPlace', input.inPlace ?? true));
+  core().selectiveLogpBackward({ ...native, ...gradient, gradLogps, gradEntropies });
+  return { gradLogits: gradient.gradLogits };
+}
+
+/** @internal */
+export { LOGITS_NAMES, targetsOf };

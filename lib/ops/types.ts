@@ -1,0 +1,129 @@
+// Types of the functional ops. B completions ("sequences"), N token positions in total, V columns of logits.
+
+/** Where sequences begin and end: one of the two. Ragged: B+1 numbers, first 0, last N. Rectangular: N = B * completionLength. */
+export interface SequenceLayout {
+  offsets?: Int32Array;
+  completionLength?: number;
+}
+
+export type LogitsDtype = 'float32' | 'bfloat16' | 'float16';
+
+/** Rows of logits; row t predicts targets[t]. */
+export interface LogitsInput {
+  /** Float32Array, or Uint16Array holding bfloat16 or float16 bits (then `dtype` is required). Views with an offset are fine. */
+  logits: Float32Array | Uint16Array;
+  dtype?: LogitsDtype;
+  /** V: columns of a row. */
+  vocabSize: number;
+  /** Int32Array(N): the token id of each position. Positions behind the mask may hold anything. */
+  targets: Int32Array;
+  /** Elements from one row to the next. Default: vocabSize. */
+  rowStride?: number;
+  /** Elements from one sequence's first row to the next's (padded or shifted views). Default: rows follow each other. */
+  sequenceStride?: number;
+}
+
+export type LossType = 'grpo' | 'bnpo' | 'dr_grpo' | 'dapo';
+export type KlEstimator = 'k1' | 'k2' | 'k3';
+
+/** How the loss is formed. Names and meanings are those of TRL's GRPOConfig. */
+export interface LossConfig {
+  /**
+   * How token losses are averaged: 'grpo' per sequence, then over sequences (arXiv:2402.03300); 'dapo' and 'bnpo' over tokens
+   * (arXiv:2503.14476); 'dr_grpo' by sequences * maxCompletionLength (arXiv:2503.20783). Default 'dapo'.
+   */
+  lossType?: LossType;
+  /** Level of the importance ratio. Only 'token' so far. */
+  importanceSamplingLevel?: 'token';
+  /** The ratio is clipped to [1 - epsilon, 1 + epsilonHigh]. Defaults 0.2 and epsilon. */
+  epsilon?: number;
+  epsilonHigh?: number;
+  /** Upper bound of the ratio on the unclipped side too (two-sided clipping, arXiv:2505.07291). Default: none. */
+  delta?: number;
+  /** Weight of the KL term; 0 (default): refLogps are not read. */
+  beta?: number;
+  /** Estimator of the KL of a token: 'k3' (default) = exp(d) - d - 1, 'k1' = -d, 'k2' = d^2 / 2, d = ref - logp. */
+  klEstimator?: KlEstimator;
+  /** Multiply the KL estimate by the (unbounded, differentiated) ratio, as TRL does since 1.10. Default true. */
+  useBiasCorrectionKl?: boolean;
+  /** Logits are divided by it. Default 1. */
+  temperature?: number;
+  /** Needed by 'dr_grpo' unless `normalizer` is given. */
+  maxCompletionLength?: number;
+  /**
+   * What the sum of token losses is divided by, over the whole optimizer step: tokens (dapo, bnpo), sequences (grpo), sequences *
+   * maxCompletionLength (dr_grpo). Default: counted on this batch. With it given, cutting a batch changes nothing.
+   */
+  normalizer?: number;
+  /** The default normalizer counts sequences without a selected token ('count', as TRL) or leaves them out. */
+  emptySequences?: 'count' | 'exclude';
+  /** Sequences marked in batch.truncated contribute nothing. Default false. */
+  maskTruncatedCompletions?: boolean;
+  /** loss -= entropyCoef * mean entropy of the selected tokens. Default 0. */
+  entropyCoef?: number;
+  /** Tokens of the whole optimizer step that the entropy is a mean over. Default: counted on this batch. */
+  entropyNormalizer?: number;
+}
+
+export interface AdvantageConfig {
+  /** What the advantage is divided by: the std of its group (default), of the batch, or nothing. */
+  scaleRewards?: 'group' | 'batch' | 'none';
+  /** What is subtracted. Default 'group_mean'. */
+  baseline?: 'group_mean' | 'leave_one_out' | 'batch_mean' | 'none';
+  /** 'rank': average ranks inside the group replace the rewards. Default 'none'. */
+  transform?: 'none' | 'rank';
+  /** Delta degrees of freedom of the std. Default 1. */
+  ddof?: 0 | 1;
+  /** Added to the std. Default 1e-4. */
+  eps?: number;
+  /** NaN or infinite reward: an error (default), or left out of the statistics with advantage 0. */
+  nonFinite?: 'error' | 'exclude';
+}
+
+/** Completions of one prompt follow each other: either groups of equal size, or G+1 offsets. */
+export interface Groups {
+  numGenerations?: number;
+  groupOffsets?: Int32Array;
+}
+
+export type Rewards = Float32Array | Float64Array | readonly number[];
+
+export interface GroupAdvantages {
+  /** (B) (r - baseline) / (std + eps); exactly 0 where all rewards that the baseline sees are equal. */
+  advantages: Float32Array;
+  /** (groups) of the group's own (finite, transformed) rewards. */
+  mean: Float32Array;
+  std: Float32Array;
+  /** 1 where all rewards of the group are equal: it teaches nothing. */
+  zeroStd: Uint8Array;
+}
+
+/** Everything token-sized that the loss is made of. */
+export interface PolicyBatch extends SequenceLayout {
+  /** (N) log-probs of the sampling policy. Omitted: on policy, the ratio is 1 and keeps its gradient. */
+  oldLogps?: Float32Array;
+  /** (N) log-probs of the reference; needed iff beta > 0, and never read otherwise. */
+  refLogps?: Float32Array | null;
+  /** (N) log-probs of the rollout engine: reserved for samplerImportanceSampling. */
+  samplerLogps?: Float32Array;
+  /** (B), or (N) for one per token. */
+  advantages?: Float32Array;
+  /** Uint8Array(N): 0 leaves a position out. What stands there is never read. */
+  mask?: Uint8Array;
+  /** Uint8Array(B): completions that hit the length limit (see maskTruncatedCompletions). */
+  truncated?: Uint8Array;
+}
+
+/** Means over selected tokens; 0 when there are none. */
+export interface LossMetrics {
+  /** The KL estimate that beta multiplies; absent when beta is 0. */
+  kl?: number;
+  /** Nats per token. */
+  entropy?: number;
+  /** Shares of tokens with ratio < 1 - epsilon and advantage < 0, ratio > 1 + epsilonHigh and advantage > 0, either. */
+  clipRatio: { low: number; high: number; region: number };
+  /** Of exp(logp - old), before delta. */
+  ratio: { min: number; mean: number; max: number };
+  tokens: number;
+  sequences: number;
+}

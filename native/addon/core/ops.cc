@@ -1,0 +1,257 @@
+// The functional ops for JavaScript: arguments -> kernel -> typed arrays. Synchronous.
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <vector>
+
+#include "addon/core/arguments.h"
+#include "addon/core/thread_pool.h"
+
+namespace fg {
+
+using namespace kernels;
+
+namespace {
+
+std::string text(double v) {
+  char buffer[32];
+  std::snprintf(buffer, sizeof buffer, "%.9g", v);
+  return v != v ? "NaN" : v > 1e308 ? "Infinity" : v < -1e308 ? "-Infinity" : buffer;
+}
+
+[[noreturn]] void not_finite(const char* name, int64_t row, double value) {
+  throw UserError(UserError::Kind::range, "ERR_NON_FINITE",
+                  "Expected a finite number for " + std::string(name) + "[" + std::to_string(row) + "] but received " + text(value));
+}
+
+}  // namespace
+
+void raise(const Status& s, const Culprits& c) {
+  const std::string row = std::to_string(s.row);
+  switch (s.fault) {
+    case Fault::none:
+      return;
+    case Fault::target:
+      throw UserError(UserError::Kind::range, "ERR_INVALID_ARG",
+                      "Expected a token id from 0 to " + std::to_string(c.vocab - 1) + " for targets[" + row + "] but received " +
+                          std::to_string(c.targets[s.row]));
+    case Fault::old_logp:
+      not_finite("oldLogps", s.row, c.old_logps[s.row]);
+    case Fault::ref_logp:
+      not_finite("refLogps", s.row, c.ref_logps[s.row]);
+    case Fault::logp:
+      not_finite("logps", s.row, c.logps[s.row]);
+    case Fault::advantage:
+      throw UserError(UserError::Kind::range, "ERR_NON_FINITE", "Expected finite advantages; position " + row + " has one that is not");
+    case Fault::logits:
+      throw UserError(UserError::Kind::range, "ERR_NON_FINITE",
+                      "Expected finite logits (-Infinity masks a token) for row " + row +
+                          " but found NaN, +Infinity or no finite value in it");
+  }
+}
+
+namespace {
+
+PolicyBatch policy_batch(const Arguments& a) {
+  PolicyBatch b;
+  b.layout = a.layout();
+  const int64_t n = b.layout.rows;
+  b.old_logps = a.array<float>("oldLogps", n);
+  b.ref_logps = a.array<float>("refLogps", n);
+  b.advantages_per_token = a.flag("advantagesPerToken");
+  b.advantages = a.required<float>("advantages", b.advantages_per_token ? n : b.layout.sequences);
+  return b;
+}
+
+LossParams loss_params(const Arguments& a, const PolicyBatch& b) {
+  LossParams p;
+  p.loss_type = LossType(a.integer("lossType"));
+  p.kl = KlEstimator(a.integer("klEstimator"));
+  p.bias_correction_kl = a.flag("useBiasCorrectionKl");
+  p.epsilon_low = a.number("epsilon");
+  p.epsilon_high = a.number("epsilonHigh");
+  p.delta = a.number("delta");
+  p.beta = a.number("beta");
+  if (p.beta != 0 && !b.ref_logps) Arguments::fail("refLogps", "a Float32Array");
+  return p;
+}
+
+/// The caller's normalizers, or what this batch alone gives.
+void set_normalizers(const Arguments& a, const LossParams& p, PolicyBatch* b) {
+  const double explicit_normalizer = a.number("normalizer"), entropy_coef = a.number("entropyCoef");
+  b->normalizer = explicit_normalizer > 0
+                      ? explicit_normalizer
+                      : default_normalizer(p.loss_type, b->layout, a.number("maxCompletionLength"), a.flag("excludeEmpty"));
+  if (entropy_coef == 0) return;
+  const double given = a.number("entropyNormalizer");
+  b->entropy_weight = entropy_coef / (given > 0 ? given : double(std::max<int64_t>(selected_tokens(b->layout), 1)));
+}
+
+Napi::Object metrics_object(Napi::Env env, const PolicyMetrics& m) {
+  auto o = Napi::Object::New(env);
+  const auto set = [&](const char* name, double v) { o.Set(name, Napi::Number::New(env, v)); };
+  set("loss", m.loss), set("kl", m.kl), set("entropy", m.entropy), set("ratio", m.ratio);
+  set("ratioMin", m.ratio_min), set("ratioMax", m.ratio_max);
+  set("tokens", double(m.tokens)), set("sequences", double(m.sequences));
+  set("clippedLow", double(m.clipped_low)), set("clippedHigh", double(m.clipped_high));
+  return o;
+}
+
+AdvantageOptions advantage_options(const Arguments& a) {
+  AdvantageOptions o;
+  o.scale = RewardScale(a.integer("scaleRewards"));
+  o.baseline = Baseline(a.integer("baseline"));
+  o.transform = RewardTransform(a.integer("transform"));
+  o.ddof = int(a.integer("ddof"));
+  o.eps = a.number("eps");
+  o.exclude_non_finite = a.flag("excludeNonFinite");
+  return o;
+}
+
+Napi::Object compute_advantages(Napi::Env env, const Arguments& a) {
+  const int64_t n = a.integer("count"), groups = a.integer("groups");
+  const double* rewards = a.required<double>("rewards", n);
+  const int32_t* offsets = a.required<int32_t>("groupOffsets", groups + 1);
+  bool good = offsets[0] == 0 && offsets[groups] == n;
+  for (int64_t g = 0; g < groups; ++g) good = good && offsets[g] <= offsets[g + 1];
+  if (!good) Arguments::fail("groupOffsets", "0 first, then non-decreasing, B last");
+  std::vector<double> workspace(group_advantages_workspace(n) / sizeof(double));
+  auto out = Napi::Object::New(env);
+  auto* advantages = new_array<float>(env, out, "advantages", n);
+  auto* mean = new_array<float>(env, out, "mean", groups);
+  auto* std = new_array<float>(env, out, "std", groups);
+  auto* zero = new_array<uint8_t>(env, out, "zeroStd", groups);
+  const Status s =
+      group_advantages(rewards, n, offsets, groups, advantage_options(a), advantages, mean, std, zero, workspace.data());
+  if (!s.ok()) not_finite("rewards", s.row, rewards[s.row]);
+  return out;
+}
+
+Napi::Value GroupAdvantages(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] { return compute_advantages(info.Env(), Arguments(info[0].As<Napi::Object>())); });
+}
+
+Napi::Object selective_logp_op(Napi::Env env, const Arguments& a) {
+  SelectiveLogpArgs k;
+  k.layout = a.layout();
+  k.logits = a.rows("logits", "rowStride", "sequenceStride", k.layout);
+  k.targets = a.required<int32_t>("targets", k.layout.rows);
+  k.temperature = a.number("temperature");
+  auto out = Napi::Object::New(env);
+  k.logps = new_array<float>(env, out, "logps", k.layout.rows);
+  k.lse = new_array<float>(env, out, "lse", k.layout.rows);
+  if (a.flag("entropy")) k.entropies = new_array<float>(env, out, "entropies", k.layout.rows);
+  std::vector<Fault> faults(size_t(k.layout.rows));
+  k.faults = faults.data();
+  raise(selective_logp(core_context(), k), {k.targets, k.logits.vocab});
+  return out;
+}
+
+Napi::Value SelectiveLogp(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] { return selective_logp_op(info.Env(), Arguments(info[0].As<Napi::Object>())); });
+}
+
+void selective_logp_backward_op(const Arguments& a) {
+  SelectiveLogpBackwardArgs k;
+  k.layout = a.layout();
+  k.logits = a.rows("logits", "rowStride", "sequenceStride", k.layout);
+  k.grad = a.rows("gradLogits", "gradRowStride", "gradSequenceStride", k.layout);
+  k.targets = a.required<int32_t>("targets", k.layout.rows);
+  k.temperature = a.number("temperature");
+  k.grad_logps = a.required<float>("gradLogps", k.layout.rows);
+  k.grad_entropies = a.array<float>("gradEntropies", k.layout.rows);
+  std::vector<Fault> faults(size_t(k.layout.rows));
+  k.faults = faults.data();
+  raise(selective_logp_backward(core_context(), k), {k.targets, k.logits.vocab});
+}
+
+Napi::Value SelectiveLogpBackward(const Napi::CallbackInfo& info) {
+  guarded(info.Env(), [&] { selective_logp_backward_op(Arguments(info[0].As<Napi::Object>())); });
+  return info.Env().Undefined();
+}
+
+Napi::Object policy_loss_op(Napi::Env env, const Arguments& a) {
+  PolicyLossArgs k;
+  k.batch = policy_batch(a);
+  const LossParams p = loss_params(a, k.batch);
+  set_normalizers(a, p, &k.batch);
+  const int64_t n = k.batch.layout.rows;
+  k.logps = a.required<float>("logps", n);
+  k.entropies = a.array<float>("entropies", n);
+  if (k.batch.entropy_weight != 0 && !k.entropies) Arguments::fail("entropies", "a Float32Array");
+  auto out = Napi::Object::New(env);
+  k.grad_logps = new_array<float>(env, out, "gradLogps", n);
+  if (k.batch.entropy_weight != 0) k.grad_entropies = new_array<float>(env, out, "gradEntropies", n);
+  std::vector<TokenRecord> records(static_cast<size_t>(n));
+  k.records = records.data();
+  PolicyMetrics metrics;
+  raise(policy_loss(core_context(), p, k, &metrics), {nullptr, 0, k.batch.old_logps, k.batch.ref_logps, k.logps});
+  out.Set("metrics", metrics_object(env, metrics));
+  return out;
+}
+
+Napi::Value PolicyLoss(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] { return policy_loss_op(info.Env(), Arguments(info[0].As<Napi::Object>())); });
+}
+
+/// With `rewards` the advantages are made here, so that JavaScript crosses the boundary once.
+void advantages_from_rewards(Napi::Env env, Napi::Object arguments, Napi::Object out) {
+  const Napi::Object made = compute_advantages(env, Arguments(arguments.Get("rewardArguments").As<Napi::Object>()));
+  arguments.Set("advantages", made.Get("advantages"));
+  for (const char* name : {"mean", "std", "zeroStd"}) out.Set(name, made.Get(name));
+}
+
+Napi::Object grpo_loss_op(Napi::Env env, Napi::Object arguments) {
+  const Arguments a(arguments);
+  auto out = Napi::Object::New(env);
+  if (a.has("rewardArguments")) advantages_from_rewards(env, arguments, out);
+  GrpoLossArgs k;
+  k.batch = policy_batch(a);
+  const Layout& l = k.batch.layout;
+  const LossParams p = loss_params(a, k.batch);
+  set_normalizers(a, p, &k.batch);
+  k.logits = a.rows("logits", "rowStride", "sequenceStride", l);
+  k.grad = a.rows("gradLogits", "gradRowStride", "gradSequenceStride", l);
+  k.targets = a.required<int32_t>("targets", l.rows);
+  k.temperature = a.number("temperature");
+  k.want_entropy = a.flag("entropy");
+  k.logps = new_array<float>(env, out, "logps", l.rows);
+  if (k.want_entropy) k.entropies = new_array<float>(env, out, "entropies", l.rows);
+  std::vector<TokenRecord> records(static_cast<size_t>(l.rows));
+  k.records = records.data();
+  PolicyMetrics metrics;
+  raise(grpo_loss(core_context(), p, k, &metrics), {k.targets, k.logits.vocab, k.batch.old_logps, k.batch.ref_logps});
+  out.Set("advantages", arguments.Get("advantages"));
+  out.Set("metrics", metrics_object(env, metrics));
+  return out;
+}
+
+Napi::Value GrpoLoss(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] { return grpo_loss_op(info.Env(), info[0].As<Napi::Object>()); });
+}
+
+/// copy(target, source): the yardstick of benchmarks/loss.mjs, one read and one write by the same threads.
+Napi::Value Copy(const Napi::CallbackInfo& info) {
+  const auto bytes = [&](int i) { return info[i].As<Napi::Uint8Array>(); };
+  uint8_t* to = bytes(0).Data();
+  const uint8_t* from = bytes(1).Data();
+  const int64_t n = int64_t(std::min(bytes(0).ByteLength(), bytes(1).ByteLength()));
+  parallel_for(core_context(), n, 1 << 20, [&](int64_t b, int64_t e) { std::memcpy(to + b, from + b, size_t(e - b)); });
+  return info.Env().Undefined();
+}
+
+}  // namespace
+
+void register_ops(Napi::Env env, Napi::Object exports) {
+  exports.Set("groupAdvantages", Napi::Function::New(env, GroupAdvantages));
+  exports.Set("selectiveLogp", Napi::Function::New(env, SelectiveLogp));
+  exports.Set("selectiveLogpBackward", Napi::Function::New(env, SelectiveLogpBackward));
+  exports.Set("policyLoss", Napi::Function::New(env, PolicyLoss));
+  exports.Set("grpoLoss", Napi::Function::New(env, GrpoLoss));
+  exports.Set("copy", Napi::Function::New(env, Copy));
+  exports.Set("simd", Napi::Function::New(env, [](const Napi::CallbackInfo& i) { return Napi::String::New(i.Env(), simd()); }));
+  exports.Set("threads",
+              Napi::Function::New(env, [](const Napi::CallbackInfo& i) { return Napi::Number::New(i.Env(), pool_threads()); }));
+}
+
+}  // namespace fg

@@ -1,0 +1,15 @@
+#pragma once
+// The core's own threads: few, asleep between calls, shared by every worker_thread of the process.
+#include "kernels/context.h"
+
+namespace fg {
+
+/// FUSED_GRPO_THREADS if set, else the cores this process may run on. Decided at first use.
+int pool_threads();
+
+/// A ParallelFor: the caller works too. May be called from several threads at once and from inside itself.
+void pool_parallel_for(int64_t n, int64_t chunk, RangeBody body, void* state);
+
+inline Context core_context() { return {pool_parallel_for}; }
+
+}  // namespace fg
