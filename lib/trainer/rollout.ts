@@ -2,7 +2,7 @@
 import type { ChatMessage } from '../engine/chat.js';
 import type { Policy } from '../engine/policy.js';
 import { FusedGrpoError } from '../errors.js';
-import { groupAdvantages } from '../ops/group-advantages.js';
+import { groupAdvantages } from '../ops/group_advantages.js';
 import { permutation } from '../random.js';
 import type { ResolvedGRPOConfig } from './config.js';
 import type { Row } from './dataset.js';
