@@ -1,93 +1,72 @@
-// `npm run demo`: GRPO on the bundled small model, from wrong sums to right ones, on a machine without a GPU.
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
-import { Policy } from '../engine/policy.js';
-import { packageRoot } from '../native.js';
-import type { GRPOConfig } from '../trainer/config.js';
-import { GRPOTrainer } from '../trainer/grpo-trainer.js';
-import type { GRPOStep } from '../trainer/types.js';
-import { arithmeticProblems, correctAnswer, type Problem } from './arithmetic.js';
-import { accuracy } from './evaluate.js';
+// `npm run demo` and `npx fused-grpo demo`: the lesson, shown to a person.
+import { existsSync, readdirSync, rmSync } from 'node:fs';
+import { join, relative } from 'node:path';
+import type { CliContext } from '../cli/context.js';
+import { Progress } from '../cli/progress.js';
+import { writeRunReport } from '../report/run-folder.js';
+import { lessonConfig, demoModel, teach, type LessonResult, type LessonRow } from './lesson.js';
 
-export interface DemoRow {
-  problem: string;
-  answer: string;
-  before: string;
-  after: string;
+const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
+
+/** A folder for this run: the one asked for, emptied when it holds an earlier demo and nothing else is lost by it. */
+function clearEarlierDemo(output: string): void {
+  if (!existsSync(output)) return;
+  const ours = /^(metrics\.jsonl|samples\.jsonl|config\.json|report\.html|model|checkpoint-\d+|.*\.part)$/;
+  const names = readdirSync(output);
+  if (names.every((name) => ours.test(name))) for (const name of names) rmSync(join(output, name), { recursive: true });
 }
 
-export interface DemoResult {
-  accuracyBefore: number;
-  accuracyAfter: number;
-  heldOut: number;
-  rows: DemoRow[];
-  trainSeconds: number;
-  steps: number;
+function table(rows: LessonRow[]): string {
+  const mark = (row: LessonRow, text: string) => `${text || '(nothing)'} ${text === row.answer ? '✓' : '✗'}`;
+  const lines = [['problem', 'answer', 'before', 'after'], ...rows.map((r) => [r.problem, r.answer, mark(r, r.before), mark(r, r.after)])];
+  const widths = [0, 1, 2, 3].map((c) => Math.max(...lines.map((l) => l[c]!.length)));
+  return lines.map((l) => '  ' + l.map((text, c) => text.padEnd(widths[c]! + 2)).join('').trimEnd()).join('\n');
 }
 
-export interface DemoOptions {
-  outputDir: string;
-  maxSteps?: number;
-  seed?: number;
-  signal?: AbortSignal;
-  /** What the demo is doing, for a person. */
-  onPhase?: (text: string) => void;
-  onStep?: (step: GRPOStep, totalSteps: number) => void;
+function lastWords(result: LessonResult, output: string, report: string, ctx: CliContext): string {
+  const at = (path: string) => relative(ctx.cwd, path) || '.';
+  return `
+Held-out problems answered correctly (greedy, ${result.heldOut} problems never trained on):
+  before ${percent(result.accuracyBefore)}   after ${percent(result.accuracyAfter)}   (${result.steps} steps, ${result.trainSeconds.toFixed(0)} s of training)
+
+${table(result.rows)}
+
+Report:  ${at(report)}
+Model:   ${at(join(output, 'model'))}
+
+Next:
+  npx fused-grpo generate --model ${at(join(output, 'model'))} --prompt "12+34="
+  npx fused-grpo train --help
+`;
 }
 
-/** The demo's settings: small batches of many problems, a high learning rate for a very small model. */
-export const demoConfig: GRPOConfig = {
-  numGenerations: 8,
-  perDeviceTrainBatchSize: 1024,
-  maxCompletionLength: 4,
-  learningRate: 1e-3,
-  lrSchedulerType: 'linear',
-  warmupSteps: 5,
-  maxSteps: 150,
-  saveSteps: 0,
-};
-
-export const demoModel = (): string => join(packageRoot, 'demo', 'model');
-
-/** Problems to show: first those that were wrong and became right, then others. */
-function pickRows(problems: Problem[], before: string[], after: string[], count: number): DemoRow[] {
-  const rows = problems.map((p, i) => ({ problem: p.prompt, answer: p.answer, before: before[i]!, after: after[i]! }));
-  const rank = (r: DemoRow) => (r.before !== r.answer && r.after === r.answer ? 0 : r.before === r.answer && r.after === r.answer ? 2 : 1);
-  const mended = rows.filter((r) => rank(r) === 0).slice(0, Math.ceil(count * 0.6));
-  const failed = rows.filter((r) => r.after !== r.answer).slice(0, Math.floor(count * 0.2));
-  const kept = rows.filter((r) => rank(r) === 2).slice(0, count - mended.length - failed.length);
-  return [...mended, ...kept, ...failed];
-}
-
-/** Runs the demo and returns its figures; the caller prints and draws them. Held-out problems are never trained on. */
-export async function runDemo(options: DemoOptions): Promise<DemoResult> {
-  const say = options.onPhase ?? (() => undefined);
-  if (!existsSync(join(demoModel(), 'model.safetensors'))) throw new Error(`The demo model is missing from ${demoModel()}`);
-  const { train, heldOut } = arithmeticProblems();
-  say('Loading the bundled model');
-  const policy = await Policy.load(demoModel(), { device: 'cpu', dtype: 'float32', signal: options.signal });
+export async function runDemo(options: { output: string; maxSteps?: number; seed?: number; json: boolean; signal: AbortSignal }, ctx: CliContext): Promise<number> {
+  const { output, json } = options;
+  clearEarlierDemo(output);
+  let total = options.maxSteps ?? lessonConfig.maxSteps!;
+  const progress = new Progress(ctx, { label: 'GRPO', total: () => total });
   try {
-    say(`Asking it ${heldOut.length} held-out problems`);
-    const before = await accuracy(policy, heldOut, options.signal);
-    say(`It gets ${(100 * before.accuracy).toFixed(1)} % right. Training by GRPO: the only signal is "right" or "wrong"`);
-    const trainer = new GRPOTrainer({
-      model: policy,
-      rewardFuncs: correctAnswer,
-      trainDataset: train,
-      config: { ...demoConfig, ...(options.maxSteps === undefined ? {} : { maxSteps: options.maxSteps }), seed: options.seed ?? 42, outputDir: options.outputDir },
+    const result = await teach({
+      outputDir: output,
+      maxSteps: options.maxSteps,
+      seed: options.seed,
       signal: options.signal,
+      onPhase: (text) => progress.log(`${text} ...`),
+      onStep: ({ step, metrics }, totalSteps) => {
+        total = totalSteps;
+        progress.update(step, [`reward ${metrics.reward.toFixed(3)}`, `entropy ${metrics.entropy.toFixed(2)}`, `${(metrics.tokensPerSecond / 1000).toFixed(1)}k tok/s`]);
+      },
     });
-    const begin = performance.now();
-    let steps = 0;
-    for await (const step of trainer) {
-      steps = step.step;
-      options.onStep?.(step, trainer.totalSteps);
-    }
-    const trainSeconds = (performance.now() - begin) / 1000;
-    say('Asking the held-out problems again');
-    const after = await accuracy(policy, heldOut, options.signal);
-    return { accuracyBefore: before.accuracy, accuracyAfter: after.accuracy, heldOut: heldOut.length, rows: pickRows(heldOut, before.answers, after.answers, 12), trainSeconds, steps };
+    progress.end();
+    const rows = result.rows.map((r) => ({ prompt: r.problem, expected: r.answer, before: r.before, after: r.after, beforeCorrect: r.before === r.answer, afterCorrect: r.after === r.answer }));
+    const report = writeRunReport(output, {
+      title: 'GRPO demo: learning arithmetic from right and wrong',
+      beforeAfter: { label: 'held-out accuracy', beforeScore: result.accuracyBefore, afterScore: result.accuracyAfter, rows },
+    });
+    if (json) ctx.stdout.write(JSON.stringify({ status: 'ok', output, report, model: demoModel(), ...result }) + '\n');
+    else ctx.stdout.write(lastWords(result, output, report, ctx));
+    return 0;
   } finally {
-    policy.dispose();
+    progress.end();
   }
 }
