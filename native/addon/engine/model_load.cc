@@ -89,6 +89,7 @@ Napi::Function ModelHandle::define(Napi::Env env) {
                          InstanceMethod("logits", &ModelHandle::logits),
                          InstanceMethod("score", &ModelHandle::score),
                          InstanceMethod("generate", &ModelHandle::generate),
+                         InstanceMethod("setTokenBytes", &ModelHandle::set_token_bytes),
                      });
 }
 
