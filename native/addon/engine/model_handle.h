@@ -38,7 +38,8 @@ class ModelHandle : public Napi::ObjectWrap<ModelHandle> {
   Napi::Value logits(const Napi::CallbackInfo& info);      // (lists) -> call<Float32Array (tokens, vocab)>
   Napi::Value score(const Napi::CallbackInfo& info);       // (prompts, completions, options) -> call<{ logps, entropies? }>
   // model_generate.cc
-  Napi::Value generate(const Napi::CallbackInfo& info);    // (prompts, options) -> call<...>
+  Napi::Value generate(const Napi::CallbackInfo& info);         // (prompts, options) -> call<{ tokens, logps, stopped, stopAt }[]>
+  Napi::Value set_token_bytes(const Napi::CallbackInfo& info);  // ({ bytes, offsets }): once, before stop strings are used
 
   // model_train.cc
   Napi::Value accumulate(const Napi::CallbackInfo& info);      // (batch, options) -> call<AccumulateResult>
@@ -51,7 +52,7 @@ class ModelHandle : public Napi::ObjectWrap<ModelHandle> {
   /// Queues `work(model, abort)`; the model is there.
   template <class Fn>
   Napi::Value submit(const Napi::CallbackInfo& info, Fn work) {
-    return thread_.submit(info.Env(), info.This().As<Napi::Object>(), [state = state_, work = std::move(work)](const std::atomic<bool>& abort) {
+    return thread_.submit(info.Env(), info.This().As<Napi::Object>(), [state = state_, work = std::move(work)](const std::atomic<bool>& abort) mutable {
       if (!state->model) throw CodedError("ERR_MODEL", "no model is loaded");
       return Deliver(work(*state, abort));
     });
@@ -62,6 +63,7 @@ class ModelHandle : public Napi::ObjectWrap<ModelHandle> {
   std::shared_ptr<ModelState> state_ = std::make_shared<ModelState>();
   int64_t vocab_ = 0;          // event loop: for checking ids before a call is queued
   int64_t reported_bytes_ = 0;
+  std::shared_ptr<const std::vector<std::string>> token_bytes_;
 };
 
 }  // namespace fg

@@ -95,6 +95,7 @@ Napi::Function ModelHandle::define(Napi::Env env) {
                          InstanceMethod("saveOptimizer", &ModelHandle::save_optimizer),
                          InstanceMethod("loadOptimizer", &ModelHandle::load_optimizer),
                          InstanceMethod("cloneInto", &ModelHandle::clone_into),
+                         InstanceMethod("setTokenBytes", &ModelHandle::set_token_bytes),
                      });
 }
 

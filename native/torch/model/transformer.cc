@@ -118,9 +118,9 @@ at::Tensor Transformer::window_mask(int64_t length, int64_t window) {
   return mask_;
 }
 
-at::Tensor Transformer::attention(const at::Tensor& x, int64_t layer, const ops::RowMap& rows, const KvSink& sink) {
+at::Tensor Transformer::attention(const at::Tensor& qkv, int64_t layer, const ops::RowMap& rows, const KvSink& sink) {
   const LayerWeights& w = weights_.layers[static_cast<size_t>(layer)];
-  const auto [q, k, v] = ops::split_heads(apply_linear(w.qkv, x), w.q_norm, w.k_norm, rows, head_params(), rope(layer, rows.length));
+  const auto [q, k, v] = ops::split_heads(qkv, w.q_norm, w.k_norm, rows, head_params(), rope(layer, rows.length));
   if (sink) sink(layer, k, v);
   const int64_t window = config_.layer_window[static_cast<size_t>(layer)];
   std::optional<at::Tensor> mask;
@@ -140,17 +140,21 @@ at::Tensor Transformer::run(const at::Tensor& ids, const ops::RowMap& rows, cons
   if (rows.length > config_.max_positions)
     throw CodedError("ERR_CONTEXT_LENGTH", "A sequence of " + std::to_string(rows.length) + " tokens does not fit the model's context of " +
                                                std::to_string(config_.max_positions));
+  return layers(ids, rows, [&](int64_t layer, const at::Tensor& qkv) { return attention(qkv, layer, rows, sink); });
+}
+
+at::Tensor Transformer::layers(const at::Tensor& ids, const ops::RowMap& rows, const Attend& attend) {
   const ops::NormParams np = norm_params();
+  auto norm = [&](const at::Tensor& t, const NormWeights& n) { return ops::norm(t, n.weight, n.bias, np); };
   at::Tensor x = embed(ids, rows);
   for (int64_t i = 0; i < config_.layers; ++i) {
     const LayerWeights& w = weights_.layers[static_cast<size_t>(i)];
-    auto norm = [&](const at::Tensor& t, const NormWeights& n) { return ops::norm(t, n.weight, n.bias, np); };
-    const at::Tensor attended = attention(norm(x, w.attention_norm), i, rows, sink);
+    const at::Tensor attended = attend(i, apply_linear(w.qkv, norm(x, w.attention_norm)));
     x = config_.post_norms ? x + norm(apply_linear(w.out, attended), w.post_attention_norm) : add_linear(x, w.out, attended);
     const at::Tensor inner = mlp(norm(x, w.mlp_norm), w);
     x = config_.post_norms ? x + norm(apply_linear(w.down, inner), w.post_mlp_norm) : add_linear(x, w.down, inner);
   }
-  return ops::norm(x, weights_.final_norm.weight, weights_.final_norm.bias, np);
+  return norm(x, weights_.final_norm);
 }
 
 at::Tensor Transformer::logits(const at::Tensor& rows) const {

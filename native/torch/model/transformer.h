@@ -15,6 +15,9 @@ namespace fg {
 /// Called once per layer with that layer's rotated keys and values, (B, T, kv_heads, head_dim) contiguous.
 using KvSink = std::function<void(int64_t layer, const at::Tensor& k, const at::Tensor& v)>;
 
+/// How a layer attends: joint q/k/v rows (rows, (heads + 2 kv_heads) dim) -> (rows, heads * dim).
+using Attend = std::function<at::Tensor(int64_t layer, const at::Tensor& qkv)>;
+
 class Transformer {
  public:
   /// Loads weights as `dtype` (float32 or bfloat16), not trainable. Throws CodedError (ERR_MODEL, ERR_IO, ERR_ABORTED).
@@ -31,6 +34,9 @@ class Transformer {
   /// The same without padding: ids (N) int64 of all sequences end to end, offsets (B+1) from 0 to N. Returns (N, hidden). Only attention
   /// works on a padded copy; everything else computes N rows.
   at::Tensor hidden_ragged(const at::Tensor& ids, const std::vector<int64_t>& offsets, const KvSink& sink = {});
+
+  /// All layers and the final norm, attention left to the caller (decoding). `rows.positions` must be defined. (rows) -> (rows, hidden).
+  at::Tensor layers(const at::Tensor& ids, const ops::RowMap& rows, const Attend& attend);
 
   /// rows (N, hidden) -> logits (N, vocab) in the model's dtype, soft cap included. Differentiable.
   at::Tensor logits(const at::Tensor& rows) const;
@@ -61,7 +67,7 @@ class Transformer {
   Transformer(ModelConfig config, Weights weights);
   at::Tensor run(const at::Tensor& ids, const ops::RowMap& rows, const KvSink& sink);
   at::Tensor embed(const at::Tensor& ids, const ops::RowMap& rows) const;
-  at::Tensor attention(const at::Tensor& x, int64_t layer, const ops::RowMap& rows, const KvSink& sink);
+  at::Tensor attention(const at::Tensor& qkv, int64_t layer, const ops::RowMap& rows, const KvSink& sink);
   at::Tensor mlp(const at::Tensor& x, const LayerWeights& layer) const;
   at::Tensor window_mask(int64_t length, int64_t window);
 

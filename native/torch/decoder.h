@@ -1,0 +1,56 @@
+#pragma once
+// One decoding step for a set of sequences: embed, all layers over the caches, logits, the next token of each.
+#include <atomic>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernels/decode.h"
+#include "torch/generate.h"
+#include "torch/stop_matcher.h"
+
+namespace fg {
+
+/// The keys and values of one prompt, shared by its completions.
+struct PromptCache {
+  at::Tensor k, v;  // (layers, kv_heads, dim, capacity), (layers, kv_heads, capacity, dim)
+  CacheSegment segment;
+};
+
+struct Running {
+  explicit Running(const std::vector<std::string>& stop) : matcher(stop) {}
+  DecodeSequence cache;
+  at::Tensor k, v;              // own segment, as in PromptCache
+  uint32_t prompt = 0, completion = 0;  // coordinates of the random numbers
+  int64_t prompt_length = 0;
+  std::vector<uint8_t> seen;    // (vocab), only with a repetition penalty
+  StopMatcher matcher;
+  Completion* out = nullptr;
+  SampleRow row{};
+  bool done = false;
+};
+
+class Decoder {
+ public:
+  Decoder(Transformer& model, const GenerateOptions& options);
+  /// Draws one token for each of `rows` from logits (rows, vocab), records it and decides whether the sequence is done.
+  void choose(const at::Tensor& logits, Running* const* sequences, int64_t rows);
+  /// Feeds the last token of every sequence and chooses the next one.
+  void step(std::vector<Running*>& active);
+
+ private:
+  void step_rows(Running* const* sequences, int64_t rows, int64_t padded);
+  at::Tensor attend(int64_t layer, const at::Tensor& qkv, const DecodeSequence* const* sequences, int64_t rows, const ops::RowMap& map);
+  void accept(Running& s);
+
+  Transformer& model_;
+  const GenerateOptions& options_;
+  bool small_;  // weights stay in cache: one parallel region per step over chunks of sequences
+};
+
+/// Allocates an empty segment for `positions` positions.
+CacheSegment allocate_segment(const Transformer& model, int64_t positions, at::Tensor& k, at::Tensor& v);
+/// Bytes of one position of the cache, all layers.
+int64_t cache_bytes_per_position(const Transformer& model);
+
+}  // namespace fg
