@@ -1,2 +1,3 @@
 export { FusedGrpoError, type ErrorCode } from './errors.js';
 export type { StepMetrics, Sample, GRPOStep } from './trainer/types.js';
+export { capabilities, type Capabilities, type DeviceInfo } from './capabilities.js';
