@@ -93,7 +93,7 @@ function bandPath(x: readonly number[], low: readonly number[], high: readonly n
 function axes(chart: Chart, f: Frame): string {
   const show = chart.format ?? format;
   const bottom = HEIGHT - MARGIN.bottom;
-  const ys = ticks(f.yRange[0], f.yRange[1], 4);
+  const ys = ticks(f.yRange[0], f.yRange[1], 6);
   const xs = ticks(f.xRange[0], f.xRange[1], chart.wide ? 10 : 6).filter(Number.isInteger);
   const grid = ys.map(
     (v) => `<line class="grid" x1="${MARGIN.left}" x2="${f.width - MARGIN.right}" y1="${trim(f.py(v))}" y2="${trim(f.py(v))}"/><text class="tick" text-anchor="end" x="${MARGIN.left - 8}" y="${trim(f.py(v) + 4)}">${escape(show(v))}</text>`,

@@ -72,10 +72,11 @@ function timeChart(data: Extract): Chart {
 export function chartsOf(steps: readonly ReportStep[]): Chart[] {
   const data = new Extract(steps);
   const one = (title: string, note: string, colour: number, pick: Pick, more: Partial<Chart> = {}): Chart => ({ title, note, x: data.x, lines: [data.line(title, colour, pick)], ...more });
+  const graded = steps.some((s) => Number.isFinite(s.reward));
   return [
     rewardChart(data),
     rewardParts(data, steps),
-    one('Loss', 'In GRPO it hovers around 0 and says little about progress; watch the reward.', 2, (s) => s.loss),
+    one('Loss', graded ? 'In GRPO it hovers around 0 and says little about progress; watch the reward.' : 'Nats per trained token: lower is better.', 2, (s) => s.loss),
     one('KL to the reference', 'How far the policy has moved, in nats per token.', 5, (s) => s.kl, { zero: true }),
     one('Entropy', 'How undecided the policy is, in nats per token; near 0 it stops exploring.', 4, (s) => s.entropy, { zero: true }),
     lengthChart(data),

@@ -101,6 +101,9 @@ export function format(value: number): string {
   return Number(value.toFixed(digits)).toLocaleString('en-US', { maximumFractionDigits: digits }).replace('-', '−');
 }
 
+/** The same in three digits, for headlines. */
+export const brief = (value: number): string => (Number.isFinite(value) && Math.abs(value) < 1000 && Math.abs(value) >= 1e-3 ? format(Number(value.toPrecision(Math.abs(value) < 1 ? 2 : 3))) : format(value));
+
 export const percent = (share: number): string => (Number.isFinite(share) ? `${Number((share * 100).toFixed(share !== 0 && Math.abs(share) < 0.01 ? 2 : Math.abs(share) < 0.1 ? 1 : 0))} %` : '–');
 
 /** 83 -> '1 min 23 s'. */

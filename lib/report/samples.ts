@@ -1,7 +1,7 @@
 // Sample completions that are worth reading: the same prompt over time, early against late, best against worst.
 import type { Sample } from '../trainer/types.js';
 import { cut, escape } from './html.js';
-import { format } from './numbers.js';
+import { brief } from './numbers.js';
 import type { BeforeAfter, ReportSamples } from './types.js';
 
 const TEXT_LIMIT = 1200;
@@ -16,7 +16,7 @@ const byReward = (a: Sample, b: Sample): number => (Number.isFinite(b.reward) ? 
 /** Green above the group's mean, red below it. */
 function chip(sample: Sample): string {
   const mood = sample.advantage > 1e-9 ? 'good' : sample.advantage < -1e-9 ? 'bad' : '';
-  return `<span class="chip ${mood}">reward ${escape(format(sample.reward))}</span>`;
+  return `<span class="chip ${mood}">reward ${escape(brief(sample.reward))}</span>`;
 }
 
 const cutOff = (s: Sample): string => (s.finishReason === 'length' ? '<em> ⟨cut at the length limit⟩</em>' : '');
@@ -61,7 +61,7 @@ function browse(records: readonly ReportSamples[]): string {
     const sorted = [...samples].sort(byReward);
     const shown = spread(sorted, 4);
     const average = samples.reduce((sum, s) => sum + s.reward, 0) / samples.length;
-    return `<details><summary>step ${step} — mean reward ${escape(format(average))} over ${samples.length} samples</summary><div class="cards">${shown.map((s) => card(s, '')).join('')}</div></details>`;
+    return `<details><summary>step ${step} — mean reward ${escape(brief(average))} over ${samples.length} samples</summary><div class="cards">${shown.map((s) => card(s, '')).join('')}</div></details>`;
   });
   return `<h3>More samples by step</h3>${parts.join('')}`;
 }

@@ -1,5 +1,5 @@
 // A run told in plain words: the tiles at the top, one sentence, and what looks wrong.
-import { format, mean, percent, span, toNumber } from './numbers.js';
+import { brief, format, mean, percent, span, toNumber } from './numbers.js';
 import type { BeforeAfter, ReportStep } from './types.js';
 
 export interface Tile {
@@ -18,12 +18,12 @@ export function ends(steps: readonly ReportStep[], pick: (step: ReportStep) => u
 
 const total = (steps: readonly ReportStep[], pick: (step: ReportStep) => unknown): number => steps.reduce((sum, s) => sum + (toNumber(pick(s)) || 0), 0);
 
-const change = ([a, b]: [number, number]): string => `${format(a)} → ${format(b)}`;
+const change = ([a, b]: [number, number]): string => `${brief(a)} → ${brief(b)}`;
 
 function rewardTile(steps: readonly ReportStep[]): Tile[] {
   const [a, b] = ends(steps, (s) => s.reward);
   if (!Number.isFinite(b)) return [];
-  if (steps.length < 2) return [{ label: 'Mean reward', value: format(b) }];
+  if (steps.length < 2) return [{ label: 'Mean reward', value: brief(b) }];
   const spread = mean(steps.map((s) => toNumber(s.rewardStd))) || 0;
   const moved = Math.abs(b - a) > Math.max(1e-9, 0.1 * spread);
   return [{ label: 'Mean reward', value: change([a, b]), detail: moved ? (b > a ? 'it rose' : 'it fell') : 'hardly a change', mood: moved ? (b > a ? 'good' : 'bad') : undefined }];
@@ -39,7 +39,7 @@ function timeTile(steps: readonly ReportStep[]): Tile[] {
 function speedTile(steps: readonly ReportStep[]): Tile[] {
   const tokens = total(steps, (s) => s.tokens);
   const seconds = total(steps, (s) => s.seconds?.total);
-  return tokens && seconds ? [{ label: 'Speed', value: `${format(Math.round(tokens / seconds))} tokens/s`, detail: `${format(tokens)} tokens in all` }] : [];
+  return tokens && seconds ? [{ label: 'Speed', value: `${format(Math.round(tokens / seconds))} tok/s`, detail: `${brief(tokens)} tokens in all` }] : [];
 }
 
 function lossTile(steps: readonly ReportStep[]): Tile[] {
@@ -91,7 +91,7 @@ const FINDINGS: readonly Finding[] = [
   (_, recent) => recentMean(recent, (s) => s.clipRatio?.region) > 0.3 && 'The clip stops more than 30 % of the tokens: the steps are too large for it. Lower the learning rate or numIterations.',
   (steps) => {
     const [a, b] = ends(steps, (s) => s.reward);
-    return steps.length >= 10 && b < a - 0.25 * (recentMean(steps, (s) => s.rewardStd) || 0) - 1e-6 && `The reward fell from ${format(a)} to ${format(b)}.`;
+    return steps.length >= 10 && b < a - 0.25 * (recentMean(steps, (s) => s.rewardStd) || 0) - 1e-6 && `The reward fell from ${brief(a)} to ${brief(b)}.`;
   },
 ];
 
