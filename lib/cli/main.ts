@@ -1,1 +1,92 @@
-export function main(_argv: string[]): void {}
+// The command line: finds the command, parses its flags, runs it, and turns errors into exit codes.
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { FusedGrpoError, nearest } from '../errors.js';
+import { packageRoot } from '../native.js';
+import { commandHelp, type Command } from './command.js';
+import { buildCommand } from './build.js';
+import { processContext, type CliContext } from './context.js';
+import { demoCommand } from './demo.js';
+import { doctorCommand } from './doctor.js';
+import { EXIT, exitCodeOf, explain } from './errors.js';
+import { generateCommand } from './generate.js';
+import { parseFlags } from './options.js';
+import { sftCommand } from './sft.js';
+import { trainCommand } from './train.js';
+
+const commands: readonly Command[] = [trainCommand, generateCommand, sftCommand, demoCommand, doctorCommand, buildCommand];
+
+function packageVersion(): string {
+  return (JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')) as { version: string }).version;
+}
+
+function toolHelp(): string {
+  const list = commands.map((c) => `  ${c.name.padEnd(10)} ${c.summary}`).join('\n');
+  return `fused-grpo ${packageVersion()} — train language models by GRPO with handwritten fused kernels
+
+Usage:
+  npx fused-grpo <command> [options]      (npx fused-grpo <command> --help: its options and an example)
+
+Commands:
+${list}
+
+Options:
+  --help      Show this text
+  --version   Show the version
+
+Example:
+  npx fused-grpo demo
+
+Exit codes: 0 ok, 1 the run failed, 2 bad usage or bad input, 130 interrupted (state saved).
+`;
+}
+
+function findCommand(name: string): Command {
+  const found = commands.find((c) => c.name === name);
+  if (found) return found;
+  const near = nearest(
+    name,
+    commands.map((c) => c.name),
+  );
+  const hint = near ? `did you mean '${near}'?` : `the commands are ${commands.map((c) => c.name).join(', ')}`;
+  throw new FusedGrpoError('ERR_INVALID_ARG', `Unknown command '${name}'; ${hint}`);
+}
+
+async function dispatch([name, ...rest]: readonly string[], ctx: CliContext): Promise<number> {
+  if (name === '--version' || name === '-v' || name === 'version') {
+    ctx.stdout.write(packageVersion() + '\n');
+    return EXIT.ok;
+  }
+  if (name === undefined || name === '--help' || name === '-h' || name === 'help') {
+    if (name === 'help' && rest[0] !== undefined) return dispatch([rest[0], '--help'], ctx);
+    (name === undefined ? ctx.stderr : ctx.stdout).write(toolHelp());
+    return name === undefined ? EXIT.usage : EXIT.ok;
+  }
+  const command = findCommand(name);
+  if (rest.includes('--help') || rest.includes('-h')) {
+    ctx.stdout.write(commandHelp(command, ctx));
+    return EXIT.ok;
+  }
+  const table = { ...command.moreFlags?.(ctx).table, ...command.flags(ctx) };
+  return command.run(parseFlags(name, table, rest, { positionals: command.positionals }), ctx);
+}
+
+/** Runs one command line and returns its exit code; errors are printed, never thrown. */
+export async function runCli(argv: readonly string[], ctx: CliContext): Promise<number> {
+  try {
+    return await dispatch(argv, ctx);
+  } catch (error) {
+    const code = exitCodeOf(error);
+    if (code !== EXIT.interrupted || ctx.env.FUSED_GRPO_DEBUG) ctx.stderr.write(`fused-grpo: ${explain(error, ctx.env)}\n`);
+    return code;
+  }
+}
+
+/** The entry of scripts/cli.mjs. */
+export async function main(argv: readonly string[]): Promise<void> {
+  // `fused-grpo … | head`: a reader that has seen enough is not an error.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? EXIT.ok : EXIT.failed));
+  process.exitCode = await runCli(argv, processContext());
+  // A user's reward function may have left a timer or a socket behind: it shall not keep a finished run from ending.
+  setTimeout(() => process.exit(), 2000).unref();
+}

@@ -1,0 +1,125 @@
+// Everything a command touches outside itself, in one object: tests pass fakes, scripts/cli.mjs gets the real thing.
+import { pathToFileURL } from 'node:url';
+import { capabilities, type Capabilities } from '../capabilities.js';
+import type { FlagTable } from './options.js';
+import type { StepMetrics, GRPOStep } from '../trainer/types.js';
+
+export interface Output {
+  write(text: string): unknown;
+  isTTY?: boolean;
+  columns?: number;
+}
+
+/** A trainer as the command line sees it. */
+export interface TrainerLike<Step> extends AsyncIterable<Step> {
+  readonly totalSteps: number;
+  dispose?(): void;
+}
+
+export interface SftStep {
+  step: number;
+  metrics: { step: number; loss: number; learningRate: number; tokens: number; tokensPerSecond: number };
+}
+
+export interface GrpoModule {
+  GRPOTrainer: new (options: { model: string; rewardFuncs: unknown; trainDataset: string; config: object; signal?: AbortSignal }) => TrainerLike<GRPOStep>;
+  grpoConfigOptions: FlagTable;
+  /** Ready configurations by name; absent: those of presets.ts. */
+  presets?: Record<string, object>;
+}
+
+export interface SftModule {
+  SFTTrainer: new (options: { model: string; trainDataset: string; config: object; signal?: AbortSignal }) => TrainerLike<SftStep>;
+  sftConfigOptions: FlagTable;
+}
+
+export interface Completion {
+  promptIndex: number;
+  text: string;
+  tokens: Int32Array;
+  logps: Float32Array;
+  finishReason: 'stop' | 'length';
+}
+
+export interface PolicyLike {
+  generate(prompts: unknown[], options: object): Promise<{ completions: Completion[] }>;
+  dispose(): void;
+}
+
+export interface PolicyModule {
+  Policy: { load(folder: string, options: object): Promise<PolicyLike> };
+}
+
+/** What the demo command calls; lib/demo/demo.ts implements it. Returns the exit code. */
+export interface DemoModule {
+  runDemo(options: { output: string; maxSteps?: number; seed?: number; json: boolean; signal: AbortSignal }, ctx: CliContext): Promise<number>;
+}
+
+/** The parts of the library that commands use; loaded when a command needs them, so that --help is quick. */
+export interface CliApi {
+  grpo(): GrpoModule;
+  sft(): SftModule;
+  policy(): PolicyModule;
+  demo(): DemoModule;
+  capabilities(): Capabilities;
+}
+
+export interface CliContext {
+  stdout: Output;
+  stderr: Output;
+  env: Record<string, string | undefined>;
+  cwd: string;
+  api: CliApi;
+  /** Imports a user's or our own ES module by absolute path. */
+  importModule(path: string): Promise<Record<string, unknown>>;
+  readStdin(): Promise<string>;
+  /** Calls `listener` on Ctrl-C or termination; returns what undoes it. */
+  onInterrupt(listener: () => void): () => void;
+  exitNow(code: number): void;
+  /** Milliseconds, monotonic. */
+  now(): number;
+}
+
+/* eslint-disable @typescript-eslint/no-require-imports -- synchronous and lazy; the interfaces above are the contract */
+const api: CliApi = {
+  grpo: () => ({ ...(require('../trainer/grpo-trainer.js') as GrpoModule), ...(require('../trainer/config.js') as GrpoModule) }),
+  sft: () => ({ ...(require('../trainer/sft-trainer.js') as SftModule), ...(require('../trainer/config.js') as SftModule) }),
+  policy: () => require('../engine/policy.js') as PolicyModule,
+  demo: () => require('../demo/demo.js') as DemoModule,
+  capabilities,
+};
+/* eslint-enable @typescript-eslint/no-require-imports */
+
+function onInterrupt(listener: () => void): () => void {
+  process.on('SIGINT', listener);
+  process.on('SIGTERM', listener);
+  return () => {
+    process.off('SIGINT', listener);
+    process.off('SIGTERM', listener);
+  };
+}
+
+async function readStdin(): Promise<string> {
+  let text = '';
+  process.stdin.setEncoding('utf8');
+  for await (const chunk of process.stdin) text += String(chunk);
+  return text;
+}
+
+/** The context of a real process. */
+export function processContext(): CliContext {
+  return {
+    stdout: process.stdout,
+    stderr: process.stderr,
+    env: process.env,
+    cwd: process.cwd(),
+    api,
+    importModule: (path) => import(pathToFileURL(path).href) as Promise<Record<string, unknown>>,
+    readStdin,
+    onInterrupt,
+    exitNow: (code) => process.exit(code),
+    now: () => performance.now(),
+  };
+}
+
+export type { StepMetrics };

@@ -1,0 +1,60 @@
+// The user's reward module: whose mistakes are told with the file's name.
+import { existsSync } from 'node:fs';
+import { basename, extname, resolve } from 'node:path';
+import { FusedGrpoError } from '../errors.js';
+import type { CliContext } from './context.js';
+
+type AnyFunction = (...args: unknown[]) => unknown;
+const isFunction = (value: unknown): value is AnyFunction => typeof value === 'function';
+
+/** The same function under the name that metrics shall show. */
+function named(fn: AnyFunction, name: string): AnyFunction {
+  if (fn.name === name) return fn;
+  return Object.defineProperty((...args: unknown[]) => fn(...args), 'name', { value: name });
+}
+
+function fromDefault(value: unknown, file: string): AnyFunction[] {
+  const base = basename(file, extname(file));
+  const plain = (fn: AnyFunction, i?: number) => (fn.name && fn.name !== 'default' ? fn : named(fn, i === undefined ? base : `${base}${i}`));
+  if (isFunction(value)) return [plain(value)];
+  if (Array.isArray(value)) {
+    const odd = value.findIndex((v) => !isFunction(v));
+    if (odd >= 0) throw new FusedGrpoError('ERR_INVALID_ARG', `${file}: element ${odd} of the default export is not a function`);
+    return (value as AnyFunction[]).map(plain);
+  }
+  return value !== null && typeof value === 'object' ? fromNames(value as Record<string, unknown>) : [];
+}
+
+const fromNames = (exports: Record<string, unknown>): AnyFunction[] =>
+  Object.entries(exports).flatMap(([name, value]) => (name !== 'default' && name !== 'module.exports' && isFunction(value) ? [named(value, name)] : []));
+
+/** Where a syntax error lies: V8 puts "file:line" on the first line of the stack. */
+function place(error: unknown): string {
+  const stack = error instanceof Error ? (error.stack ?? '') : '';
+  const line = /(?:^|\()(?:file:\/\/)?([^\s()]+):(\d+)/m.exec(stack);
+  return line ? ` (line ${line[2]} of ${basename(line[1]!)})` : '';
+}
+
+/**
+ * Reward functions of a module: its default export (a function, an array of functions, or an object of them), else every named export
+ * that is a function, under the export's name.
+ */
+export async function loadRewards(path: string, ctx: Pick<CliContext, 'importModule' | 'cwd'>): Promise<AnyFunction[]> {
+  const file = resolve(ctx.cwd, path);
+  if (!existsSync(file)) throw new FusedGrpoError('ERR_INVALID_ARG', `--reward: there is no file ${path}`);
+  let exports: Record<string, unknown>;
+  try {
+    exports = await ctx.importModule(file);
+  } catch (cause) {
+    const message = cause instanceof Error ? cause.message : String(cause);
+    throw new FusedGrpoError('ERR_INVALID_ARG', `--reward: ${path} could not be loaded: ${message}${place(cause)}`, { cause });
+  }
+  const functions = fromDefault(exports.default, path);
+  const found = functions.length ? functions : fromNames(exports);
+  if (found.length === 0)
+    throw new FusedGrpoError(
+      'ERR_INVALID_ARG',
+      `--reward: ${path} exports no reward function; export default ({ prompts, completions }) => completions.map(() => 0)`,
+    );
+  return found;
+}

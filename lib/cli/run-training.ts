@@ -1,0 +1,84 @@
+// What `train` and `sft` share: the loop with progress, Ctrl-C, and the report that is written however the run ends.
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { FusedGrpoError } from '../errors.js';
+import { writeRunReport } from '../report/run-folder.js';
+import type { CliContext, TrainerLike } from './context.js';
+import { EXIT, exitCodeOf } from './errors.js';
+import { Progress } from './progress.js';
+
+/** Runs `work` with a signal that the first Ctrl-C (or SIGTERM) aborts; the second exits at once. */
+export async function interruptible<T>(ctx: CliContext, progress: Progress, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const controller = new AbortController();
+  const undo = ctx.onInterrupt(() => {
+    if (controller.signal.aborted) {
+      progress.end();
+      return ctx.exitNow(EXIT.interrupted);
+    }
+    progress.log('Stopping and saving … (Ctrl-C again: exit at once, without saving)');
+    controller.abort(new FusedGrpoError('ERR_ABORTED', 'The run was interrupted'));
+  });
+  try {
+    return await work(controller.signal);
+  } finally {
+    undo();
+  }
+}
+
+export interface TrainingJob<Step> {
+  label: string;
+  title: string;
+  /** Absolute; undefined: nothing is written. */
+  output: string;
+  make: (signal: AbortSignal) => TrainerLike<Step>;
+  fields: (step: Step) => string[];
+  /** The run's last words, from its last step. */
+  summary: (last: Step | undefined) => Record<string, unknown>;
+  json: boolean;
+}
+
+function report(job: Pick<TrainingJob<unknown>, 'output' | 'title'>, ctx: CliContext, warnings: string[]): string | undefined {
+  if (!existsSync(join(job.output, 'metrics.jsonl'))) return undefined;
+  try {
+    return writeRunReport(job.output, { title: job.title, warnings });
+  } catch (error) {
+    ctx.stderr.write(`The report could not be written: ${(error as Error).message}\n`); // the run itself counts
+    return undefined;
+  }
+}
+
+function finish<Step>(job: TrainingJob<Step>, ctx: CliContext, state: string, last: Step | undefined, reportFile: string | undefined): void {
+  const words = { ok: 'Done', interrupted: 'Interrupted; what was done is saved' }[state];
+  if (words) ctx.stderr.write(`${words}: ${job.output}\n`);
+  if (reportFile) ctx.stderr.write(`Report: ${reportFile}\n`);
+  if (state === 'interrupted') ctx.stderr.write('To go on: the same command with --resume auto\n');
+  if (job.json) ctx.stdout.write(JSON.stringify({ status: state, output: job.output, report: reportFile ?? null, ...job.summary(last) }) + '\n');
+}
+
+/** Trains to the end, an interrupt or an error; errors are thrown on after the report is written. Returns the exit code. */
+export async function runTraining<Step extends { step: number }>(job: TrainingJob<Step>, ctx: CliContext): Promise<number> {
+  let trainer: TrainerLike<Step> | undefined;
+  let last: Step | undefined;
+  const progress = new Progress(ctx, { label: job.label, total: () => trainer?.totalSteps ?? 0 });
+  try {
+    await interruptible(ctx, progress, async (signal) => {
+      trainer = job.make(signal);
+      for await (const step of trainer) progress.update((last = step).step, job.fields(step));
+      // A trainer that ends quietly when aborted has still been interrupted.
+      signal.throwIfAborted();
+    });
+  } catch (error) {
+    progress.end();
+    const interrupted = exitCodeOf(error) === EXIT.interrupted;
+    const note = interrupted ? `Interrupted${last ? ` after step ${last.step}` : ''}.` : `The run failed: ${(error as Error).message}`;
+    // Without a step of this run there is nothing to report on: a run that was in the folder before stays as it is.
+    const file = last ? report(job, ctx, [note]) : undefined;
+    if (interrupted || last) finish(job, ctx, interrupted ? 'interrupted' : 'failed', last, file);
+    throw error;
+  } finally {
+    progress.end();
+    trainer?.dispose?.();
+  }
+  finish(job, ctx, 'ok', last, report(job, ctx, []));
+  return EXIT.ok;
+}

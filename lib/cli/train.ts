@@ -1,0 +1,78 @@
+import { resolve } from 'node:path';
+import { FusedGrpoError } from '../errors.js';
+import type { GRPOStep } from '../trainer/types.js';
+import type { Command } from './command.js';
+import type { CliContext, GrpoModule } from './context.js';
+import { requireFlags, type FlagTable, type FlagValues } from './options.js';
+import { presets } from './presets.js';
+import { short } from './progress.js';
+import { loadRewards } from './rewards.js';
+import { runTraining } from './run-training.js';
+import { checkInput, gatherSettings } from './settings.js';
+
+const presetsOf = (module: GrpoModule): Record<string, object> => module.presets ?? presets;
+
+function flags(ctx: CliContext): FlagTable {
+  return {
+    model: { type: 'string', valueName: 'DIR', required: true, description: 'Folder of the model, in Hugging Face layout' },
+    data: { type: 'string', valueName: 'FILE', required: true, description: 'Prompts, one JSON object a line: { "prompt": …, …columns for the reward }' },
+    reward: { type: 'string', valueName: 'FILE', required: true, description: 'Module whose default export (a function or an array) or named exports score completions' },
+    output: { type: 'string', valueName: 'DIR', required: true, description: 'Folder for model, checkpoints, metrics.jsonl and report.html' },
+    preset: { type: 'enum', values: Object.keys(presetsOf(ctx.api.grpo())), description: 'Start from a paper\'s configuration' },
+    config: { type: 'string', valueName: 'FILE', description: 'Options as JSON, names as in GRPOConfig (a run\'s config.json works); the command line overrides it' },
+    json: { type: 'boolean', description: 'Print the result as JSON on stdout' },
+  };
+}
+
+/** The trainer's options as flags; the output folder has a flag of its own. */
+export function configFlags(table: FlagTable): FlagTable {
+  return Object.fromEntries(Object.entries(table).filter(([name]) => name !== 'outputDir'));
+}
+
+function fields({ metrics: m }: GRPOStep): string[] {
+  return [
+    `reward ${short(m.reward)} ±${short(m.rewardStd)}`,
+    `loss ${short(m.loss)}`,
+    ...(m.kl === undefined ? [] : [`KL ${short(m.kl)}`]),
+    `length ${short(m.completionLength?.mean)}`,
+    `${short(m.tokensPerSecond)} tok/s`,
+  ];
+}
+
+async function run(values: FlagValues, ctx: CliContext): Promise<number> {
+  const module = ctx.api.grpo();
+  const ownTable = flags(ctx);
+  const { own, config } = gatherSettings(values, ownTable, configFlags(module.grpoConfigOptions), presetsOf(module), ctx);
+  requireFlags('train', ownTable, own);
+  const model = checkInput('model', 'folder', own.model, ctx);
+  const trainDataset = checkInput('data', 'file', own.data, ctx);
+  if (own.output === '') throw new FusedGrpoError('ERR_INVALID_ARG', '--output needs a folder');
+  const output = resolve(ctx.cwd, String(own.output));
+  const rewardFuncs = await loadRewards(String(own.reward), ctx);
+  return runTraining<GRPOStep>(
+    {
+      label: 'train',
+      title: 'GRPO training run',
+      output,
+      make: (signal) => new module.GRPOTrainer({ model, rewardFuncs, trainDataset, config: { ...config, outputDir: output }, signal }),
+      fields,
+      summary: (last) => ({ steps: last?.step ?? 0, metrics: last?.metrics ?? null }),
+      json: own.json === true,
+    },
+    ctx,
+  );
+}
+
+export const trainCommand: Command = {
+  name: 'train',
+  summary: 'train a model by GRPO on prompts and a reward function',
+  usage: '--model DIR --data prompts.jsonl --reward reward.mjs --output DIR [options]',
+  examples: ['npx fused-grpo train --model ./SmolLM2-135M-Instruct --data prompts.jsonl --reward reward.mjs --output runs/first --preset dapo --max-steps 200'],
+  notes: [
+    'A reward module: export default ({ prompts, completions, ...columns }) => completions.map((text) => text.includes("42") ? 1 : 0);',
+    'Ctrl-C stops after saving (exit code 130); the same command with --resume auto goes on from there. Paths are relative to the current folder.',
+  ],
+  flags,
+  moreFlags: (ctx) => ({ heading: 'Training options (GRPOConfig; --config takes the same names in camelCase)', table: configFlags(ctx.api.grpo().grpoConfigOptions) }),
+  run,
+};

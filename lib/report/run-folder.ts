@@ -1,0 +1,88 @@
+// A run folder's report, rebuilt from what the trainer wrote: metrics.jsonl, samples.jsonl, config.json.
+import { closeSync, existsSync, openSync, readFileSync, readSync, renameSync, writeFileSync } from 'node:fs';
+import { cpus, totalmem } from 'node:os';
+import { join } from 'node:path';
+import { StringDecoder } from 'node:string_decoder';
+import { capabilities } from '../capabilities.js';
+import { cut } from './html.js';
+import { renderReport } from './report.js';
+import type { BeforeAfter, ReportSamples, ReportStep } from './types.js';
+
+/** Lines of a file, read in pieces: samples of long runs may be larger than a string can be. */
+function* linesOf(path: string): Generator<string> {
+  const fd = openSync(path, 'r');
+  try {
+    const buffer = Buffer.allocUnsafe(1 << 20);
+    const decoder = new StringDecoder('utf8');
+    let rest = '';
+    for (let n = 0; (n = readSync(fd, buffer)) > 0; ) {
+      const lines = (rest + decoder.write(buffer.subarray(0, n))).split('\n');
+      rest = lines.pop()!;
+      yield* lines;
+    }
+    if (rest) yield rest;
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Objects of a .jsonl file; lines that cannot be read (a crash cuts the last one) are counted. */
+function readLines<T>(path: string, keep: (value: T) => T): { values: T[]; bad: number } {
+  const values: T[] = [];
+  let bad = 0;
+  if (!existsSync(path)) return { values, bad };
+  for (const line of linesOf(path)) {
+    if (!line.trim()) continue;
+    try {
+      const value = JSON.parse(line) as T;
+      if (typeof (value as { step?: unknown } | null)?.step !== 'number') throw new Error('no step');
+      values.push(keep(value));
+    } catch {
+      ++bad;
+    }
+  }
+  return { values, bad };
+}
+
+/** Only what a page shows is kept in memory. */
+const shorten = (record: ReportSamples): ReportSamples => ({
+  step: record.step,
+  samples: (Array.isArray(record.samples) ? record.samples : []).map((s) => ({ ...s, prompt: cut(String(s.prompt), 2000), completion: cut(String(s.completion), 4000), reward: s.reward ?? NaN, advantage: s.advantage ?? 0 })),
+});
+
+function readConfig(folder: string): Record<string, unknown> {
+  try {
+    return JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8')) as Record<string, unknown>;
+  } catch {
+    return {}; // the report says what it knows
+  }
+}
+
+/** The machine and versions, for the report's last section. */
+function surroundings(): Record<string, unknown> {
+  const { version, torchVersion, simd, devices, node, platform } = capabilities();
+  const processors = cpus();
+  return {
+    versions: { 'fused-grpo': version, libtorch: torchVersion ?? 'none', node },
+    machine: { platform, cpu: `${processors[0]?.model ?? 'unknown'} × ${processors.length}`, simd: simd ?? 'unknown', memoryGB: Math.round(totalmem() / 1e9), devices: devices.map((d) => d.description ?? d.name).join(', ') },
+  };
+}
+
+export interface RunReportOptions {
+  title?: string;
+  warnings?: readonly string[];
+  beforeAfter?: BeforeAfter;
+}
+
+/** Writes `folder`/report.html from the run's files and returns its path. The old report stays until the new one is whole. */
+export function writeRunReport(folder: string, { title = 'Training run', warnings = [], beforeAfter }: RunReportOptions = {}): string {
+  const metrics = readLines<ReportStep>(join(folder, 'metrics.jsonl'), (v) => v);
+  const samples = readLines<ReportSamples>(join(folder, 'samples.jsonl'), shorten);
+  const unreadable = metrics.bad + samples.bad;
+  const notes = unreadable ? [`${unreadable} line(s) of metrics.jsonl or samples.jsonl could not be read and were left out.`] : [];
+  const html = renderReport({ title, run: { ...readConfig(folder), ...surroundings() }, steps: metrics.values, samples: samples.values, beforeAfter, warnings: [...warnings, ...notes] });
+  const file = join(folder, 'report.html');
+  writeFileSync(`${file}.part`, html);
+  renameSync(`${file}.part`, file);
+  return file;
+}
