@@ -72,7 +72,7 @@ function bench(dtype) {
       const before = process.memoryUsage().rss;
       const took = time(op);
       if (name === 'grpoLoss') extra = Math.max(extra, round < 0 ? 0 : process.memoryUsage().rss - before);
-      if (round >= 0) times.copy.push(copied), times[name].push(took);
+      if (round >= 0) (times.copy.push(copied), times[name].push(took));
     }
   }
   const copy = median(times.copy);
@@ -87,7 +87,11 @@ for (const dtype of options.dtype.split(',')) {
     console.log(JSON.stringify(r));
     continue;
   }
-  console.log(`${r.dtype}, T ${r.tokens}, V ${r.vocab}, ${r.simd}, ${r.threads} threads; extra memory ${(100 * r.extraMemory).toFixed(2)} % of the logits`);
+  console.log(
+    `${r.dtype}, T ${r.tokens}, V ${r.vocab}, ${r.simd}, ${r.threads} threads; extra memory ${(100 * r.extraMemory).toFixed(2)} % of the logits`,
+  );
   for (const { name, median: m, best: b, perCopy } of r.rows)
-    console.log(`  ${name.padEnd(28)} ${m.toFixed(1).padStart(8)} ms median ${b.toFixed(1).padStart(8)} ms best ${perCopy.toFixed(2).padStart(6)} copies`);
+    console.log(
+      `  ${name.padEnd(28)} ${m.toFixed(1).padStart(8)} ms median ${b.toFixed(1).padStart(8)} ms best ${perCopy.toFixed(2).padStart(6)} copies`,
+    );
 }

@@ -72,7 +72,9 @@ function readEngine(result: Capabilities): void {
   result.torchVersion = asText(info.torchVersion);
   result.threads = typeof info.threads === 'number' ? info.threads : null;
   result.cudaArchitectures = asStrings(info.cudaArchitectures);
-  const gpus = Array.isArray(info.devices) ? (info.devices as (DeviceInfo | string)[]).map((d) => (typeof d === 'string' ? { name: d } : d)) : [];
+  const gpus = Array.isArray(info.devices)
+    ? (info.devices as (DeviceInfo | string)[]).map((d) => (typeof d === 'string' ? { name: d } : d))
+    : [];
   result.cuda = info.cuda === true || gpus.some((d) => d.name.startsWith('cuda'));
   result.devices = gpus.some((d) => d.name === 'cpu') ? gpus : [{ name: 'cpu' }, ...gpus];
   if (!result.cuda) result.reasons.cuda = asText(info.cudaReason) ?? 'the engine was built without CUDA, or no GPU is visible';

@@ -1,135 +1,268 @@
-// Builds what is missing or out of date: node scripts/build.mjs [all|core|engine|ts|install] [--force] [--torch DIR]
+// Builds what is missing or out of date: node scripts/build.mjs [all|native|core|engine|ts|install ...] [--force] [--torch DIR]
 // "install" is npm's install script: it builds the core and never fails an install; the message says what is missing.
 import { spawnSync } from 'node:child_process';
-import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, openSync, closeSync, readFileSync, readdirSync, realpathSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { SetupError, fetchSet, root } from './deps.mjs';
 import { findLibtorch } from './libtorch.mjs';
+import { PRODUCTS, path, readStamp, sourceDigest } from './state.mjs';
+import { checkCompiler, checkMake, usableCmake } from './toolchain.mjs';
 
 const require = createRequire(import.meta.url);
-const has = (command) => spawnSync(command, ['--version'], { stdio: 'ignore' }).status === 0;
 const log = (text) => process.stderr.write(text + '\n');
-const path = (...parts) => join(root, ...parts);
 
-function filesUnder(folder) {
-  if (!existsSync(folder)) return [];
-  if (!statSync(folder).isDirectory()) return [folder];
-  return readdirSync(folder).sort().flatMap((name) => filesUnder(join(folder, name)));
+function dependency(name, what) {
+  try {
+    return require.resolve(name);
+  } catch {
+    throw new SetupError(`${what} is not installed.`, `run npm ci (in a checkout) or npm install fused-grpo again; ${name} was not found`);
+  }
 }
 
-/** A digest of the inputs' contents and of what else decides the result; equal digest = nothing to do. */
-function digest(inputs, ...settings) {
-  const hash = createHash('sha256').update(settings.join('\0'));
-  for (const file of inputs.flatMap((i) => filesUnder(path(i)))) hash.update(file.slice(root.length) + '\0').update(readFileSync(file));
-  return hash.digest('hex');
+const INTERESTING =
+  /\berror[: ]|fatal error|CMake Error|undefined reference|cannot find|command not found|internal compiler error|\bKilled\b|not writable|EACCES/i;
+
+function explainFailure(what, output, remedy) {
+  if (/No space left/i.test(output))
+    return new SetupError(`The disk is full (${what}).`, `free some space under ${root} and of the temporary folder`);
+  if (/Killed|internal compiler error: Killed|std::bad_alloc|Cannot allocate memory/i.test(output))
+    return new SetupError(
+      `${what} ran out of memory: the compiler was killed.`,
+      'give the machine at least 2 GB of free memory (or swap) and run the command again',
+    );
+  const lines = output.split('\n').filter((l) => INTERESTING.test(l) && !/npm error/.test(l));
+  return new SetupError(
+    `${what} failed:\n${(lines.length ? lines.slice(0, 30) : output.trim().split('\n').slice(-30)).join('\n')}`,
+    `${remedy}; FUSED_GRPO_VERBOSE=1 shows all output`,
+  );
 }
 
 /** Runs a node script and throws with the interesting part of its output when it fails. */
 function run(what, script, args, env, remedy) {
-  const result = spawnSync(process.execPath, [script, ...args], { cwd: root, encoding: 'utf8', maxBuffer: 1 << 28, env: { ...process.env, ...env } });
+  const result = spawnSync(process.execPath, [script, ...args], {
+    cwd: root,
+    encoding: 'utf8',
+    maxBuffer: 1 << 28,
+    env: { ...process.env, ...env },
+  });
   const output = `${result.stdout ?? ''}${result.stderr ?? ''}`;
   if (process.env.FUSED_GRPO_VERBOSE) log(output);
-  if (result.status === 0) return output;
-  const errors = output.split('\n').filter((l) => /error|fatal|No space left|not found/i.test(l) && !/npm error/.test(l));
-  if (/No space left/i.test(output)) throw new SetupError(`The disk is full (${what}).`, `free some space under ${root}`);
-  throw new SetupError(`${what} failed:\n${(errors.length ? errors.slice(0, 30) : output.trim().split('\n').slice(-30)).join('\n')}`, remedy);
+  if (result.status !== 0) throw explainFailure(what, output, remedy);
+}
+
+function openLock(lock) {
+  try {
+    closeSync(openSync(lock, 'wx'));
+    writeFileSync(lock, String(process.pid));
+    return true;
+  } catch (error) {
+    if (error.code === 'EEXIST') return false;
+    if (error.code === 'EACCES' || error.code === 'EROFS' || error.code === 'EPERM')
+      throw new SetupError(
+        `The package's folder cannot be written: ${root}`,
+        'run the command as the user who installed the package, or install it into a folder of your own',
+      );
+    if (error.code === 'ENOSPC') throw new SetupError('The disk is full.', `free some space under ${root}`);
+    throw error;
+  }
+}
+
+function ownerAlive(lock, waited) {
+  let owner = 0;
+  try {
+    owner = Number(readFileSync(lock, 'utf8')) || 0;
+  } catch {
+    return true; // it has just been given back: try again
+  }
+  if (!owner) return waited < 4; // the owner may not have written its pid yet
+  try {
+    process.kill(owner, 0);
+    return true;
+  } catch (error) {
+    return error.code === 'EPERM';
+  }
 }
 
 /** One build at a time in this folder; a lock left behind by a dead process is taken over. */
 function withLock(work) {
   const lock = path('.build.lock');
-  for (let waited = 0; ; ++waited) {
-    try {
-      closeSync(openSync(lock, 'wx'));
-      writeFileSync(lock, String(process.pid));
-      break;
-    } catch (error) {
-      if (error.code !== 'EEXIST') throw error;
-      const owner = Number(readFileSync(lock, 'utf8')) || 0;
-      let alive = waited < 2; // the owner may not have written its pid yet
-      if (owner) try { process.kill(owner, 0); alive = true; } catch (e) { alive = e.code === 'EPERM'; }
-      if (!alive) { rmSync(lock, { force: true }); continue; }
-      if (waited === 0) log('Waiting for another build in this folder to finish ...');
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 500);
+  for (let waited = 0; !openLock(lock); ++waited) {
+    if (!ownerAlive(lock, waited)) {
+      rmSync(lock, { force: true });
+      continue;
     }
+    if (waited === 1) log('Waiting for another build in this folder to finish ...');
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 500);
   }
-  try { return work(); } finally { rmSync(lock, { force: true }); }
+  try {
+    return work();
+  } finally {
+    rmSync(lock, { force: true });
+  }
 }
 
-/** Builds unless the stamp beside the product has the same digest. The stamp is written last. */
-function upToDate(product, stamp, want, force, build) {
-  if (!force && existsSync(product) && existsSync(stamp) && JSON.parse(readFileSync(stamp, 'utf8')).digest === want) return false;
-  const metadata = build() ?? {};
-  writeFileSync(stamp, JSON.stringify({ digest: want, ...metadata }, null, 1));
+/** An addon that does not load is not a product: undefined symbols show here, not at the user's first call. */
+function checkLoads(name, file) {
+  const env = { ...process.env, OMP_WAIT_POLICY: process.env.OMP_WAIT_POLICY ?? 'PASSIVE' };
+  const result = spawnSync(process.execPath, ['-e', 'require(process.argv[1])', file], { encoding: 'utf8', env });
+  if (result.status === 0) return;
+  const reason =
+    /Error: (.*)/.exec(result.stderr ?? '')?.[1] ??
+    (result.signal ? `the process died with ${result.signal}` : `exit status ${result.status}`);
+  throw new SetupError(
+    `The ${name} addon was built but does not load: ${reason}`,
+    'the libtorch may be damaged or of another version than its headers; name another with --torch, or remove .deps/torch to have it fetched again',
+  );
+}
+
+/**
+ * Builds an addon unless its stamp says that nothing has changed since. The stamp goes first and comes last: a build that is
+ * interrupted is repeated. A build that fails takes the outdated product away, so that nobody runs old code believing it new.
+ */
+function upToDate(name, settings, force, build) {
+  const { inputs, file, stamp } = PRODUCTS[name];
+  const want = { sources: sourceDigest(inputs), settings };
+  const old = readStamp(stamp);
+  if (!force && existsSync(file) && old?.sources === want.sources && JSON.stringify(old.settings) === JSON.stringify(settings))
+    return false;
+  rmSync(stamp, { force: true });
+  try {
+    build();
+    checkLoads(name, file);
+  } catch (error) {
+    rmSync(file, { force: true });
+    throw error;
+  }
+  writeFileSync(stamp, JSON.stringify({ ...want, built: new Date().toISOString() }, null, 1));
   return true;
 }
 
-function compiler() {
-  const cxx = process.env.CXX ?? 'g++';
-  if (!has(cxx)) throw new SetupError(`No C++ compiler: ${cxx} was not found.`, 'install g++ 11 or newer (Debian/Ubuntu: apt-get install g++ make)');
-  const version = spawnSync(cxx, ['-dumpfullversion', '-dumpversion'], { encoding: 'utf8' }).stdout.trim();
-  if (/g\+\+/.test(cxx) && Number(version.split('.')[0]) < 11) throw new SetupError(`${cxx} is version ${version}; C++20 needs 11 or newer.`, 'install g++ 11 or newer (Debian/Ubuntu: apt-get install g++)');
-  return { cxx, version };
-}
-
 export function buildCore(force = false) {
-  const { cxx, version } = compiler();
-  if (!has('make')) throw new SetupError('make was not found (node-gyp needs it).', 'install make (Debian/Ubuntu: apt-get install make)');
-  const inputs = ['binding.gyp', 'scripts/nodedir', 'native/math', 'native/kernels', 'native/addon/core', 'native/addon/common'];
-  return upToDate(path('build/Release/core.node'), path('build/core.json'), digest(inputs, cxx, version), force, () => {
+  const compiler = checkCompiler();
+  checkMake();
+  return upToDate('core', { compiler }, force, () => {
     log('Building the core addon (node-gyp) ...');
-    run('Building the core', require.resolve('node-gyp/bin/node-gyp.js'), ['rebuild', `--nodedir=${path('scripts/nodedir')}`, '-j', 'max'], {}, 'read the compiler errors above');
-    return { compiler: `${cxx} ${version}` };
+    // relative paths: make cannot have spaces in the names it is given
+    run(
+      'Building the core',
+      dependency('node-gyp/bin/node-gyp.js', 'node-gyp'),
+      ['rebuild', '--nodedir=scripts/nodedir', '-j', 'max'],
+      {},
+      'read the compiler errors above',
+    );
   });
 }
 
-export function buildEngine(force = false, namedTorch) {
-  const { cxx, version } = compiler();
-  const torch = findLibtorch(namedTorch, log);
-  const inputs = ['CMakeLists.txt', 'native'];
-  return upToDate(path('build-engine/Release/engine.node'), path('build-engine/engine.json'), digest(inputs, cxx, version, torch.folder, torch.version), force, () => {
+function compileEngine(torch, compiler, force) {
+  const folder = path('build-engine');
+  const configured = join(folder, 'settings.json');
+  const settings = JSON.stringify([root, torch, compiler, process.version]);
+  // cmake-js ignores changed options once a cache exists, and a cache cannot be moved: start afresh when anything differs.
+  if (force || !existsSync(configured) || readFileSync(configured, 'utf8') !== settings) rmSync(folder, { recursive: true, force: true });
+  mkdirSync(join(folder, 'Release'), { recursive: true });
+  const args = [
+    'build',
+    '-O',
+    folder,
+    `--CDFG_TORCH=${torch.folder}`,
+    `--CDFG_NVIDIA=${torch.nvidia ?? ''}`,
+    `--CDCMAKE_LIBRARY_OUTPUT_DIRECTORY=${join(folder, 'link')}`,
+  ];
+  const env = {};
+  if (!usableCmake()) {
+    const cmake = fetchSet('cmake', log); // bin/cmake of the wheel is a Python script; the real binary lies in cmake/data
+    args.push('-c', join(cmake, 'cmake/data/bin/cmake'));
+    env.PATH = `${join(cmake, 'bin')}:${process.env.PATH ?? ''}`;
+  }
+  run(
+    'Building the engine',
+    dependency('cmake-js/bin/cmake-js', 'cmake-js'),
+    args,
+    env,
+    'read the errors above; `npx fused-grpo doctor` lists what is installed',
+  );
+  writeFileSync(configured, settings);
+  // Linked elsewhere and put in place by renaming: a build that is killed while it links leaves no half addon to load.
+  const { file } = PRODUCTS.engine;
+  copyFileSync(join(folder, 'link', 'engine.node'), `${file}.part`);
+  renameSync(`${file}.part`, file);
+}
+
+export function buildEngine(force = false, named) {
+  const compiler = checkCompiler();
+  const torch = findLibtorch(named, log);
+  return upToDate('engine', { compiler, torch }, force, () => {
     log(`Building the engine addon (cmake-js) with libtorch ${torch.version} from ${torch.folder} ...`);
-    const settings = JSON.stringify([torch.folder, torch.version, cxx, version]);
-    const configured = path('build-engine/settings.json');
-    // cmake-js ignores changed options once a cache exists: start afresh when one of them changed.
-    if (!existsSync(configured) || readFileSync(configured, 'utf8') !== settings) rmSync(path('build-engine'), { recursive: true, force: true });
-    mkdirSync(path('build-engine'), { recursive: true });
-    writeFileSync(configured, settings);
-    const args = ['build', '-O', path('build-engine'), `--CDFG_TORCH=${torch.folder}`, `--CDFG_NVIDIA=${torch.nvidia ?? ''}`];
-    const env = {};
-    if (!has('cmake') || process.env.FUSED_GRPO_PIP_CMAKE) {
-      const cmake = fetchSet('cmake', log); // bin/cmake of the wheel is a Python script; the real binary lies in cmake/data
-      args.push('-c', join(cmake, 'cmake/data/bin/cmake'));
-      env.PATH = `${join(cmake, 'bin')}:${process.env.PATH}`;
-    }
-    run('Building the engine', require.resolve('cmake-js/bin/cmake-js'), args, env, 'read the compiler errors above; `npx fused-grpo doctor` lists what is installed');
-    return { torch: torch.version, libtorch: torch.folder, compiler: `${cxx} ${version}` };
+    compileEngine(torch, compiler, force);
   });
 }
 
 export function buildTypeScript(force = false) {
   if (!existsSync(path('lib'))) return false; // an installed package ships dist/
-  let tsc;
-  try { tsc = require.resolve('typescript/bin/tsc'); } catch { throw new SetupError('TypeScript is not installed.', 'npm ci'); }
-  return upToDate(path('dist/index.mjs'), path('dist/ts.json'), digest(['lib', 'tsconfig.json', 'scripts/esm-entry.mjs']), force, () => {
-    log('Compiling TypeScript ...');
-    rmSync(path('dist'), { recursive: true, force: true });
-    run('Compiling TypeScript', tsc, ['-p', path('tsconfig.json')], {}, 'read the errors above');
-    run('Writing the ES module entry', path('scripts/esm-entry.mjs'), [], {}, 'read the errors above');
-  });
+  const stamp = path('dist/ts.json');
+  const sources = sourceDigest(['lib', 'tsconfig.json', 'scripts/esm-entry.mjs']);
+  if (!force && existsSync(path('dist/index.mjs')) && readStamp(stamp)?.sources === sources) return false;
+  const tsc = dependency('typescript/bin/tsc', 'TypeScript');
+  log('Compiling TypeScript ...');
+  rmSync(path('dist'), { recursive: true, force: true });
+  run('Compiling TypeScript', tsc, ['-p', path('tsconfig.json')], {}, 'read the errors above');
+  run('Writing the ES module entry', path('scripts/esm-entry.mjs'), [], {}, 'read the errors above');
+  writeFileSync(stamp, JSON.stringify({ sources }));
+  return true;
 }
 
-function main([what = 'all', ...rest]) {
-  const force = rest.includes('--force');
-  const torchAt = rest.indexOf('--torch');
-  const named = torchAt >= 0 ? rest[torchAt + 1] : undefined;
-  const parts = { all: ['ts', 'core', 'engine'], native: ['core', 'engine'], install: ['core'] }[what] ?? [what];
-  const build = { ts: () => buildTypeScript(force), core: () => buildCore(force), engine: () => buildEngine(force, named) };
-  if (parts.some((p) => !build[p])) throw new SetupError(`Unknown part '${what}'.`, 'use one of all, native, core, engine, ts');
-  withLock(() => parts.forEach((p) => build[p]()));
+const GROUPS = {
+  all: ['ts', 'core', 'engine'],
+  native: ['core', 'engine'],
+  install: ['core'],
+  ts: ['ts'],
+  core: ['core'],
+  engine: ['engine'],
+};
+
+/** The command's words; throws for what it does not know. */
+export function parseBuildArguments(argv) {
+  const out = { parts: [], force: false, torch: undefined };
+  for (let i = 0; i < argv.length; ++i) {
+    const [word, inline] = argv[i].startsWith('--') ? argv[i].split(/=(.*)/s) : [argv[i]];
+    if (word === '--force') out.force = true;
+    else if (word === '--torch') {
+      out.torch = inline ?? argv[++i];
+      if (!out.torch) throw new SetupError('--torch needs a folder.', 'name the folder that holds lib/libtorch_cpu.so and include/');
+    } else if (GROUPS[word]) out.parts.push(...GROUPS[word]);
+    else
+      throw Object.assign(
+        new SetupError(
+          `Unknown ${word.startsWith('-') ? 'option' : 'part'} '${argv[i]}' of build.`,
+          'use [core] [engine] [--torch DIR] [--force]',
+        ),
+        { usage: true },
+      );
+  }
+  if (out.parts.length === 0) out.parts = GROUPS.all;
+  return out;
+}
+
+function main(argv) {
+  const { parts, force, torch } = parseBuildArguments(argv);
+  const build = { ts: () => buildTypeScript(force), core: () => buildCore(force), engine: () => buildEngine(force, torch) };
+  withLock(() => {
+    const done = [...new Set(parts)].map((part) => build[part]());
+    if (process.env.FUSED_GRPO_SAY_DONE) log(done.some(Boolean) ? 'Built.' : 'Everything is up to date.');
+  });
 }
 
 if (process.argv[1] && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {
@@ -139,6 +272,6 @@ if (process.argv[1] && realpathSync(process.argv[1]) === fileURLToPath(import.me
   } catch (error) {
     log(error instanceof SetupError ? error.message : String(error.stack ?? error));
     if (install) log('fused-grpo: the core addon was not built; importing still works, and `npx fused-grpo build` builds it later.');
-    process.exitCode = install ? 0 : 1;
+    process.exitCode = install ? 0 : error.usage ? 2 : 1;
   }
 }

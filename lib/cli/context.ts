@@ -22,7 +22,13 @@ export interface SftStep {
 }
 
 export interface GrpoModule {
-  GRPOTrainer: new (options: { model: string; rewardFuncs: unknown; trainDataset: string; config: object; signal?: AbortSignal }) => TrainerLike<GRPOStep>;
+  GRPOTrainer: new (options: {
+    model: string;
+    rewardFuncs: unknown;
+    trainDataset: string;
+    config: object;
+    signal?: AbortSignal;
+  }) => TrainerLike<GRPOStep>;
   grpoConfigOptions: FlagTable;
   /** Ready configurations by name; absent: those of presets.ts. */
   presets?: Record<string, object>;
@@ -52,7 +58,10 @@ export interface PolicyModule {
 
 /** What the demo command calls; lib/demo/demo.ts implements it. Returns the exit code. */
 export interface DemoModule {
-  runDemo(options: { output: string; maxSteps?: number; seed?: number; json: boolean; signal: AbortSignal }, ctx: CliContext): Promise<number>;
+  runDemo(
+    options: { output: string; maxSteps?: number; seed?: number; json: boolean; signal: AbortSignal },
+    ctx: CliContext,
+  ): Promise<number>;
 }
 
 /** The parts of the library that commands use; loaded when a command needs them, so that --help is quick. */

@@ -7,7 +7,7 @@ import { interruptible } from './run-training.js';
 
 const ownFlags: FlagTable = {
   output: { type: 'string', valueName: 'DIR', default: 'runs/demo', description: 'Folder for the run and its report.html' },
-  maxSteps: { type: 'integer', min: 1, description: 'Fewer or more optimizer steps than the demo\'s own' },
+  maxSteps: { type: 'integer', min: 1, description: "Fewer or more optimizer steps than the demo's own" },
   seed: { type: 'integer', min: 0, description: 'Another seed' },
   json: { type: 'boolean', description: 'Print the result as JSON on stdout' },
 };
@@ -16,7 +16,18 @@ async function run(values: FlagValues, ctx: CliContext): Promise<number> {
   const output = resolve(ctx.cwd, String(values.output ?? ownFlags.output!.default));
   const progress = new Progress(ctx, { label: 'demo', total: () => 0 });
   return interruptible(ctx, progress, (signal) =>
-    ctx.api.demo().runDemo({ output, maxSteps: values.maxSteps as number | undefined, seed: values.seed as number | undefined, json: values.json === true, signal }, ctx),
+    ctx.api
+      .demo()
+      .runDemo(
+        {
+          output,
+          maxSteps: values.maxSteps as number | undefined,
+          seed: values.seed as number | undefined,
+          json: values.json === true,
+          signal,
+        },
+        ctx,
+      ),
   );
 }
 

@@ -40,7 +40,10 @@ export function doctorText(checks: readonly Check[], caps: Capabilities | null, 
   const paint = (code: number, text: string) => (colour ? `\x1b[${code}m${text}\x1b[39m` : text);
   const marks = { ok: paint(32, '✔'), note: paint(33, '–'), bad: paint(31, '✘') };
   const width = Math.max(...checks.map((c) => c.name.length));
-  const lines = checks.map((c) => `${marks[c.status]} ${c.name.padEnd(width)}  ${c.found}${c.remedy && c.status !== 'ok' ? `\n  ${' '.repeat(width)}  → ${c.remedy}` : ''}`);
+  const lines = checks.map(
+    (c) =>
+      `${marks[c.status]} ${c.name.padEnd(width)}  ${c.found}${c.remedy && c.status !== 'ok' ? `\n  ${' '.repeat(width)}  → ${c.remedy}` : ''}`,
+  );
   const next = nextStep(checks);
   const end = next ? `Next: ${next}` : 'All is well. Try: npx fused-grpo demo';
   return [...lines, '', ...(caps ? [...summary(caps), ''] : []), end, ''].join('\n');

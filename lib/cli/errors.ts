@@ -3,10 +3,19 @@ import type { CliContext } from './context.js';
 
 export const EXIT = { ok: 0, failed: 1, usage: 2, interrupted: 130 } as const;
 
-const USAGE_CODES = new Set(['ERR_INVALID_ARG', 'ERR_UNKNOWN_OPTION', 'ERR_INCOMPATIBLE_OPTIONS', 'ERR_DATA', 'ERR_MODEL', 'ERR_CONTEXT_LENGTH']);
+const USAGE_CODES = new Set([
+  'ERR_INVALID_ARG',
+  'ERR_UNKNOWN_OPTION',
+  'ERR_INCOMPATIBLE_OPTIONS',
+  'ERR_DATA',
+  'ERR_MODEL',
+  'ERR_CONTEXT_LENGTH',
+]);
 
 const codeOf = (error: unknown): string | undefined =>
-  typeof error === 'object' && error !== null && typeof (error as { code?: unknown }).code === 'string' ? (error as { code: string }).code : undefined;
+  typeof error === 'object' && error !== null && typeof (error as { code?: unknown }).code === 'string'
+    ? (error as { code: string }).code
+    : undefined;
 
 /** The exit code that an error stands for. */
 export function exitCodeOf(error: unknown): number {

@@ -10,7 +10,7 @@ import { checkInput } from './settings.js';
 const ownFlags: FlagTable = {
   model: { type: 'string', valueName: 'DIR', required: true, description: 'Folder of the model, in Hugging Face layout' },
   prompt: { type: 'string', required: true, multiple: true, description: 'The prompt; - reads it from standard input' },
-  chat: { type: 'boolean', description: 'Send the prompt as a user message through the model\'s chat template' },
+  chat: { type: 'boolean', description: "Send the prompt as a user message through the model's chat template" },
   numGenerations: { type: 'integer', min: 1, default: 1, description: 'Completions per prompt' },
   maxNewTokens: { type: 'integer', min: 1, default: 256, description: 'Tokens per completion at most' },
   temperature: { type: 'number', min: 0, description: 'Sampling temperature' },
@@ -26,7 +26,18 @@ const ownFlags: FlagTable = {
   json: { type: 'boolean', description: 'Print the completions, with tokens and log-probs, as JSON' },
 };
 
-const SAMPLING = ['numGenerations', 'maxNewTokens', 'temperature', 'topK', 'topP', 'minP', 'repetitionPenalty', 'seed', 'stop', 'ignoreEos'];
+const SAMPLING = [
+  'numGenerations',
+  'maxNewTokens',
+  'temperature',
+  'topK',
+  'topP',
+  'minP',
+  'repetitionPenalty',
+  'seed',
+  'stop',
+  'ignoreEos',
+];
 
 /** A model may emit anything: control characters must not reach a terminal. */
 // eslint-disable-next-line no-control-regex -- they are what is removed
@@ -35,11 +46,23 @@ const printable = (text: string): string => text.replace(/[\u0000-\u0008\u000b-\
 function asText(completions: Completion[], prompts: string[], many: boolean, tty: boolean): string {
   const safe = (text: string) => (tty ? printable(text) : text);
   if (!many) return completions.map((c) => safe(c.text) + '\n').join('');
-  return completions.map((c, i) => `── ${i + 1}: ${safe(prompts[c.promptIndex]!.split('\n')[0]!.slice(0, 60))} (${c.finishReason}, ${c.tokens.length} tokens)\n${safe(c.text)}\n`).join('\n');
+  return completions
+    .map(
+      (c, i) =>
+        `── ${i + 1}: ${safe(prompts[c.promptIndex]!.split('\n')[0]!.slice(0, 60))} (${c.finishReason}, ${c.tokens.length} tokens)\n${safe(c.text)}\n`,
+    )
+    .join('\n');
 }
 
 function asJson(completions: Completion[], prompts: string[]): string {
-  const rows = completions.map((c) => ({ promptIndex: c.promptIndex, prompt: prompts[c.promptIndex], text: c.text, finishReason: c.finishReason, tokens: [...c.tokens], logps: [...c.logps] }));
+  const rows = completions.map((c) => ({
+    promptIndex: c.promptIndex,
+    prompt: prompts[c.promptIndex],
+    text: c.text,
+    finishReason: c.finishReason,
+    tokens: [...c.tokens],
+    logps: [...c.logps],
+  }));
   return JSON.stringify({ completions: rows }) + '\n';
 }
 
@@ -52,7 +75,9 @@ async function run(values: FlagValues, ctx: CliContext): Promise<number> {
   requireFlags('generate', ownFlags, values);
   const folder = checkInput('model', 'folder', values.model, ctx);
   const prompts = await readPrompts(values.prompt as string[], ctx);
-  const sampling = Object.fromEntries(SAMPLING.map((name) => [name, values[name] ?? ownFlags[name]!.default]).filter(([, v]) => v !== undefined));
+  const sampling: FlagValues = Object.fromEntries(
+    SAMPLING.map((name) => [name, values[name] ?? ownFlags[name]!.default]).filter(([, v]) => v !== undefined),
+  );
   const completions = await interruptible(ctx, new Progress(ctx, { label: 'generate', total: () => 0 }), async (signal) => {
     const policy = await ctx.api.policy().Policy.load(folder, { device: values.device ?? 'auto', dtype: values.dtype ?? 'auto', signal });
     try {
@@ -71,7 +96,9 @@ export const generateCommand: Command = {
   name: 'generate',
   summary: 'sample completions from a model',
   usage: '--model DIR --prompt "…" [options]',
-  examples: ['npx fused-grpo generate --model runs/first/model --prompt "Once upon a time" --max-new-tokens 100 --temperature 0.8 --seed 1'],
+  examples: [
+    'npx fused-grpo generate --model runs/first/model --prompt "Once upon a time" --max-new-tokens 100 --temperature 0.8 --seed 1',
+  ],
   flags: () => ownFlags,
   run,
 };

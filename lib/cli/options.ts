@@ -104,7 +104,8 @@ class Parser {
   }
 
   private positional(value: string): void {
-    if (!this.allowPositionals) throw new FusedGrpoError('ERR_INVALID_ARG', `Unexpected argument '${value}'; options are written --name value`);
+    if (!this.allowPositionals)
+      throw new FusedGrpoError('ERR_INVALID_ARG', `Unexpected argument '${value}'; options are written --name value`);
     ((this.values._ ??= []) as string[]).push(value);
   }
 
@@ -115,7 +116,8 @@ class Parser {
     if (spec.type === 'boolean') return this.boolean(name, spec, token, next);
     const { value } = token;
     // A value that looks like a flag is a forgotten value; `--name=--text` says that it is meant.
-    if (value === undefined || (!token.inlineValue && /^--\w/.test(value))) throw new FusedGrpoError('ERR_INVALID_ARG', `Option ${flagName(name)} needs a value`);
+    if (value === undefined || (!token.inlineValue && /^--\w/.test(value)))
+      throw new FusedGrpoError('ERR_INVALID_ARG', `Option ${flagName(name)} needs a value`);
     const converted = convert(name, spec, value);
     if (spec.multiple) ((this.values[name] ??= []) as unknown[]).push(converted);
     else this.values[name] = converted;
@@ -141,7 +143,10 @@ class Parser {
 export function parseFlags(command: string, table: FlagTable, argv: readonly string[], { positionals = false } = {}): FlagValues {
   const flags = { ...HELP, ...table };
   const options = Object.fromEntries(
-    Object.entries(flags).map(([name, spec]) => [kebab(name), { type: spec.type === 'boolean' ? ('boolean' as const) : ('string' as const), multiple: true }]),
+    Object.entries(flags).map(([name, spec]) => [
+      kebab(name),
+      { type: spec.type === 'boolean' ? ('boolean' as const) : ('string' as const), multiple: true },
+    ]),
   );
   const { tokens } = parseArgs({ args: normalise(argv, flags), options, strict: false, allowPositionals: true, tokens: true });
   const parser = new Parser(command, flags, positionals);
@@ -153,7 +158,10 @@ export function parseFlags(command: string, table: FlagTable, argv: readonly str
 export function requireFlags(command: string, table: FlagTable, values: FlagValues): void {
   for (const [name, spec] of Object.entries(table))
     if (spec.required && values[name] === undefined)
-      throw new FusedGrpoError('ERR_INVALID_ARG', `'${command}' needs ${flagName(name)} ${spec.valueName ?? 'VALUE'} (${lowerFirst(spec.description)}); see \`fused-grpo ${command} --help\``);
+      throw new FusedGrpoError(
+        'ERR_INVALID_ARG',
+        `'${command}' needs ${flagName(name)} ${spec.valueName ?? 'VALUE'} (${lowerFirst(spec.description)}); see \`fused-grpo ${command} --help\``,
+      );
 }
 
 const lowerFirst = (text: string): string => (/^[A-Z][a-z]/.test(text) ? text[0]!.toLowerCase() + text.slice(1) : text);
@@ -183,7 +191,8 @@ function details(spec: FlagSpec): string {
   if (spec.type === 'enum') notes.push(spec.values!.join(' | '));
   if (spec.required) notes.push('required');
   if (spec.multiple) notes.push('may be repeated');
-  if (spec.default !== undefined && spec.default !== false) notes.push(`default ${String(spec.default)}`);
+  if (spec.default !== undefined && spec.default !== false)
+    notes.push(`default ${typeof spec.default === 'string' ? spec.default : JSON.stringify(spec.default)}`);
   return spec.description + (notes.length ? ` [${notes.join('; ')}]` : '');
 }
 

@@ -72,7 +72,8 @@ export class Progress {
     const seconds = (now - this.begun) / 1000 / Math.max(1, done - this.from);
     const left = seconds * Math.max(0, total - done);
     if (this.live) this.draw(this.liveLine(done, total, fields, seconds, left));
-    else this.out.write(`${this.options.label} ${done}/${total || '?'} ${fields.join(' ')} ${short(seconds)} s/step ${duration(left)} left\n`);
+    else
+      this.out.write(`${this.options.label} ${done}/${total || '?'} ${fields.join(' ')} ${short(seconds)} s/step ${duration(left)} left\n`);
   }
 
   /** A message above the bar. */

@@ -15,7 +15,8 @@ function named(fn: AnyFunction, name: string): AnyFunction {
 
 function fromDefault(value: unknown, file: string): AnyFunction[] {
   const base = basename(file, extname(file));
-  const plain = (fn: AnyFunction, i?: number) => (fn.name && fn.name !== 'default' ? fn : named(fn, i === undefined ? base : `${base}${i}`));
+  const plain = (fn: AnyFunction, i?: number) =>
+    fn.name && fn.name !== 'default' ? fn : named(fn, i === undefined ? base : `${base}${i}`);
   if (isFunction(value)) return [plain(value)];
   if (Array.isArray(value)) {
     const odd = value.findIndex((v) => !isFunction(v));
@@ -26,7 +27,9 @@ function fromDefault(value: unknown, file: string): AnyFunction[] {
 }
 
 const fromNames = (exports: Record<string, unknown>): AnyFunction[] =>
-  Object.entries(exports).flatMap(([name, value]) => (name !== 'default' && name !== 'module.exports' && isFunction(value) ? [named(value, name)] : []));
+  Object.entries(exports).flatMap(([name, value]) =>
+    name !== 'default' && name !== 'module.exports' && isFunction(value) ? [named(value, name)] : [],
+  );
 
 /** Where a syntax error lies: V8 puts "file:line" on the first line of the stack. */
 function place(error: unknown): string {

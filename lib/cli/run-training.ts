@@ -47,12 +47,19 @@ function report(job: Pick<TrainingJob<unknown>, 'output' | 'title'>, ctx: CliCon
   }
 }
 
-function finish<Step>(job: TrainingJob<Step>, ctx: CliContext, state: string, last: Step | undefined, reportFile: string | undefined): void {
+function finish<Step>(
+  job: TrainingJob<Step>,
+  ctx: CliContext,
+  state: string,
+  last: Step | undefined,
+  reportFile: string | undefined,
+): void {
   const words = { ok: 'Done', interrupted: 'Interrupted; what was done is saved' }[state];
   if (words) ctx.stderr.write(`${words}: ${job.output}\n`);
   if (reportFile) ctx.stderr.write(`Report: ${reportFile}\n`);
   if (state === 'interrupted') ctx.stderr.write('To go on: the same command with --resume auto\n');
-  if (job.json) ctx.stdout.write(JSON.stringify({ status: state, output: job.output, report: reportFile ?? null, ...job.summary(last) }) + '\n');
+  if (job.json)
+    ctx.stdout.write(JSON.stringify({ status: state, output: job.output, report: reportFile ?? null, ...job.summary(last) }) + '\n');
 }
 
 /** Trains to the end, an interrupt or an error; errors are thrown on after the report is written. Returns the exit code. */

@@ -22,15 +22,22 @@ function readJson(path: string, shown: string): Record<string, unknown> {
   try {
     text = readFileSync(path, 'utf8');
   } catch (cause) {
-    throw new FusedGrpoError('ERR_DATA', `--config: ${shown} cannot be read (${(cause as NodeJS.ErrnoException).code ?? 'unknown reason'})`, { cause });
+    throw new FusedGrpoError(
+      'ERR_DATA',
+      `--config: ${shown} cannot be read (${(cause as NodeJS.ErrnoException).code ?? 'unknown reason'})`,
+      { cause },
+    );
   }
   let value: unknown;
   try {
     value = JSON.parse(text);
   } catch (cause) {
-    throw new FusedGrpoError('ERR_DATA', `--config: ${shown} is not JSON: ${(cause as Error).message}${lineOf(cause as Error, text)}`, { cause });
+    throw new FusedGrpoError('ERR_DATA', `--config: ${shown} is not JSON: ${(cause as Error).message}${lineOf(cause as Error, text)}`, {
+      cause,
+    });
   }
-  if (value === null || typeof value !== 'object' || Array.isArray(value)) throw new FusedGrpoError('ERR_DATA', `--config: ${shown} must hold one JSON object`);
+  if (value === null || typeof value !== 'object' || Array.isArray(value))
+    throw new FusedGrpoError('ERR_DATA', `--config: ${shown} must hold one JSON object`);
   return value as Record<string, unknown>;
 }
 
@@ -65,7 +72,13 @@ function fromFile(path: string, ownTable: FlagTable, configTable: FlagTable, ctx
 }
 
 /** Merges the sources. `presets`: configurations by name. */
-export function gatherSettings(values: FlagValues, ownTable: FlagTable, configTable: FlagTable, presets: Record<string, object>, ctx: CliContext): Settings {
+export function gatherSettings(
+  values: FlagValues,
+  ownTable: FlagTable,
+  configTable: FlagTable,
+  presets: Record<string, object>,
+  ctx: CliContext,
+): Settings {
   const file = typeof values.config === 'string' ? fromFile(values.config, ownTable, configTable, ctx) : {};
   const merged = { ...file, ...values };
   const preset = typeof merged.preset === 'string' ? (presets[merged.preset] ?? {}) : {};
@@ -84,6 +97,7 @@ export function checkInput(name: string, kind: 'file' | 'folder', value: unknown
   const full = resolve(ctx.cwd, path);
   const fail = (why: string) => new FusedGrpoError('ERR_INVALID_ARG', `${flagName(name)}: ${why}`);
   if (!existsSync(full)) throw fail(`there is no ${kind} ${path}`);
-  if (statSync(full).isDirectory() !== (kind === 'folder')) throw fail(`${path} is ${kind === 'folder' ? 'a file; a folder' : 'a folder; a file'} is needed`);
+  if (statSync(full).isDirectory() !== (kind === 'folder'))
+    throw fail(`${path} is ${kind === 'folder' ? 'a file; a folder' : 'a folder; a file'} is needed`);
   return full;
 }

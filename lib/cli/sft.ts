@@ -9,7 +9,12 @@ import { configFlags } from './train.js';
 
 const ownFlags: FlagTable = {
   model: { type: 'string', valueName: 'DIR', required: true, description: 'Folder of the model, in Hugging Face layout' },
-  data: { type: 'string', valueName: 'FILE', required: true, description: 'Examples, one JSON object a line: { prompt, completion }, { text } or { messages }' },
+  data: {
+    type: 'string',
+    valueName: 'FILE',
+    required: true,
+    description: 'Examples, one JSON object a line: { prompt, completion }, { text } or { messages }',
+  },
   output: { type: 'string', valueName: 'DIR', required: true, description: 'Folder for model, checkpoints, metrics.jsonl and report.html' },
   config: { type: 'string', valueName: 'FILE', description: 'Options as JSON, names as in SFTConfig; the command line overrides it' },
   json: { type: 'boolean', description: 'Print the result as JSON on stdout' },
@@ -43,6 +48,9 @@ export const sftCommand: Command = {
   examples: ['npx fused-grpo sft --model ./SmolLM2-135M --data examples.jsonl --output runs/cold-start --learning-rate 2e-5'],
   notes: ['Ctrl-C stops after saving (exit code 130); the same command with --resume auto goes on from there.'],
   flags: () => ownFlags,
-  moreFlags: (ctx) => ({ heading: 'Training options (SFTConfig; --config takes the same names in camelCase)', table: configFlags(ctx.api.sft().sftConfigOptions) }),
+  moreFlags: (ctx) => ({
+    heading: 'Training options (SFTConfig; --config takes the same names in camelCase)',
+    table: configFlags(ctx.api.sft().sftConfigOptions),
+  }),
   run,
 };

@@ -15,11 +15,30 @@ const presetsOf = (module: GrpoModule): Record<string, object> => module.presets
 function flags(ctx: CliContext): FlagTable {
   return {
     model: { type: 'string', valueName: 'DIR', required: true, description: 'Folder of the model, in Hugging Face layout' },
-    data: { type: 'string', valueName: 'FILE', required: true, description: 'Prompts, one JSON object a line: { "prompt": …, …columns for the reward }' },
-    reward: { type: 'string', valueName: 'FILE', required: true, description: 'Module whose default export (a function or an array) or named exports score completions' },
-    output: { type: 'string', valueName: 'DIR', required: true, description: 'Folder for model, checkpoints, metrics.jsonl and report.html' },
-    preset: { type: 'enum', values: Object.keys(presetsOf(ctx.api.grpo())), description: 'Start from a paper\'s configuration' },
-    config: { type: 'string', valueName: 'FILE', description: 'Options as JSON, names as in GRPOConfig (a run\'s config.json works); the command line overrides it' },
+    data: {
+      type: 'string',
+      valueName: 'FILE',
+      required: true,
+      description: 'Prompts, one JSON object a line: { "prompt": …, …columns for the reward }',
+    },
+    reward: {
+      type: 'string',
+      valueName: 'FILE',
+      required: true,
+      description: 'Module whose default export (a function or an array) or named exports score completions',
+    },
+    output: {
+      type: 'string',
+      valueName: 'DIR',
+      required: true,
+      description: 'Folder for model, checkpoints, metrics.jsonl and report.html',
+    },
+    preset: { type: 'enum', values: Object.keys(presetsOf(ctx.api.grpo())), description: "Start from a paper's configuration" },
+    config: {
+      type: 'string',
+      valueName: 'FILE',
+      description: "Options as JSON, names as in GRPOConfig (a run's config.json works); the command line overrides it",
+    },
     json: { type: 'boolean', description: 'Print the result as JSON on stdout' },
   };
 }
@@ -67,12 +86,17 @@ export const trainCommand: Command = {
   name: 'train',
   summary: 'train a model by GRPO on prompts and a reward function',
   usage: '--model DIR --data prompts.jsonl --reward reward.mjs --output DIR [options]',
-  examples: ['npx fused-grpo train --model ./SmolLM2-135M-Instruct --data prompts.jsonl --reward reward.mjs --output runs/first --preset dapo --max-steps 200'],
+  examples: [
+    'npx fused-grpo train --model ./SmolLM2-135M-Instruct --data prompts.jsonl --reward reward.mjs --output runs/first --preset dapo --max-steps 200',
+  ],
   notes: [
     'A reward module: export default ({ prompts, completions, ...columns }) => completions.map((text) => text.includes("42") ? 1 : 0);',
     'Ctrl-C stops after saving (exit code 130); the same command with --resume auto goes on from there. Paths are relative to the current folder.',
   ],
   flags,
-  moreFlags: (ctx) => ({ heading: 'Training options (GRPOConfig; --config takes the same names in camelCase)', table: configFlags(ctx.api.grpo().grpoConfigOptions) }),
+  moreFlags: (ctx) => ({
+    heading: 'Training options (GRPOConfig; --config takes the same names in camelCase)',
+    table: configFlags(ctx.api.grpo().grpoConfigOptions),
+  }),
   run,
 };

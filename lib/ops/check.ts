@@ -86,8 +86,7 @@ function rectangular(length: number, rows: number, rowsName: string): Int32Array
 export function layout(batch: SequenceLayout, rows: number, rowsName: string): Layout {
   const { offsets, completionLength } = batch;
   if (rows > 0x7fffffff) throw invalidValue(`${rowsName}.length`, 'less than 2^31', rows);
-  if (offsets !== undefined && completionLength !== undefined)
-    throw incompatible('Give either offsets or completionLength, not both');
+  if (offsets !== undefined && completionLength !== undefined) throw incompatible('Give either offsets or completionLength, not both');
   if (offsets === undefined && completionLength === undefined)
     throw invalidType('offsets', 'an Int32Array of B+1 offsets (or completionLength for a rectangular batch)', undefined);
   if (completionLength !== undefined) {

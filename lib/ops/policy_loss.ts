@@ -22,8 +22,7 @@ export function batchArguments(batch: PolicyBatch, l: Layout, config: LossArgume
   const refLogps = config.beta > 0 ? floats('refLogps', batch.refLogps) : undefined;
   if (config.beta > 0 && !refLogps) throw invalidType('refLogps', 'a Float32Array (beta is not 0)', batch.refLogps);
   const truncated = optionalTyped<Uint8Array>('truncated', batch.truncated, 'Uint8Array', l.sequences);
-  if (config.maskTruncated && !truncated)
-    throw invalidType('truncated', 'a Uint8Array (maskTruncatedCompletions is on)', batch.truncated);
+  if (config.maskTruncated && !truncated) throw invalidType('truncated', 'a Uint8Array (maskTruncatedCompletions is on)', batch.truncated);
   return {
     ...config.native,
     ...l,

@@ -96,9 +96,12 @@ function axes(chart: Chart, f: Frame): string {
   const ys = ticks(f.yRange[0], f.yRange[1], 6);
   const xs = ticks(f.xRange[0], f.xRange[1], chart.wide ? 10 : 6).filter(Number.isInteger);
   const grid = ys.map(
-    (v) => `<line class="grid" x1="${MARGIN.left}" x2="${f.width - MARGIN.right}" y1="${trim(f.py(v))}" y2="${trim(f.py(v))}"/><text class="tick" text-anchor="end" x="${MARGIN.left - 8}" y="${trim(f.py(v) + 4)}">${escape(show(v))}</text>`,
+    (v) =>
+      `<line class="grid" x1="${MARGIN.left}" x2="${f.width - MARGIN.right}" y1="${trim(f.py(v))}" y2="${trim(f.py(v))}"/><text class="tick" text-anchor="end" x="${MARGIN.left - 8}" y="${trim(f.py(v) + 4)}">${escape(show(v))}</text>`,
   );
-  const below = xs.map((v) => `<text class="tick" text-anchor="middle" x="${trim(f.px(v))}" y="${bottom + 17}">${v.toLocaleString('en-US')}</text>`);
+  const below = xs.map(
+    (v) => `<text class="tick" text-anchor="middle" x="${trim(f.px(v))}" y="${bottom + 17}">${v.toLocaleString('en-US')}</text>`,
+  );
   const line = `<line class="axis" x1="${MARGIN.left}" x2="${f.width - MARGIN.right}" y1="${bottom}" y2="${bottom}"/>`;
   return `${grid.join('')}${below.join('')}${line}<text class="tick" text-anchor="middle" x="${(MARGIN.left + f.width - MARGIN.right) / 2}" y="${HEIGHT - 3}">step</text>`;
 }
@@ -107,7 +110,9 @@ function shapes(chart: Chart, lines: readonly Line[], f: Frame): string {
   const bands = lines.map((l) =>
     l.low && l.high ? `<path class="${chart.stacked ? 'layer' : 'band'} c${l.colour}" d="${bandPath(chart.x, l.low, l.high, f)}"/>` : '',
   );
-  const strokes = chart.stacked ? [] : lines.map((l) => `<path class="line c${l.colour}${l.faint ? ' faint' : ''}" d="${linePath(chart.x, l.y, f)}"/>`);
+  const strokes = chart.stacked
+    ? []
+    : lines.map((l) => `<path class="line c${l.colour}${l.faint ? ' faint' : ''}" d="${linePath(chart.x, l.y, f)}"/>`);
   return bands.join('') + strokes.join('');
 }
 
@@ -119,7 +124,9 @@ function hoverData(chart: Chart, f: Frame): string {
 }
 
 const legend = (lines: readonly Line[]): string =>
-  lines.length < 2 ? '' : `<span class="legend">${lines.map((l) => `<i class="c${l.colour}${l.faint ? ' faint' : ''}"></i>${escape(l.name)}`).join('')}</span>`;
+  lines.length < 2
+    ? ''
+    : `<span class="legend">${lines.map((l) => `<i class="c${l.colour}${l.faint ? ' faint' : ''}"></i>${escape(l.name)}`).join('')}</span>`;
 
 /** One chart as a figure; an empty string when none of its values is there. */
 export function renderChart(chart: Chart): string {

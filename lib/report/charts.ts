@@ -45,14 +45,25 @@ function rewardChart(data: Extract): Chart {
   const raw = data.values((s) => s.reward).y;
   const std = data.values((s) => s.rewardStd).y;
   const band = { low: raw.map((v, i) => v - std[i]!), high: raw.map((v, i) => v + std[i]!) };
-  const lines: Line[] = [{ name: 'mean reward of a step', colour: 1, y: raw, faint: raw.length > 4, ...(std.some(Number.isFinite) ? band : {}) }];
+  const lines: Line[] = [
+    { name: 'mean reward of a step', colour: 1, y: raw, faint: raw.length > 4, ...(std.some(Number.isFinite) ? band : {}) },
+  ];
   if (raw.length > 4) lines.push({ name: 'smoothed', colour: 1, y: smooth(raw, data.span) });
-  return { title: 'Reward', note: 'Higher is better. Shaded: ± the spread within a group, which is what GRPO learns from.', x: data.x, lines, wide: true };
+  return {
+    title: 'Reward',
+    note: 'Higher is better. Shaded: ± the spread within a group, which is what GRPO learns from.',
+    x: data.x,
+    lines,
+    wide: true,
+  };
 }
 
 function rewardParts(data: Extract, steps: readonly ReportStep[]): Chart {
   const names = [...new Set(steps.flatMap((s) => Object.keys(s.rewards ?? {})))].slice(0, 6);
-  const lines = names.length < 2 ? [] : names.map((name, i) => ({ ...data.line(name, i + 1, (s) => s.rewards?.[name]?.mean), low: undefined, high: undefined }));
+  const lines =
+    names.length < 2
+      ? []
+      : names.map((name, i) => ({ ...data.line(name, i + 1, (s) => s.rewards?.[name]?.mean), low: undefined, high: undefined }));
   return { title: 'Reward by function', note: 'Mean of each reward function, before its weight.', x: data.x, lines };
 }
 
@@ -65,18 +76,35 @@ function lengthChart(data: Extract): Chart {
 
 function timeChart(data: Extract): Chart {
   const lines = PHASES.map(([name, key], i) => ({ name, colour: i + 1, y: data.values((s) => s.seconds?.[key]).y }));
-  return { title: 'Time by phase', note: 'Seconds of a step and what they went to.', x: data.x, lines: lines.filter((l) => l.y.some((v) => v > 0)), stacked: true };
+  return {
+    title: 'Time by phase',
+    note: 'Seconds of a step and what they went to.',
+    x: data.x,
+    lines: lines.filter((l) => l.y.some((v) => v > 0)),
+    stacked: true,
+  };
 }
 
 /** All charts of a run, in the order of the page. */
 export function chartsOf(steps: readonly ReportStep[]): Chart[] {
   const data = new Extract(steps);
-  const one = (title: string, note: string, colour: number, pick: Pick, more: Partial<Chart> = {}): Chart => ({ title, note, x: data.x, lines: [data.line(title, colour, pick)], ...more });
+  const one = (title: string, note: string, colour: number, pick: Pick, more: Partial<Chart> = {}): Chart => ({
+    title,
+    note,
+    x: data.x,
+    lines: [data.line(title, colour, pick)],
+    ...more,
+  });
   const graded = steps.some((s) => Number.isFinite(s.reward));
   return [
     rewardChart(data),
     rewardParts(data, steps),
-    one('Loss', graded ? 'In GRPO it hovers around 0 and says little about progress; watch the reward.' : 'Nats per trained token: lower is better.', 2, (s) => s.loss),
+    one(
+      'Loss',
+      graded ? 'In GRPO it hovers around 0 and says little about progress; watch the reward.' : 'Nats per trained token: lower is better.',
+      2,
+      (s) => s.loss,
+    ),
     one('KL to the reference', 'How far the policy has moved, in nats per token.', 5, (s) => s.kl, { zero: true }),
     one('Entropy', 'How undecided the policy is, in nats per token; near 0 it stops exploring.', 4, (s) => s.entropy, { zero: true }),
     lengthChart(data),
@@ -88,7 +116,10 @@ export function chartsOf(steps: readonly ReportStep[]): Chart[] {
       zero: true,
       format: percent,
     },
-    one('Groups without signal', 'Share of groups whose rewards are all equal: they teach nothing.', 6, (s) => s.fracRewardZeroStd, { zero: true, format: percent }),
+    one('Groups without signal', 'Share of groups whose rewards are all equal: they teach nothing.', 6, (s) => s.fracRewardZeroStd, {
+      zero: true,
+      format: percent,
+    }),
     one('Truncated completions', 'Share of completions cut at the length limit.', 2, (s) => s.truncated, { zero: true, format: percent }),
     one('Learning rate', 'Of this step.', 3, (s) => s.learningRate, { zero: true }),
     one('Gradient norm', 'Before clipping.', 1, (s) => s.gradNorm, { zero: true }),

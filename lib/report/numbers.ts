@@ -96,15 +96,27 @@ export function format(value: number): string {
   if (!Number.isFinite(value)) return '–';
   if (value === 0) return '0';
   const size = Math.abs(value);
-  if (size < 1e-3 || size >= 1e7) return value.toExponential(2).replace(/\.?0+e/, 'e').replace('e-', 'e−').replace('e+', 'e').replace('-', '−');
+  if (size < 1e-3 || size >= 1e7)
+    return value
+      .toExponential(2)
+      .replace(/\.?0+e/, 'e')
+      .replace('e-', 'e−')
+      .replace('e+', 'e')
+      .replace('-', '−');
   const digits = size >= 1000 ? 0 : size >= 100 ? 1 : size >= 1 ? 2 : 4;
   return Number(value.toFixed(digits)).toLocaleString('en-US', { maximumFractionDigits: digits }).replace('-', '−');
 }
 
 /** The same in three digits, for headlines. */
-export const brief = (value: number): string => (Number.isFinite(value) && Math.abs(value) < 1000 && Math.abs(value) >= 1e-3 ? format(Number(value.toPrecision(Math.abs(value) < 1 ? 2 : 3))) : format(value));
+export const brief = (value: number): string =>
+  Number.isFinite(value) && Math.abs(value) < 1000 && Math.abs(value) >= 1e-3
+    ? format(Number(value.toPrecision(Math.abs(value) < 1 ? 2 : 3)))
+    : format(value);
 
-export const percent = (share: number): string => (Number.isFinite(share) ? `${Number((share * 100).toFixed(share !== 0 && Math.abs(share) < 0.01 ? 2 : Math.abs(share) < 0.1 ? 1 : 0))} %` : '–');
+export const percent = (share: number): string =>
+  Number.isFinite(share)
+    ? `${Number((share * 100).toFixed(share !== 0 && Math.abs(share) < 0.01 ? 2 : Math.abs(share) < 0.1 ? 1 : 0))} %`
+    : '–';
 
 /** 83 -> '1 min 23 s'. */
 export function span(seconds: number): string {

@@ -14,14 +14,17 @@ const tileHtml = ({ label, value, detail, mood }: Tile): string =>
 function rowsOf(value: Record<string, unknown>, prefix = ''): [string, string][] {
   return Object.entries(value).flatMap(([key, v]): [string, string][] => {
     if (v === undefined) return [];
-    if (v !== null && typeof v === 'object' && !Array.isArray(v) && prefix.length < 40) return rowsOf(v as Record<string, unknown>, `${prefix}${key}.`);
-    return [[prefix + key, typeof v === 'string' ? v : (JSON.stringify(v) ?? String(v))]];
+    if (v !== null && typeof v === 'object' && !Array.isArray(v) && prefix.length < 40)
+      return rowsOf(v as Record<string, unknown>, `${prefix}${key}.`);
+    return [[prefix + key, typeof v === 'string' ? v : (JSON.stringify(v) ?? typeof v)]];
   });
 }
 
 function runHtml(run: Record<string, unknown>): string {
   const rows = rowsOf(run).map(([key, value]) => `<tr><td>${escape(key)}</td><td class="text">${escape(cut(value, 500))}</td></tr>`);
-  return rows.length ? `<section><h2>The run</h2><details><summary>${rows.length} settings and facts</summary><table class="run"><tbody>${rows.join('')}</tbody></table></details></section>` : '';
+  return rows.length
+    ? `<section><h2>The run</h2><details><summary>${rows.length} settings and facts</summary><table class="run"><tbody>${rows.join('')}</tbody></table></details></section>`
+    : '';
 }
 
 function subtitle(run: Record<string, unknown>): string {

@@ -6,6 +6,7 @@ import { StringDecoder } from 'node:string_decoder';
 import { capabilities } from '../capabilities.js';
 import { cut } from './html.js';
 import { renderReport } from './report.js';
+import type { Sample } from '../trainer/types.js';
 import type { BeforeAfter, ReportSamples, ReportStep } from './types.js';
 
 /** Lines of a file, read in pieces: samples of long runs may be larger than a string can be. */
@@ -15,7 +16,7 @@ function* linesOf(path: string): Generator<string> {
     const buffer = Buffer.allocUnsafe(1 << 20);
     const decoder = new StringDecoder('utf8');
     let rest = '';
-    for (let n = 0; (n = readSync(fd, buffer)) > 0; ) {
+    for (let n = 0; (n = readSync(fd, buffer)) > 0;) {
       const lines = (rest + decoder.write(buffer.subarray(0, n))).split('\n');
       rest = lines.pop()!;
       yield* lines;
@@ -45,10 +46,21 @@ function readLines<T>(path: string, keep: (value: T) => T): { values: T[]; bad: 
 }
 
 /** Only what a page shows is kept in memory. */
-const shorten = (record: ReportSamples): ReportSamples => ({
-  step: record.step,
-  samples: (Array.isArray(record.samples) ? record.samples : []).map((s) => ({ ...s, prompt: cut(String(s.prompt), 2000), completion: cut(String(s.completion), 4000), reward: s.reward ?? NaN, advantage: s.advantage ?? 0 })),
-});
+function shorten({ step, samples }: ReportSamples): ReportSamples {
+  const list: Partial<Record<keyof Sample, unknown>>[] = Array.isArray(samples) ? samples : [];
+  return {
+    step,
+    samples: list.map((s) => ({
+      prompt: cut(asText(s.prompt), 2000),
+      completion: cut(asText(s.completion), 4000),
+      reward: typeof s.reward === 'number' ? s.reward : NaN,
+      advantage: typeof s.advantage === 'number' ? s.advantage : 0,
+      finishReason: s.finishReason === 'length' ? 'length' : 'stop',
+    })),
+  };
+}
+
+const asText = (value: unknown): string => (typeof value === 'string' ? value : JSON.stringify(value ?? ''));
 
 function readConfig(folder: string): Record<string, unknown> {
   try {
@@ -64,7 +76,13 @@ function surroundings(): Record<string, unknown> {
   const processors = cpus();
   return {
     versions: { 'fused-grpo': version, libtorch: torchVersion ?? 'none', node },
-    machine: { platform, cpu: `${processors[0]?.model ?? 'unknown'} × ${processors.length}`, simd: simd ?? 'unknown', memoryGB: Math.round(totalmem() / 1e9), devices: devices.map((d) => d.description ?? d.name).join(', ') },
+    machine: {
+      platform,
+      cpu: `${processors[0]?.model ?? 'unknown'} × ${processors.length}`,
+      simd: simd ?? 'unknown',
+      memoryGB: Math.round(totalmem() / 1e9),
+      devices: devices.map((d) => d.description ?? d.name).join(', '),
+    },
   };
 }
 
@@ -80,7 +98,14 @@ export function writeRunReport(folder: string, { title = 'Training run', warning
   const samples = readLines<ReportSamples>(join(folder, 'samples.jsonl'), shorten);
   const unreadable = metrics.bad + samples.bad;
   const notes = unreadable ? [`${unreadable} line(s) of metrics.jsonl or samples.jsonl could not be read and were left out.`] : [];
-  const html = renderReport({ title, run: { ...readConfig(folder), ...surroundings() }, steps: metrics.values, samples: samples.values, beforeAfter, warnings: [...warnings, ...notes] });
+  const html = renderReport({
+    title,
+    run: { ...readConfig(folder), ...surroundings() },
+    steps: metrics.values,
+    samples: samples.values,
+    beforeAfter,
+    warnings: [...warnings, ...notes],
+  });
   const file = join(folder, 'report.html');
   writeFileSync(`${file}.part`, html);
   renameSync(`${file}.part`, file);

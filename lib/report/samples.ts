@@ -11,7 +11,8 @@ const BROWSE_STEPS = 24;
 type Placed = Sample & { step: number };
 
 /** Best first; samples without a reward last. */
-const byReward = (a: Sample, b: Sample): number => (Number.isFinite(b.reward) ? b.reward : -Infinity) - (Number.isFinite(a.reward) ? a.reward : -Infinity) || 0;
+const byReward = (a: Sample, b: Sample): number =>
+  (Number.isFinite(b.reward) ? b.reward : -Infinity) - (Number.isFinite(a.reward) ? a.reward : -Infinity) || 0;
 
 /** Green above the group's mean, red below it. */
 function chip(sample: Sample): string {
@@ -20,7 +21,8 @@ function chip(sample: Sample): string {
 }
 
 const cutOff = (s: Sample): string => (s.finishReason === 'length' ? '<em> ⟨cut at the length limit⟩</em>' : '');
-const completionHtml = (s: Sample): string => (s.completion === '' ? '<em>(nothing)</em>' : escape(cut(s.completion, TEXT_LIMIT))) + cutOff(s);
+const completionHtml = (s: Sample): string =>
+  (s.completion === '' ? '<em>(nothing)</em>' : escape(cut(s.completion, TEXT_LIMIT))) + cutOff(s);
 
 function card(sample: Sample, heading: string, withPrompt = true): string {
   const prompt = withPrompt ? `<span class="prompt">${escape(cut(sample.prompt, PROMPT_LIMIT))}</span>` : '';
@@ -51,7 +53,13 @@ function samePrompt(records: readonly ReportSamples[]): string {
 function extremes({ step, samples }: ReportSamples, title: string): string {
   const sorted = [...samples].sort(byReward);
   if (sorted.length === 0) return '';
-  const picks: [string, Sample][] = sorted.length === 1 ? [['the only one', sorted[0]!]] : [['best', sorted[0]!], ['worst', sorted.at(-1)!]];
+  const picks: [string, Sample][] =
+    sorted.length === 1
+      ? [['the only one', sorted[0]!]]
+      : [
+          ['best', sorted[0]!],
+          ['worst', sorted.at(-1)!],
+        ];
   if (sorted.length > 2) picks.splice(1, 0, ['middle', sorted[Math.floor(sorted.length / 2)]!]);
   return `<div><h4>${escape(title)} (step ${step})</h4>${picks.map(([name, s]) => card(s, name)).join('')}</div>`;
 }
@@ -85,12 +93,11 @@ function mark(correct: boolean | undefined): string {
 export function beforeAfterHtml(data: BeforeAfter): string {
   const withExpected = data.rows.some((r) => r.expected !== undefined);
   const cell = (text: string) => `<td class="text">${escape(cut(text, PROMPT_LIMIT))}</td>`;
-  const rows = data.rows
-    .slice(0, 60)
-    .map((r) => {
-      const answer = (text: string, correct?: boolean) => `<td class="text">${mark(correct)}${escape(cut(text, PROMPT_LIMIT)) || '<em>(nothing)</em>'}</td>`;
-      return `<tr>${cell(r.prompt)}${withExpected ? cell(r.expected ?? '') : ''}${answer(r.before, r.beforeCorrect)}${answer(r.after, r.afterCorrect)}</tr>`;
-    });
+  const rows = data.rows.slice(0, 60).map((r) => {
+    const answer = (text: string, correct?: boolean) =>
+      `<td class="text">${mark(correct)}${escape(cut(text, PROMPT_LIMIT)) || '<em>(nothing)</em>'}</td>`;
+    return `<tr>${cell(r.prompt)}${withExpected ? cell(r.expected ?? '') : ''}${answer(r.before, r.beforeCorrect)}${answer(r.after, r.afterCorrect)}</tr>`;
+  });
   const head = ['Problem', ...(withExpected ? ['Expected'] : []), 'Before training', 'After training'];
   return `<section><h2>Before and after</h2><div class="scroll"><table><thead><tr>${head.map((h) => `<th>${h}</th>`).join('')}</tr></thead><tbody>${rows.join('')}</tbody></table></div></section>`;
 }

@@ -132,5 +132,7 @@ int64_t selected_tokens(const Layout& layout);
 
 /// The instruction set in use: 'avx512', 'avx2', 'neon' or 'portable' (FUSED_GRPO_SIMD overrides, for tests).
 const char* simd();
+/// Switches to another one (tests); false if this machine does not have it.
+bool use_simd(const char* name);
 
 }  // namespace fg::kernels

@@ -50,7 +50,7 @@ FG_HD T at_most(T a, double limit) {
 template <class T>
 FG_HD T at_least(T a, double limit) {
   using O = Ops<T>;
-  return O::select(O::less(a, limit), O::constant(a, limit), a);
+  return O::select(O::below(a, limit), O::constant(a, limit), a);
 }
 
 /// The KL estimate of one token from d = ref - logp.
@@ -60,7 +60,7 @@ FG_HD T kl_estimate(KlEstimator kind, T logp, typename Ops<T>::Value ref) {
   const T d = at_most(O::sub(O::lift(ref), logp), kMaxLogRatio);
   if (kind == KlEstimator::k1) return O::neg(d);
   if (kind == KlEstimator::k2) return O::scale(O::mul(d, d), 0.5);
-  return O::add(O::sub(O::exp(d), d), -1.0);
+  return O::shift(O::sub(O::exp(d), d), -1.0);
 }
 
 /// `log_ratio` carries the derivative of the importance ratio, `logp` that of the KL term; `ref` is read only when beta is not 0.
@@ -74,7 +74,7 @@ FG_HD TokenLoss<T> token_loss(const LossParams& p, T log_ratio, T logp, typename
   const T a = O::lift(advantage);
   const T free_term = O::mul(bounded, a), clipped_term = O::mul(clipped, a);
   const T surrogate = O::neg(O::select(O::less(clipped_term, free_term), clipped_term, free_term));
-  TokenLoss<T> out{surrogate, O::constant(ratio, 0), ratio, O::both(O::less(bounded, 1 - p.epsilon_low), O::less(a, 0.0)),
+  TokenLoss<T> out{surrogate, O::constant(ratio, 0), ratio, O::both(O::below(bounded, 1 - p.epsilon_low), O::below(a, 0.0)),
                    O::both(O::less(O::constant(bounded, 1 + p.epsilon_high), bounded), O::less(O::constant(a, 0.0), a))};
   if (p.beta == 0) return out;
   out.kl = kl_estimate(p.kl, logp, ref);

@@ -35,9 +35,9 @@ struct Ops {
   FG_HD static T add(T a, T b) { return a + b; }
   FG_HD static T sub(T a, T b) { return a - b; }
   FG_HD static T mul(T a, T b) { return a * b; }
-  FG_HD static T add(T a, double c) { return a + T(c); }
+  FG_HD static T shift(T a, double c) { return a + T(c); }
   FG_HD static T scale(T a, double c) { return a * T(c); }
-  FG_HD static bool less(T a, double c) { return a < T(c); }
+  FG_HD static bool below(T a, double c) { return a < T(c); }
   FG_HD static bool less(T a, T b) { return a < b; }
   FG_HD static bool both(bool a, bool b) { return a && b; }
   FG_HD static bool negate(bool a) { return !a; }
@@ -61,9 +61,9 @@ struct Ops<Dual<T>> {
   FG_HD static D add(D a, D b) { return {a.value + b.value, a.slope + b.slope}; }
   FG_HD static D sub(D a, D b) { return {a.value - b.value, a.slope - b.slope}; }
   FG_HD static D mul(D a, D b) { return {a.value * b.value, a.slope * b.value + a.value * b.slope}; }
-  FG_HD static D add(D a, double c) { return {a.value + T(c), a.slope}; }
+  FG_HD static D shift(D a, double c) { return {a.value + T(c), a.slope}; }
   FG_HD static D scale(D a, double c) { return {a.value * T(c), a.slope * T(c)}; }
-  FG_HD static bool less(D a, double c) { return a.value < T(c); }
+  FG_HD static bool below(D a, double c) { return a.value < T(c); }
   FG_HD static bool less(D a, D b) { return a.value < b.value; }
   FG_HD static bool both(bool a, bool b) { return a && b; }
   FG_HD static bool negate(bool a) { return !a; }

@@ -18,7 +18,8 @@ struct RowSoftmax {
   double entropy;   // of the row's distribution; >= 0
   double rest;      // 1 - p(target), exact near p = 1
   double rest_scale;  // p(j) = exp(z_j - max) * rest_scale for every other column
-  bool finite;      // false: NaN, +inf, or no finite logit
+  double rest_shift;  // log p(j) = z_j - max + rest_shift for every other column
+  bool finite;        // false: NaN, +inf, or no finite logit
 };
 
 /// log(1 + exp(x)), exact at both ends.
@@ -36,15 +37,16 @@ inline FG_HD RowSoftmax row_softmax(const RestSums& rest, double target) {
     out.lse = target;
     return out;  // p = 1: logp, entropy and rest are 0
   }
-  const double log_rest = rest.max + std::log(rest.sum);
-  const double d = log_rest - target;  // +inf when the target's logit is -inf
+  const double log_sum = std::log(rest.sum);
+  const double d = (rest.max - target) + log_sum;  // +inf when the target's logit is -inf; huge logits cancel first
   out.logp = 0 - softplus(d);
   const double log_not = 0 - softplus(-d);  // log(1 - p)
-  out.lse = d > 0 ? log_rest - log_not : target - out.logp;
+  out.rest_shift = log_not - log_sum;
+  out.lse = rest.max - out.rest_shift;
   out.rest = std::exp(log_not);
   out.rest_scale = out.rest / rest.sum;
   const double p = std::exp(out.logp);
-  const double inside = std::log(rest.sum) - rest.weighted / rest.sum;
+  const double inside = log_sum - rest.weighted / rest.sum;
   const double entropy = out.rest * (inside - log_not) - (p > 0 ? p * out.logp : 0.0);
   out.entropy = entropy > 0 ? entropy : 0.0;
   return out;

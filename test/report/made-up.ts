@@ -49,7 +49,9 @@ export function madeUpSamples(steps: readonly number[]): ReportSamples[] {
       const good = i <= k;
       return {
         prompt: PROMPTS[i % 3]!,
-        completion: good ? `<think>Let me see & add: 17 + 26 = 43.</think>\nThe answer is **${40 + i}**.` : 'I am not sure about that, the the the number is maybe '.repeat(i + 1),
+        completion: good
+          ? `<think>Let me see & add: 17 + 26 = 43.</think>\nThe answer is **${40 + i}**.`
+          : 'I am not sure about that, the the the number is maybe '.repeat(i + 1),
         reward: good ? 1 : i / 20,
         advantage: good ? 0.8 : -0.7,
         finishReason: good ? ('stop' as const) : ('length' as const),

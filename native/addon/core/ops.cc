@@ -72,7 +72,7 @@ LossParams loss_params(const Arguments& a, const PolicyBatch& b) {
   p.epsilon_high = a.number("epsilonHigh");
   p.delta = a.number("delta");
   p.beta = a.number("beta");
-  if (p.beta != 0 && !b.ref_logps) Arguments::fail("refLogps", "a Float32Array");
+  if (p.beta != 0 && !b.ref_logps && b.layout.rows > 0) Arguments::fail("refLogps", "a Float32Array");
   return p;
 }
 
@@ -178,7 +178,7 @@ Napi::Object policy_loss_op(Napi::Env env, const Arguments& a) {
   const int64_t n = k.batch.layout.rows;
   k.logps = a.required<float>("logps", n);
   k.entropies = a.array<float>("entropies", n);
-  if (k.batch.entropy_weight != 0 && !k.entropies) Arguments::fail("entropies", "a Float32Array");
+  if (k.batch.entropy_weight != 0 && !k.entropies && n > 0) Arguments::fail("entropies", "a Float32Array");
   auto out = Napi::Object::New(env);
   k.grad_logps = new_array<float>(env, out, "gradLogps", n);
   if (k.batch.entropy_weight != 0) k.grad_entropies = new_array<float>(env, out, "gradEntropies", n);
@@ -240,6 +240,31 @@ Napi::Value Copy(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+/// tokenLoss(config arguments, [logp, old or NaN, ref, advantage]) -> [value, slope, value in plain doubles]: for tests.
+Napi::Value TokenLossOf(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    const Arguments a(info[0].As<Napi::Object>());
+    PolicyBatch batch;
+    const double* x = Arguments(info[1].As<Napi::Object>()).required<double>("values", 4);
+    const float unused = 0;
+    batch.ref_logps = &unused;
+    const LossParams p = loss_params(a, batch);
+    using D = Dual<double>;
+    const D logp = D::variable(x[0]);
+    const D ratio = x[1] != x[1] ? on_policy_log_ratio(logp) : Ops<D>::sub(logp, D::constant(x[1]));
+    const auto dual = token_loss<D>(p, ratio, logp, x[2], x[3]);
+    const auto plain = token_loss<double>(p, ratio.value, x[0], x[2], x[3]);
+    auto out = Napi::Object::New(info.Env());
+    auto* v = new_array<double>(info.Env(), out, "values", 3);
+    v[0] = dual.loss.value, v[1] = dual.loss.slope, v[2] = plain.loss;
+    return out.Get("values");
+  });
+}
+
+Napi::Value UseSimd(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), use_simd(info[0].ToString().Utf8Value().c_str()));
+}
+
 }  // namespace
 
 void register_ops(Napi::Env env, Napi::Object exports) {
@@ -249,6 +274,8 @@ void register_ops(Napi::Env env, Napi::Object exports) {
   exports.Set("policyLoss", Napi::Function::New(env, PolicyLoss));
   exports.Set("grpoLoss", Napi::Function::New(env, GrpoLoss));
   exports.Set("copy", Napi::Function::New(env, Copy));
+  exports.Set("tokenLoss", Napi::Function::New(env, TokenLossOf));
+  exports.Set("useSimd", Napi::Function::New(env, UseSimd));
   exports.Set("simd", Napi::Function::New(env, [](const Napi::CallbackInfo& i) { return Napi::String::New(i.Env(), simd()); }));
   exports.Set("threads",
               Napi::Function::New(env, [](const Napi::CallbackInfo& i) { return Napi::Number::New(i.Env(), pool_threads()); }));

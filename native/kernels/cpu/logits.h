@@ -86,8 +86,8 @@ inline void gradient_row(const RowKernels& kernels, const Rows& rows, const void
                          double temperature, const RowResult& r, double c, double h, const void* next) {
   if (c == 0 && h == 0) return zero_row(grad, out);
   const RowSoftmax& s = r.softmax;
-  const double k = s.rest_scale / temperature, shift = double(r.max) / temperature - s.lse;
-  const RowGradient g{r.max, float(k * (-c - (h != 0 ? h * (shift + s.entropy) : 0.0))), float(-k * h / kLog2e)};
+  const double k = s.rest_scale / temperature;
+  const RowGradient g{r.max, float(k * (-c - (h != 0 ? h * (s.rest_shift + s.entropy) : 0.0))), float(-k * h / kLog2e)};
   const double p = std::exp(s.logp);
   const double own = (c * s.rest - (h != 0 && p > 0 ? h * p * (s.logp + s.entropy) : 0.0)) / temperature;
   if (g.a == 0 && g.b == 0) {
@@ -95,7 +95,7 @@ inline void gradient_row(const RowKernels& kernels, const Rows& rows, const void
   } else {
     kernels.gradient(rows.dtype, row, out, rows.vocab, float(kLog2e / temperature), g, next);
   }
-  set_element(grad, out, target, float(own));
+  set_element(grad, out, target, float(own + 0.0));  // never -0
 }
 
 /// The row after this one if it will be read, to be fetched while this one is written.
