@@ -124,7 +124,7 @@ export class Run {
   }
 
   /** Appends to the run folder's logs. Samples are thinned out so that long runs stay readable. */
-  log(metrics: { step: number }, samples?: { step: number }): void {
+  log(metrics: { step: number }, samples?: { step: number; samples: unknown }): void {
     const { outputDir } = this.options.config;
     if (outputDir === undefined) return;
     appendJsonLine(join(outputDir, 'metrics.jsonl'), metrics);
