@@ -6,6 +6,7 @@
 
 #include "torch/cpu_context.h"
 #include "torch/error.h"
+#include "torch/reference.h"
 
 namespace fg {
 namespace {
@@ -155,7 +156,15 @@ kernels::PolicyMetrics Trainer::fused_loss(Part& part, const TrainOptions& optio
   return metrics;
 }
 
-kernels::PolicyMetrics Trainer::unfused_loss(Part&, const TrainOptions&, const at::Tensor&) { TORCH_CHECK(false, "pending"); }
+kernels::PolicyMetrics Trainer::unfused_loss(Part& part, const TrainOptions& options, const at::Tensor& rows) {
+  const UnfusedLoss result = unfused_grpo_loss(model_.logits(rows), part.targets.data(), options.temperature, options.loss,
+                                               part.view(options), true, part.records.data());
+  if (!result.status.ok()) throw_fault(result.status, part.offsets, part.members);
+  const at::Tensor logps = result.logps.contiguous();
+  std::copy_n(logps.const_data_ptr<float>(), part.size(), part.logps.begin());
+  torch::autograd::backward({result.loss}, {});
+  return result.metrics;
+}
 
 TrainResult Trainer::accumulate(const TrainBatch& batch, const TrainOptions& options, const std::atomic<bool>& abort) {
   std::vector<int64_t> starts(batch.sequences() + 1, 0);  // where each sequence's completion begins among the N tokens
