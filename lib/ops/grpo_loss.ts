@@ -61,6 +61,21 @@ function advantages(batch: GrpoLossBatch, config: GrpoLossConfig, l: Layout): Re
  * );
  */
 export function grpoLoss(batch: GrpoLossBatch, config: GrpoLossConfig = {}): GrpoLossResult {
+  const { native, withKl, entropy } = grpoArguments(batch, config);
+  const out = core().grpoLoss(native);
+  return {
+    loss: out.metrics.loss,
+    gradLogits: native.gradLogits,
+    logps: out.logps,
+    advantages: out.advantages,
+    ...(out.entropies ? { entropies: out.entropies } : {}),
+    ...(out.mean ? { groups: { mean: out.mean, std: out.std!, zeroStd: out.zeroStd! } } : {}),
+    metrics: lossMetrics(out.metrics, withKl, entropy),
+  };
+}
+
+/** The checked native arguments, also those of the unfused reference. @internal */
+export function grpoArguments(batch: GrpoLossBatch, config: GrpoLossConfig = {}) {
   const names = [...BATCH_NAMES, ...LOGITS_NAMES, 'rewards', 'numGenerations', 'groupOffsets'];
   rejectUnknown('grpoLoss batch', record('grpoLoss batch', batch), names);
   const loss = lossArguments('grpoLoss config', config, [...ADVANTAGE_OPTIONS, 'entropy', 'inPlace']);
@@ -74,14 +89,5 @@ export function grpoLoss(batch: GrpoLossBatch, config: GrpoLossConfig = {}): Grp
     ...gradientArguments(logits, l.rows, boolean('inPlace', config.inPlace ?? true)),
     entropy,
   };
-  const out = core().grpoLoss(native);
-  return {
-    loss: out.metrics.loss,
-    gradLogits: native.gradLogits,
-    logps: out.logps,
-    advantages: out.advantages,
-    ...(out.entropies ? { entropies: out.entropies } : {}),
-    ...(out.mean ? { groups: { mean: out.mean, std: out.std!, zeroStd: out.zeroStd! } } : {}),
-    metrics: lossMetrics(out.metrics, loss.beta > 0, entropy),
-  };
+  return { native, withKl: loss.beta > 0, entropy };
 }

@@ -1,5 +1,5 @@
 // The core addon: functional ops on typed arrays. No libtorch.
-#include "addon/core/arguments.h"
+#include "addon/core/ops.h"
 
 static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("version", Napi::String::New(env, "0.1.0"));

@@ -4,7 +4,8 @@
 #include <cstring>
 #include <vector>
 
-#include "addon/core/arguments.h"
+#include "addon/common/loss_arguments.h"
+#include "addon/core/ops.h"
 #include "addon/core/thread_pool.h"
 
 namespace fg {
@@ -12,90 +13,6 @@ namespace fg {
 using namespace kernels;
 
 namespace {
-
-std::string text(double v) {
-  char buffer[32];
-  std::snprintf(buffer, sizeof buffer, "%.9g", v);
-  return v != v ? "NaN" : v > 1e308 ? "Infinity" : v < -1e308 ? "-Infinity" : buffer;
-}
-
-[[noreturn]] void not_finite(const char* name, int64_t row, double value) {
-  throw UserError(UserError::Kind::range, "ERR_NON_FINITE",
-                  "Expected a finite number for " + std::string(name) + "[" + std::to_string(row) + "] but received " + text(value));
-}
-
-}  // namespace
-
-void raise(const Status& s, const Culprits& c) {
-  const std::string row = std::to_string(s.row);
-  switch (s.fault) {
-    case Fault::none:
-      return;
-    case Fault::target:
-      throw UserError(UserError::Kind::range, "ERR_INVALID_ARG",
-                      "Expected a token id from 0 to " + std::to_string(c.vocab - 1) + " for targets[" + row + "] but received " +
-                          std::to_string(c.targets[s.row]));
-    case Fault::old_logp:
-      not_finite("oldLogps", s.row, c.old_logps[s.row]);
-    case Fault::ref_logp:
-      not_finite("refLogps", s.row, c.ref_logps[s.row]);
-    case Fault::logp:
-      not_finite("logps", s.row, c.logps[s.row]);
-    case Fault::advantage:
-      throw UserError(UserError::Kind::range, "ERR_NON_FINITE", "Expected finite advantages; position " + row + " has one that is not");
-    case Fault::logits:
-      throw UserError(UserError::Kind::range, "ERR_NON_FINITE",
-                      "Expected finite logits (-Infinity masks a token) for row " + row +
-                          " but found NaN, +Infinity or no finite value in it");
-  }
-}
-
-namespace {
-
-PolicyBatch policy_batch(const Arguments& a) {
-  PolicyBatch b;
-  b.layout = a.layout();
-  const int64_t n = b.layout.rows;
-  b.old_logps = a.array<float>("oldLogps", n);
-  b.ref_logps = a.array<float>("refLogps", n);
-  b.advantages_per_token = a.flag("advantagesPerToken");
-  b.advantages = a.required<float>("advantages", b.advantages_per_token ? n : b.layout.sequences);
-  return b;
-}
-
-LossParams loss_params(const Arguments& a, const PolicyBatch& b) {
-  LossParams p;
-  p.loss_type = LossType(a.integer("lossType"));
-  p.kl = KlEstimator(a.integer("klEstimator"));
-  p.bias_correction_kl = a.flag("useBiasCorrectionKl");
-  p.epsilon_low = a.number("epsilon");
-  p.epsilon_high = a.number("epsilonHigh");
-  p.delta = a.number("delta");
-  p.beta = a.number("beta");
-  if (p.beta != 0 && !b.ref_logps && b.layout.rows > 0) Arguments::fail("refLogps", "a Float32Array");
-  return p;
-}
-
-/// The caller's normalizers, or what this batch alone gives.
-void set_normalizers(const Arguments& a, const LossParams& p, PolicyBatch* b) {
-  const double explicit_normalizer = a.number("normalizer"), entropy_coef = a.number("entropyCoef");
-  b->normalizer = explicit_normalizer > 0
-                      ? explicit_normalizer
-                      : default_normalizer(p.loss_type, b->layout, a.number("maxCompletionLength"), a.flag("excludeEmpty"));
-  if (entropy_coef == 0) return;
-  const double given = a.number("entropyNormalizer");
-  b->entropy_weight = entropy_coef / (given > 0 ? given : double(std::max<int64_t>(selected_tokens(b->layout), 1)));
-}
-
-Napi::Object metrics_object(Napi::Env env, const PolicyMetrics& m) {
-  auto o = Napi::Object::New(env);
-  const auto set = [&](const char* name, double v) { o.Set(name, Napi::Number::New(env, v)); };
-  set("loss", m.loss), set("kl", m.kl), set("entropy", m.entropy), set("ratio", m.ratio);
-  set("ratioMin", m.ratio_min), set("ratioMax", m.ratio_max);
-  set("tokens", double(m.tokens)), set("sequences", double(m.sequences));
-  set("clippedLow", double(m.clipped_low)), set("clippedHigh", double(m.clipped_high));
-  return o;
-}
 
 AdvantageOptions advantage_options(const Arguments& a) {
   AdvantageOptions o;
@@ -143,7 +60,7 @@ Napi::Object selective_logp_op(Napi::Env env, const Arguments& a) {
   if (a.flag("entropy")) k.entropies = new_array<float>(env, out, "entropies", k.layout.rows);
   std::vector<Fault> faults(size_t(k.layout.rows));
   k.faults = faults.data();
-  raise(selective_logp(core_context(), k), {k.targets, k.logits.vocab});
+  raise_fault(selective_logp(core_context(), k), {k.targets, k.logits.vocab});
   return out;
 }
 
@@ -162,7 +79,7 @@ void selective_logp_backward_op(const Arguments& a) {
   k.grad_entropies = a.array<float>("gradEntropies", k.layout.rows);
   std::vector<Fault> faults(size_t(k.layout.rows));
   k.faults = faults.data();
-  raise(selective_logp_backward(core_context(), k), {k.targets, k.logits.vocab});
+  raise_fault(selective_logp_backward(core_context(), k), {k.targets, k.logits.vocab});
 }
 
 Napi::Value SelectiveLogpBackward(const Napi::CallbackInfo& info) {
@@ -185,7 +102,7 @@ Napi::Object policy_loss_op(Napi::Env env, const Arguments& a) {
   std::vector<TokenRecord> records(static_cast<size_t>(n));
   k.records = records.data();
   PolicyMetrics metrics;
-  raise(policy_loss(core_context(), p, k, &metrics), {nullptr, 0, k.batch.old_logps, k.batch.ref_logps, k.logps});
+  raise_fault(policy_loss(core_context(), p, k, &metrics), {nullptr, 0, k.batch.old_logps, k.batch.ref_logps, k.logps});
   out.Set("metrics", metrics_object(env, metrics));
   return out;
 }
@@ -220,7 +137,7 @@ Napi::Object grpo_loss_op(Napi::Env env, Napi::Object arguments) {
   std::vector<TokenRecord> records(static_cast<size_t>(l.rows));
   k.records = records.data();
   PolicyMetrics metrics;
-  raise(grpo_loss(core_context(), p, k, &metrics), {k.targets, k.logits.vocab, k.batch.old_logps, k.batch.ref_logps});
+  raise_fault(grpo_loss(core_context(), p, k, &metrics), {k.targets, k.logits.vocab, k.batch.old_logps, k.batch.ref_logps});
   out.Set("advantages", arguments.Get("advantages"));
   out.Set("metrics", metrics_object(env, metrics));
   return out;

@@ -1,6 +1,7 @@
 // The engine addon: models, sampling and training by libtorch.
 #include "addon/common/napi_min.h"
 #include "addon/engine/model_handle.h"
+#include "addon/engine/reference.h"
 #include "torch/torch_min.h"
 
 static Napi::Value Info(const Napi::CallbackInfo& info) {
@@ -13,6 +14,7 @@ static Napi::Value Info(const Napi::CallbackInfo& info) {
 static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("info", Napi::Function::New(env, Info));
   exports.Set("Model", fg::ModelHandle::define(env));
+  fg::register_reference(env, exports);
   return exports;
 }
 NODE_API_MODULE(engine, Init)

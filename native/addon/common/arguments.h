@@ -1,6 +1,8 @@
 #pragma once
 // Reading the flat argument objects that lib/ops/*.ts pass: it has validated in the caller's words; sizes and types are checked
 // once more here, because memory depends on them.
+#include <algorithm>
+
 #include "addon/common/napi_min.h"
 #include "kernels/kernels.h"
 
@@ -94,21 +96,11 @@ class Arguments {
   Napi::Object object_;
 };
 
-/// Turns a kernel's fault into the error that names the element.
-struct Culprits {
-  const int32_t* targets = nullptr;
-  int64_t vocab = 0;
-  const float *old_logps = nullptr, *ref_logps = nullptr, *logps = nullptr;
-};
-void raise(const kernels::Status&, const Culprits&);
-
 template <class T>
 T* new_array(Napi::Env env, Napi::Object result, const char* name, int64_t length) {
   auto array = Napi::TypedArrayOf<T>::New(env, size_t(length), array_type<T>());
   result.Set(name, array);
   return array.Data();
 }
-
-void register_ops(Napi::Env env, Napi::Object exports);
 
 }  // namespace fg

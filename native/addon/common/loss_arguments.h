@@ -1,0 +1,97 @@
+#pragma once
+// The arguments that policyLoss, grpoLoss and the unfused reference share, and the errors of their kernels.
+#include <cstdio>
+#include <string>
+
+#include "addon/common/arguments.h"
+
+namespace fg {
+
+/// Turns a kernel's fault into the error that names the element.
+struct Culprits {
+  const int32_t* targets = nullptr;
+  int64_t vocab = 0;
+  const float *old_logps = nullptr, *ref_logps = nullptr, *logps = nullptr;
+};
+
+inline std::string number_text(double v) {
+  char buffer[32];
+  std::snprintf(buffer, sizeof buffer, "%.9g", v);
+  return v != v ? "NaN" : v > 1e308 ? "Infinity" : v < -1e308 ? "-Infinity" : buffer;
+}
+
+[[noreturn]] inline void not_finite(const char* name, int64_t row, double value) {
+  throw UserError(UserError::Kind::range, "ERR_NON_FINITE",
+                  "Expected a finite number for " + std::string(name) + "[" + std::to_string(row) + "] but received " + number_text(value));
+}
+
+inline void raise_fault(const kernels::Status& s, const Culprits& c) {
+  const std::string row = std::to_string(s.row);
+  switch (s.fault) {
+    case kernels::Fault::none:
+      return;
+    case kernels::Fault::target:
+      throw UserError(UserError::Kind::range, "ERR_INVALID_ARG",
+                      "Expected a token id from 0 to " + std::to_string(c.vocab - 1) + " for targets[" + row + "] but received " +
+                          std::to_string(c.targets[s.row]));
+    case kernels::Fault::old_logp:
+      not_finite("oldLogps", s.row, c.old_logps[s.row]);
+    case kernels::Fault::ref_logp:
+      not_finite("refLogps", s.row, c.ref_logps[s.row]);
+    case kernels::Fault::logp:
+      not_finite("logps", s.row, c.logps[s.row]);
+    case kernels::Fault::advantage:
+      throw UserError(UserError::Kind::range, "ERR_NON_FINITE", "Expected finite advantages; position " + row + " has one that is not");
+    case kernels::Fault::logits:
+      throw UserError(UserError::Kind::range, "ERR_NON_FINITE",
+                      "Expected finite logits (-Infinity masks a token) for row " + row +
+                          " but found NaN, +Infinity or no finite value in it");
+  }
+}
+
+inline kernels::PolicyBatch policy_batch(const Arguments& a) {
+  kernels::PolicyBatch b;
+  b.layout = a.layout();
+  const int64_t n = b.layout.rows;
+  b.old_logps = a.array<float>("oldLogps", n);
+  b.ref_logps = a.array<float>("refLogps", n);
+  b.advantages_per_token = a.flag("advantagesPerToken");
+  b.advantages = a.required<float>("advantages", b.advantages_per_token ? n : b.layout.sequences);
+  return b;
+}
+
+inline LossParams loss_params(const Arguments& a, const kernels::PolicyBatch& b) {
+  LossParams p;
+  p.loss_type = LossType(a.integer("lossType"));
+  p.kl = KlEstimator(a.integer("klEstimator"));
+  p.bias_correction_kl = a.flag("useBiasCorrectionKl");
+  p.epsilon_low = a.number("epsilon");
+  p.epsilon_high = a.number("epsilonHigh");
+  p.delta = a.number("delta");
+  p.beta = a.number("beta");
+  if (p.beta != 0 && !b.ref_logps && b.layout.rows > 0) Arguments::fail("refLogps", "a Float32Array");
+  return p;
+}
+
+/// The caller's normalizers, or what this batch alone gives.
+inline void set_normalizers(const Arguments& a, const LossParams& p, kernels::PolicyBatch* b) {
+  const double explicit_normalizer = a.number("normalizer"), entropy_coef = a.number("entropyCoef");
+  b->normalizer = explicit_normalizer > 0
+                      ? explicit_normalizer
+                      : kernels::default_normalizer(p.loss_type, b->layout, a.number("maxCompletionLength"), a.flag("excludeEmpty"));
+  if (entropy_coef == 0) return;
+  const double given = a.number("entropyNormalizer");
+  b->entropy_weight = entropy_coef / (given > 0 ? given : double(std::max<int64_t>(kernels::selected_tokens(b->layout), 1)));
+}
+
+inline Napi::Object metrics_object(Napi::Env env, const kernels::PolicyMetrics& m) {
+  auto o = Napi::Object::New(env);
+  const auto set = [&](const char* name, double v) { o.Set(name, Napi::Number::New(env, v)); };
+  set("loss", m.loss), set("kl", m.kl), set("entropy", m.entropy), set("ratio", m.ratio);
+  set("ratioMin", m.ratio_min), set("ratioMax", m.ratio_max);
+  set("tokens", double(m.tokens)), set("sequences", double(m.sequences));
+  set("clippedLow", double(m.clipped_low)), set("clippedHigh", double(m.clipped_high));
+  return o;
+}
+
+}  // namespace fg

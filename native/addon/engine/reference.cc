@@ -1,0 +1,54 @@
+// unfusedGrpoLoss: the same arguments and results as the core's grpoLoss, by libtorch and autograd. Tests and benchmarks.
+#include "torch/reference.h"
+
+#include <chrono>
+#include <vector>
+
+#include "addon/common/loss_arguments.h"
+#include "addon/engine/reference.h"
+
+namespace fg {
+namespace {
+
+at::Tensor matrix(const Rows& r, int64_t rows) {
+  if (r.sequence_stride != 0) Arguments::fail("sequenceStride", "nothing (the reference takes rows one after another)");
+  const auto type = r.dtype == DType::f32 ? at::kFloat : r.dtype == DType::bf16 ? at::kBFloat16 : at::kHalf;
+  return at::from_blob(r.data, {rows, r.vocab}, {r.row_stride, 1}, at::TensorOptions(type));
+}
+
+Napi::Object run(Napi::Env env, const Arguments& a) {
+  kernels::PolicyBatch b = policy_batch(a);
+  const LossParams p = loss_params(a, b);
+  set_normalizers(a, p, &b);
+  const int64_t n = b.layout.rows;
+  const int32_t* targets = a.required<int32_t>("targets", n);
+  const Rows logits = a.rows("logits", "rowStride", "sequenceStride", b.layout);
+  const Rows grad = a.rows("gradLogits", "gradRowStride", "gradSequenceStride", b.layout);
+  std::vector<kernels::TokenRecord> records(static_cast<size_t>(n));
+  at::Tensor leaf = matrix(logits, n).detach().requires_grad_(true);
+
+  const auto start = std::chrono::steady_clock::now();
+  UnfusedLoss u = unfused_grpo_loss(leaf, targets, a.number("temperature"), p, b, a.flag("entropy"), records.data());
+  raise_fault(u.status, {targets, logits.vocab, b.old_logps, b.ref_logps});
+  u.loss.backward();
+  const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - start;
+
+  matrix(grad, n).copy_(leaf.grad());
+  auto out = Napi::Object::New(env);
+  std::memcpy(new_array<float>(env, out, "logps", n), u.logps.data_ptr<float>(), size_t(n) * sizeof(float));
+  if (u.entropies.defined())
+    std::memcpy(new_array<float>(env, out, "entropies", n), u.entropies.data_ptr<float>(), size_t(n) * sizeof(float));
+  out.Set("metrics", metrics_object(env, u.metrics));
+  out.Set("milliseconds", Napi::Number::New(env, took.count()));
+  return out;
+}
+
+}  // namespace
+
+void register_reference(Napi::Env env, Napi::Object exports) {
+  exports.Set("unfusedGrpoLoss", Napi::Function::New(env, [](const Napi::CallbackInfo& info) -> Napi::Value {
+                return guarded(info.Env(), [&] { return run(info.Env(), Arguments(info[0].As<Napi::Object>())); });
+              }));
+}
+
+}  // namespace fg

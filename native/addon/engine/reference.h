@@ -1,0 +1,8 @@
+#pragma once
+#include "addon/common/napi_min.h"
+
+namespace fg {
+
+void register_reference(Napi::Env env, Napi::Object exports);
+
+}  // namespace fg

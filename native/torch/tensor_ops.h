@@ -1,0 +1,30 @@
+#pragma once
+// The formulas' scalar as a tensor: autograd differentiates what kernels differentiate by dual numbers.
+#include "math/scalar.h"
+#include "torch/torch_min.h"
+
+namespace fg {
+
+template <>
+struct Ops<at::Tensor> {
+  using T = at::Tensor;
+  using Value = at::Tensor;
+  using Bool = at::Tensor;
+  static T constant(const T& like, double c) { return at::full({}, c, like.options()); }
+  static T lift(const T& v) { return v; }
+  static T value(const T& a) { return a.detach(); }
+  static T exp(const T& a) { return at::exp(a); }
+  static T neg(const T& a) { return at::neg(a); }
+  static T add(const T& a, const T& b) { return at::add(a, b); }
+  static T sub(const T& a, const T& b) { return at::sub(a, b); }
+  static T mul(const T& a, const T& b) { return at::mul(a, b); }
+  static T shift(const T& a, double c) { return at::add(a, c); }
+  static T scale(const T& a, double c) { return at::mul(a, c); }
+  static T below(const T& a, double c) { return at::lt(a, c); }
+  static T less(const T& a, const T& b) { return at::lt(a, b); }
+  static T both(const T& a, const T& b) { return at::logical_and(a, b); }
+  static T negate(const T& a) { return at::logical_not(a); }
+  static T select(const T& c, const T& a, const T& b) { return at::where(c, a, b); }
+};
+
+}  // namespace fg
