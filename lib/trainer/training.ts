@@ -1,5 +1,6 @@
 // The native side of a training step: gradients of a batch, then one optimizer step. See native/torch/training.h.
-import { withAbort } from '../engine/abort.js';
+import type { NativeCall } from '../engine/addon.js';
+import { settle } from '../engine/call.js';
 import type { Policy } from '../engine/policy.js';
 
 /** Sequences of one optimizer step (or a part of it). N: completion tokens in total, in sequence order. */
@@ -57,13 +58,13 @@ export interface OptimizerOptions {
   maxGradNorm: number;
 }
 
-/** What the engine addon's model object offers for training. */
+/** What the engine addon's model object offers for training (native/addon/engine/model_train.cc). */
 export interface NativeTraining {
-  accumulate(batch: TrainBatch, options: TrainLoss & { microBatchTokens: number; fused: boolean }, abort: unknown): Promise<AccumulateResult>;
-  optimizerStep(options: OptimizerOptions): Promise<number>;
-  zeroGrad(): Promise<void>;
-  saveOptimizer(path: string): Promise<void>;
-  loadOptimizer(path: string): Promise<void>;
+  accumulate(batch: TrainBatch, options: TrainLoss & { microBatchTokens: number; fused: boolean }): NativeCall<AccumulateResult>;
+  optimizerStep(options: OptimizerOptions): NativeCall<number>;
+  zeroGrad(): NativeCall<void>;
+  saveOptimizer(path: string): NativeCall<void>;
+  loadOptimizer(path: string): NativeCall<void>;
 }
 
 /** Gradients and optimizer moments of one policy. They are created at the first use and freed with the policy. */
@@ -71,30 +72,34 @@ export class Training {
   constructor(private readonly policy: Policy) {}
 
   private get native(): NativeTraining {
-    return this.policy.native as unknown as NativeTraining;
+    return this.policy.native;
   }
 
-  /** Adds the batch's gradients to the accumulated ones. Aborting throws them all away. */
-  async accumulate(batch: TrainBatch, loss: TrainLoss, options: { microBatchTokens: number; fused: boolean; signal?: AbortSignal }): Promise<AccumulateResult> {
+  /** Adds the batch's gradients to the accumulated ones. When it fails or is aborted, they are all thrown away. */
+  async accumulate(
+    batch: TrainBatch,
+    loss: TrainLoss,
+    options: { microBatchTokens: number; fused: boolean; signal?: AbortSignal },
+  ): Promise<AccumulateResult> {
     const { signal, ...rest } = options;
     try {
-      return await withAbort(signal, (abort) => this.native.accumulate(batch, { ...loss, ...rest }, abort));
+      return await settle(() => this.native.accumulate(batch, { ...loss, ...rest }), signal);
     } catch (error) {
-      await this.native.zeroGrad().catch(() => undefined); // the first error is the one to tell
+      await settle(() => this.native.zeroGrad()).catch(() => undefined); // the first error is the one to tell
       throw error;
     }
   }
 
   /** One AdamW step on the accumulated gradients, which are then zero again. Returns their norm before clipping. */
   optimizerStep(options: OptimizerOptions): Promise<number> {
-    return this.native.optimizerStep(options);
+    return settle(() => this.native.optimizerStep(options));
   }
 
   saveOptimizer(path: string): Promise<void> {
-    return this.native.saveOptimizer(path);
+    return settle(() => this.native.saveOptimizer(path));
   }
 
   loadOptimizer(path: string): Promise<void> {
-    return this.native.loadOptimizer(path);
+    return settle(() => this.native.loadOptimizer(path));
   }
 }
