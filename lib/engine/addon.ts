@@ -1,8 +1,66 @@
 import type { NativeMetrics } from '../ops/addon.js';
+import type { NativeTraining } from './training.js';
+
+import type { NativeModelConfig } from './config.js';
+
+/** A native call under way: abort() asks it to stop between tokens or micro-batches; the promise then rejects with code ERR_ABORTED. */
+export interface NativeCall<T> {
+  promise: Promise<T>;
+  abort(): void;
+}
+
+/** Sequences of token ids end to end; offsets has one entry more than there are sequences. */
+export interface TokenLists {
+  tokens: Int32Array;
+  offsets: Int32Array;
+}
+
+export interface NativeGenerateOptions {
+  temperature: number;
+  topK: number;
+  topP: number;
+  minP: number;
+  repetitionPenalty: number;
+  seed: number;
+  step: number;
+  numGenerations: number;
+  maxNewTokens: number;
+  /** Number of the first prompt in the random numbers' coordinates. */
+  promptOffset: number;
+  eosTokenIds: Int32Array;
+  stop: string[];
+}
+
+export interface NativeCompletion {
+  tokens: Int32Array;
+  logps: Float32Array;
+  stopped: boolean;
+  /** Byte of the completion at which a stop string begins, -1 without one. */
+  stopAt: number;
+}
+
+/** native/addon/engine/model_handle.h */
+export interface NativeModel extends NativeTraining {
+  load(config: NativeModelConfig, files: string[], dtype: string): NativeCall<{ parameters: number; bytes: number }>;
+  save(file: string): NativeCall<void>;
+  dispose(): void;
+  parameters(): NativeCall<{ name: string; shape: number[]; data: Float32Array }[]>;
+  logits(sequences: TokenLists): NativeCall<Float32Array>;
+  score(
+    prompts: TokenLists,
+    completions: TokenLists,
+    options: { temperature: number; entropy: boolean; tokenBudget: number },
+  ): NativeCall<{ logps: Float32Array; entropies?: Float32Array }>;
+  setTokenBytes(table: { bytes: Uint8Array; offsets: Int32Array }): void;
+  /** Copies the weights into a model that has none yet. */
+  cloneInto(target: NativeModel): NativeCall<void>;
+  generate(prompts: TokenLists, options: NativeGenerateOptions): NativeCall<NativeCompletion[]>;
+}
 
 /** What the engine addon exports (native/addon/engine). */
 export interface EngineAddon {
   /** The unfused twin of the core's grpoLoss: same arguments; advantages must be given. Milliseconds: forward and backward. */
   unfusedGrpoLoss(args: object): { logps: Float32Array; entropies?: Float32Array; metrics: NativeMetrics; milliseconds: number };
   info(): { torchVersion: string; threads: number };
+  Model: new (options: { threads: number }) => NativeModel;
 }

@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { FusedGrpoError } from '../errors.js';
 import type { Policy } from '../engine/policy.js';
-import type { Training } from './training.js';
+import type { Training } from '../engine/training.js';
 import { makeFolder, writeFileAtomic, writeFolderAtomic } from './files.js';
 import type { Cursor } from './dataset.js';
 

@@ -8,7 +8,7 @@ import { decodeRollout, drawRollout, encodeRollout, minibatch, toBatch, type Rol
 import { Run } from './run.js';
 import { learningRateAt } from './schedule.js';
 import { stepMetrics, stepSamples } from './step-metrics.js';
-import type { TrainLoss } from './training.js';
+import type { TrainLoss } from '../engine/training.js';
 import type { GRPOStep } from './types.js';
 
 export interface GRPOTrainerOptions {

@@ -7,7 +7,7 @@ import { permutation } from '../random.js';
 import type { ResolvedGRPOConfig } from './config.js';
 import type { Row } from './dataset.js';
 import { scoreRewards, type NamedReward, type RewardInput, type TrainerState } from './rewards.js';
-import type { TrainBatch } from './training.js';
+import type { TrainBatch } from '../engine/training.js';
 
 export interface Completion {
   text: string;
@@ -46,14 +46,14 @@ export interface RolloutContext {
 
 function encodePrompts(context: RolloutContext, rows: Row[]): Int32Array[] {
   const { policy, config } = context;
-  const limit = Math.min(config.maxPromptLength ?? Infinity, policy.maxPositions - config.maxCompletionLength);
+  const limit = Math.min(config.maxPromptLength ?? Infinity, policy.contextLength - config.maxCompletionLength);
   return rows.map((row, i) => {
-    const tokens = policy.encodePrompt(row.prompt as string | ChatMessage[]);
+    const tokens = policy.encode(row.prompt as string | ChatMessage[]);
     if (tokens.length === 0) throw new FusedGrpoError('ERR_DATA', `Prompt ${i} of the step is empty`);
     if (tokens.length > limit)
       throw new FusedGrpoError(
         'ERR_CONTEXT_LENGTH',
-        `A prompt of ${tokens.length} tokens does not fit: ${config.maxPromptLength !== undefined && config.maxPromptLength === limit ? `maxPromptLength is ${limit}` : `the context of ${policy.maxPositions} leaves ${limit} beside maxCompletionLength ${config.maxCompletionLength}`}. It begins ${JSON.stringify(String(typeof row.prompt === 'string' ? row.prompt : JSON.stringify(row.prompt)).slice(0, 80))}`,
+        `A prompt of ${tokens.length} tokens does not fit: ${config.maxPromptLength !== undefined && config.maxPromptLength === limit ? `maxPromptLength is ${limit}` : `the context of ${policy.contextLength} leaves ${limit} beside maxCompletionLength ${config.maxCompletionLength}`}. It begins ${JSON.stringify(String(typeof row.prompt === 'string' ? row.prompt : JSON.stringify(row.prompt)).slice(0, 80))}`,
       );
     return tokens;
   });

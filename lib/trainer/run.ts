@@ -7,7 +7,7 @@ import { findResume, loadCheckpoint, saveCheckpoint, type TrainerCheckpoint } fr
 import type { ResolvedSFTConfig } from './config.js';
 import { openDataset, type Cursor, type Dataset, type Row, type RowCheck, type RowSource } from './dataset.js';
 import { appendJsonLine, makeFolder, writeFileAtomic, writeFolderAtomic } from './files.js';
-import { Training, type AccumulateResult, type TrainBatch, type TrainLoss } from './training.js';
+import { Training, type AccumulateResult, type TrainBatch, type TrainLoss } from '../engine/training.js';
 
 // SFTConfig's common part: what Run itself reads.
 type CommonConfig = Pick<

@@ -1,12 +1,12 @@
 import type { ChatMessage } from '../engine/chat.js';
 import type { Policy } from '../engine/policy.js';
-import { invalidType, rejectUnknown } from '../errors.js';
+import { FusedGrpoError, invalidType, rejectUnknown } from '../errors.js';
 import { resolveSFTConfig, type ResolvedSFTConfig, type SFTConfig } from './config.js';
 import type { Dataset, Row } from './dataset.js';
-import { checkSFTRow, isChat } from './rows.js';
+import { checkSFTRow } from './rows.js';
 import { Run } from './run.js';
 import { learningRateAt } from './schedule.js';
-import type { TrainBatch } from './training.js';
+import type { TrainBatch } from '../engine/training.js';
 
 export interface SFTMetrics {
   step: number;
@@ -100,23 +100,34 @@ export class SFTTrainer implements AsyncIterable<SFTStep> {
     );
   }
 
-  /** A row as tokens, and how many of them (at least one) are not trained on. */
-  private encode(row: Row): { tokens: Int32Array; promptLength: number } {
+  /** Completion text and conversations bring their special tokens themselves. */
+  private plain(text: string): Int32Array {
+    const { tokenizer, path } = this.run.policy;
+    if (!tokenizer) throw new FusedGrpoError('ERR_TOKENIZER', `${path} has no tokenizer.json: SFT needs one`);
+    return tokenizer.encode(text, false);
+  }
+
+  private encodeMessages(messages: ChatMessage[]): { tokens: Int32Array; prompt: Int32Array } {
     const { policy } = this.run;
-    let prompt = new Int32Array();
-    let tokens: Int32Array;
-    if (typeof row.text === 'string') tokens = policy.encodeText(row.text);
-    else if (row.messages !== undefined) tokens = policy.encodePrompt(row.messages as ChatMessage[], { addGenerationPrompt: false });
-    else {
-      prompt = Int32Array.from(policy.encodePrompt(row.prompt as string | ChatMessage[]));
-      tokens = Int32Array.from([...prompt, ...policy.encodeText(row.completion as string, { addSpecialTokens: false })]);
-    }
-    const messages = row.messages as ChatMessage[] | undefined;
-    if (messages && this.config.completionOnlyLoss && messages.at(-1)!.role === 'assistant' && isChat(messages.slice(0, -1)))
-      prompt = Int32Array.from(policy.encodePrompt(messages.slice(0, -1)));
-    const eos = policy.eosTokenIds[0];
-    if (messages === undefined && eos !== undefined && tokens.at(-1) !== eos) tokens = Int32Array.from([...tokens, eos]);
-    tokens = tokens.slice(0, Math.min(this.config.maxLength ?? Infinity, policy.maxPositions));
+    const tokens = this.plain(policy.render(messages, 'messages', false));
+    const before = messages.slice(0, -1);
+    const answered = before.length > 0 && messages.at(-1)!.role === 'assistant';
+    return { tokens, prompt: answered ? policy.encode(before) : new Int32Array() };
+  }
+
+  /** Text and { prompt, completion } end with the model's end token, which a conversation's template brings itself. */
+  private encodeText(row: Row): { tokens: Int32Array; prompt: Int32Array } {
+    const { policy } = this.run;
+    const eos = policy.eosTokenIds.slice(0, 1);
+    if (typeof row.text === 'string') return { tokens: Int32Array.from([...policy.encode(row.text), ...eos]), prompt: new Int32Array() };
+    const prompt = row.prompt === '' ? new Int32Array() : policy.encode(row.prompt as string | ChatMessage[]);
+    return { tokens: Int32Array.from([...prompt, ...this.plain(row.completion as string), ...eos]), prompt };
+  }
+
+  /** A row as tokens, and how many of them (at least one: nothing predicts the first) are not trained on. */
+  private encode(row: Row): { tokens: Int32Array; promptLength: number } {
+    const { tokens: all, prompt } = row.messages === undefined ? this.encodeText(row) : this.encodeMessages(row.messages as ChatMessage[]);
+    const tokens = all.slice(0, Math.min(this.config.maxLength ?? Infinity, this.run.policy.contextLength));
     const masked = this.config.completionOnlyLoss ? prompt.length : 0;
     return { tokens, promptLength: Math.max(1, Math.min(masked, tokens.length - 1)) };
   }

@@ -1,5 +1,6 @@
 // Attention of one query per sequence over its own cache length: no padding, no mask, online softmax over blocks of 64 positions.
 #include <algorithm>
+#include <type_traits>
 
 #include "kernels/decode.h"
 
@@ -10,40 +11,88 @@ struct Running {
   float max = -INFINITY, sum = 0.0f;
 };
 
+constexpr int kVectors = kCacheBlock / 16;
+
+FG_INLINE float reduce_max(f32x16 v) {
+  float top = v[0];
+  for (int j = 1; j < 16; ++j) top = v[j] > top ? v[j] : top;
+  return top;
+}
+FG_INLINE float reduce_sum(f32x16 v) {
+  float x[16];
+  __builtin_memcpy(x, &v, sizeof x);
+  for (int w = 8; w > 0; w /= 2)
+    for (int j = 0; j < w; ++j) x[j] += x[j + w];
+  return x[0];
+}
+
+/// s = q K for the 64 positions of a block.
+template <class T, int kDim>
+FG_INLINE void scores(const float* q, const T* k, int64_t capacity, int64_t dim, f32x16* s) {
+  for (int i = 0; i < kVectors; ++i) s[i] = f32x16{};
+  for (int64_t d = 0; d < (kDim ? kDim : dim); ++d)
+    for (int i = 0; i < kVectors; ++i) s[i] += q[d] * load_vector<f32x16>(k + d * capacity + 16 * i);
+}
+
+/// acc += p V over positions [from, to) of a block. Two sets of accumulators where heads are small: one would wait for itself.
+template <class T, int kDim>
+FG_INLINE void add_values(const float* p, const T* v, int from, int to, int64_t dim, float* acc) {
+  if constexpr (kDim == 0) {
+    for (int j = from; j < to; ++j)
+      for (int64_t d = 0; d < dim; ++d) acc[d] += p[j] * load(v + j * dim + d);
+  } else {
+    using V = std::conditional_t<kDim == 8, f32x8, f32x16>;
+    constexpr int kWidth = sizeof(V) / 4, kCount = kDim / kWidth, kSets = kDim <= 32 ? 2 : 1;
+    V sum[kSets][kCount] = {};
+    for (int i = 0; i < kCount; ++i) sum[0][i] = load_vector<V>(acc + i * kWidth);
+    int j = from;
+    for (; j + kSets <= to; j += kSets)
+      for (int set = 0; set < kSets; ++set)
+        for (int i = 0; i < kCount; ++i) sum[set][i] += p[j + set] * load_vector<V>(v + (j + set) * kDim + i * kWidth);
+    for (; j < to; ++j)
+      for (int i = 0; i < kCount; ++i) sum[0][i] += p[j] * load_vector<V>(v + j * kDim + i * kWidth);
+    for (int i = 0; i < kCount; ++i) {
+      if constexpr (kSets == 2) sum[0][i] += sum[1][i];
+      __builtin_memcpy(acc + i * kWidth, &sum[0][i], sizeof(V));
+    }
+  }
+}
+
 /// Adds positions [begin, end) of one segment and head to the running softmax; acc (dim) is the unnormalised output.
 template <class T, int kDim>
 FG_INLINE void add_segment(const float* q, const T* k, const T* v, int64_t begin, int64_t end, int64_t capacity, int64_t dynamic_dim,
                            Running& run, float* acc) {
   const int64_t dim = kDim ? kDim : dynamic_dim;
+  const i32x16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
   for (int64_t block = begin / kCacheBlock * kCacheBlock; block < end; block += kCacheBlock) {
-    float s[kCacheBlock] = {};
-    for (int64_t d = 0; d < dim; ++d) {
-      const float qd = q[d];
-      const T* row = k + d * capacity + block;
-      for (int j = 0; j < kCacheBlock; ++j) s[j] += qd * load(row + j);
-    }
+    f32x16 s[kVectors];
+    scores<T, kDim>(q, k + block, capacity, dim, s);
     // What the block holds outside [begin, end) was never written or is out of the window: it is replaced, not used.
     const int from = static_cast<int>(std::max<int64_t>(begin - block, 0)), to = static_cast<int>(std::min(end - block, kCacheBlock));
-    float lanes[kLanes];
-    for (int j = 0; j < kLanes; ++j) lanes[j] = -INFINITY;
-    for (int j = 0; j < kCacheBlock; ++j) s[j] = j >= from && j < to ? s[j] : -INFINITY;
-    for (int j = 0; j < kCacheBlock; ++j) lanes[j % kLanes] = s[j] > lanes[j % kLanes] ? s[j] : lanes[j % kLanes];
-    float top = lanes[0];
-    for (int j = 1; j < kLanes; ++j) top = lanes[j] > top ? lanes[j] : top;
-    if (top > run.max) {
-      const float scale = exp_fast(run.max - top);
+    const f32x16 nothing = f32x16{} - INFINITY;
+    f32x16 top = nothing;
+    for (int i = 0; i < kVectors; ++i) {
+      s[i] = lane + 16 * i < from ? nothing : s[i];
+      s[i] = lane + 16 * i >= to ? nothing : s[i];
+      top = s[i] > top ? s[i] : top;
+    }
+    const float max = reduce_max(top);
+    if (max > run.max) {
+      const float scale = exp_fast(run.max - max);
       run.sum *= scale;
       for (int64_t d = 0; d < dim; ++d) acc[d] *= scale;
-      run.max = top;
+      run.max = max;
     }
     if (run.max == -INFINITY) continue;
-    for (int j = 0; j < kCacheBlock; ++j) s[j] = exp_fast(s[j] - run.max);
-    run.sum += lane_sum(kCacheBlock, [&](int64_t j) { return s[j]; });
-    for (int j = from; j < to; ++j) {
-      const T* row = v + (block + j) * dim;
-      const float p = s[j];
-      for (int64_t d = 0; d < dim; ++d) acc[d] += p * load(row + d);
+    float p[kCacheBlock];
+    f32x16 sum = {};
+    for (int i = 0; i < kVectors; ++i) {
+      const f32x16 e = exp_fast(s[i] - run.max);
+      sum += e;
+      __builtin_memcpy(p + 16 * i, &e, sizeof e);
     }
+    run.sum += reduce_sum(sum);
+    add_values<T, kDim>(p, v + block * dim, from, to, dim, acc);
   }
 }
 
@@ -69,7 +118,8 @@ FG_INLINE void attend_row(const DecodeAttentionArgs& a, int64_t r) {
       const T* from = static_cast<const T*>(a.q) + (r * a.heads + g) * dim;
       for (int64_t d = 0; d < dim; ++d) q[d] = load(from + d) * a.scale, acc[d] = 0.0f;
       Running run;
-      auto add = [&](const CacheSegment& c, int64_t begin, int64_t end) {
+      // Without the attribute GCC compiles this lambda for the oldest instruction set (see FG_CLONES).
+      auto add = [&](const CacheSegment& c, int64_t begin, int64_t end) __attribute__((always_inline)) {
         add_segment<T, kDim>(q, static_cast<const T*>(c.k) + head * dim * c.capacity, static_cast<const T*>(c.v) + head * c.capacity * dim,
                              begin, end, c.capacity, dim, run, acc);
       };
@@ -88,7 +138,9 @@ FG_INLINE void attend_rows(const DecodeAttentionArgs& a, int64_t begin, int64_t 
       case 16: attend_row<T, 16>(a, r); break;
       case 32: attend_row<T, 32>(a, r); break;
       case 64: attend_row<T, 64>(a, r); break;
+      case 96: attend_row<T, 96>(a, r); break;
       case 128: attend_row<T, 128>(a, r); break;
+      case 256: attend_row<T, 256>(a, r); break;
       default: attend_row<T, 0>(a, r);
     }
 }

@@ -1,7 +1,7 @@
 // The native side of a training step: gradients of a batch, then one optimizer step. See native/torch/training.h.
-import type { NativeCall } from '../engine/addon.js';
-import { settle } from '../engine/call.js';
-import type { Policy } from '../engine/policy.js';
+import type { NativeCall } from './addon.js';
+import { settle } from './call.js';
+import type { Policy } from './policy.js';
 
 /** Sequences of one optimizer step (or a part of it). N: completion tokens in total, in sequence order. */
 export interface TrainBatch {

@@ -1,0 +1,116 @@
+// A checkpoint folder in Hugging Face layout: which files hold the weights, and writing such a folder again.
+import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { FusedGrpoError } from '../errors.js';
+import { readModelConfig, type ModelConfig } from './config.js';
+import { readJson } from './tokenizer.js';
+
+const SINGLE = 'model.safetensors';
+const INDEX = 'model.safetensors.index.json';
+/** What travels with the weights when a policy is saved. */
+const COMPANIONS = [
+  ...['generation_config.json', 'tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json', 'added_tokens.json', 'vocab.json'],
+  ...['merges.txt', 'tokenizer.model', 'chat_template.jinja', 'chat_template.json'],
+];
+
+function modelError(message: string): FusedGrpoError {
+  return new FusedGrpoError('ERR_MODEL', message);
+}
+
+/** Shard names of an index file. A name is a file of the folder itself, never a path. */
+function shards(dir: string, index: unknown): string[] {
+  const map = (index as { weight_map?: unknown } | null)?.weight_map;
+  if (typeof map !== 'object' || map === null || Array.isArray(map)) throw modelError(`${join(dir, INDEX)} has no weight_map`);
+  const names = new Set<string>();
+  for (const [tensor, name] of Object.entries(map)) {
+    if (typeof name !== 'string' || !/^[^/\\\0]+\.safetensors$/.test(name))
+      throw modelError(`${join(dir, INDEX)}: weight_map[${JSON.stringify(tensor)}] must be the name of a .safetensors file in the same folder`);
+    names.add(name);
+  }
+  if (names.size === 0) throw modelError(`${join(dir, INDEX)} lists no tensors`);
+  return [...names].sort();
+}
+
+/** The files that hold the weights of a folder. */
+export function weightFiles(dir: string): string[] {
+  if (existsSync(join(dir, SINGLE))) return [join(dir, SINGLE)];
+  const index = readJson(dir, INDEX, 'ERR_MODEL');
+  if (index !== undefined) return shards(dir, index).map((name) => join(dir, name));
+  const old = existsSync(join(dir, 'pytorch_model.bin')) ? ' (pytorch_model.bin is not read: convert it to safetensors)' : '';
+  throw modelError(`${dir} has neither ${SINGLE} nor ${INDEX}${old}`);
+}
+
+/** Everything of a checkpoint folder but the weights. It is kept in memory: the folder may be gone when the policy is saved. */
+export interface CheckpointFolder {
+  path: string;
+  config: ModelConfig;
+  json: Record<string, unknown>;
+  companions: ReadonlyMap<string, Buffer>;
+}
+
+/** The model of a run's output folder (trainers write it to model/), or the folder itself. */
+export function runModel(dir: string): string {
+  const isRun = existsSync(join(dir, 'metrics.jsonl')) && !existsSync(join(dir, SINGLE)) && existsSync(join(dir, 'model', 'config.json'));
+  return isRun ? join(dir, 'model') : dir;
+}
+
+/** Reads config.json, generation_config.json and what travels with the weights. @throws FusedGrpoError ERR_MODEL */
+export function readFolder(dir: string): CheckpointFolder {
+  let info;
+  try {
+    info = statSync(dir);
+  } catch (cause) {
+    throw new FusedGrpoError('ERR_MODEL', `There is no folder ${dir}`, { cause });
+  }
+  if (!info.isDirectory()) throw modelError(`${dir} is not a folder`);
+  const json = readJson(dir, 'config.json', 'ERR_MODEL');
+  if (json === undefined) throw modelError(`${dir} has no config.json`);
+  const config = readModelConfig(json, readJson(dir, 'generation_config.json', 'ERR_MODEL'));
+  const companions = COMPANIONS.filter((name) => existsSync(join(dir, name))).map((name) => [name, readFileSync(join(dir, name))] as const);
+  return { path: dir, config, json: json as Record<string, unknown>, companions: new Map(companions) };
+}
+
+/** Replaces a small file so that a crash leaves the old one or the new one. */
+function replace(file: string, write: (temporary: string) => void): void {
+  const temporary = `${file}.tmp-${process.pid}`;
+  try {
+    write(temporary);
+    const fd = openSync(temporary, 'r');
+    fsyncSync(fd);
+    closeSync(fd);
+    renameSync(temporary, file);
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    throw error;
+  }
+}
+
+/** config.json as it was, naming the dtype of the weights beside it. */
+function configText(json: Record<string, unknown>, dtype: string): string {
+  const key = 'torch_dtype' in json && !('dtype' in json) ? 'torch_dtype' : 'dtype';
+  return JSON.stringify({ ...json, [key]: dtype }, null, 2) + '\n';
+}
+
+/**
+ * Writes everything but the weights of a policy into `dir`, which is created.
+ * @throws FusedGrpoError ERR_IO
+ */
+export function writeCompanions(from: CheckpointFolder, dir: string, dtype: string): void {
+  try {
+    mkdirSync(dir, { recursive: true });
+    replace(join(dir, 'config.json'), (temporary) => writeFileSync(temporary, configText(from.json, dtype)));
+    for (const [name, content] of from.companions) replace(join(dir, name), (temporary) => writeFileSync(temporary, content));
+  } catch (cause) {
+    throw new FusedGrpoError('ERR_IO', `Could not write to ${dir}: ${(cause as Error).message}`, { cause });
+  }
+}
+
+export const weightsFileName = SINGLE;
+
+/** Removes the shards that a newly written model.safetensors replaces: left behind, they would be a second, older model. */
+export function removeShards(dir: string): void {
+  const index = readJson(dir, INDEX, 'ERR_MODEL');
+  if (index === undefined) return;
+  rmSync(join(dir, INDEX), { force: true });
+  for (const name of shards(dir, index)) if (name !== SINGLE) rmSync(join(dir, name), { force: true });
+}

@@ -1,0 +1,124 @@
+// Options of Policy's methods: defaults and validation.
+import { FusedGrpoError, invalidType, invalidValue, rejectUnknown } from '../errors.js';
+
+export interface LoadOptions {
+  /** 'auto' takes the best device there is. Default 'auto'. */
+  device?: 'auto' | 'cpu' | 'cuda';
+  /** What weights and activations are held in. Default 'auto': as config.json says. */
+  dtype?: 'auto' | 'float32' | 'bfloat16';
+  signal?: AbortSignal;
+}
+
+export interface GenerateOptions {
+  /** Completions per prompt. Default 1. */
+  numGenerations?: number;
+  /**
+   * Tokens per completion, at most. When given, prompt + maxNewTokens must fit the context (else ERR_CONTEXT_LENGTH). Default 256, or what
+   * the longest prompt leaves of the context.
+   */
+  maxNewTokens?: number;
+  /** Logits are divided by it. 0: always the most likely token; `logps` are then at temperature 1. Default 1. */
+  temperature?: number;
+  /** Only the k most likely tokens (and ties with the k-th). 0: all. Default 0. */
+  topK?: number;
+  /** Only the most likely tokens that reach this mass together, in (0, 1]. Default 1: all. */
+  topP?: number;
+  /** Only tokens at least this many times as likely as the most likely one, in [0, 1]. Default 0: all. */
+  minP?: number;
+  /** Makes tokens of the prompt and the completion less likely when above 1. Default 1: off. */
+  repetitionPenalty?: number;
+  /** A non-negative safe integer. Default: random. */
+  seed?: number;
+  /** A second coordinate of the random numbers, for callers that sample the same prompts again and again. Default 0. */
+  step?: number;
+  /** Text at which a completion ends; it is not part of the completion's text. Needs a tokenizer. */
+  stop?: string | readonly string[];
+  /** Go on after an end token. Default false. */
+  ignoreEos?: boolean;
+  signal?: AbortSignal;
+}
+
+export interface ScoreOptions {
+  /** Logits are divided by it; above 0. Default 1. */
+  temperature?: number;
+  /** Also return entropies. Default false. */
+  entropy?: boolean;
+  signal?: AbortSignal;
+}
+
+function plainObject(name: string, value: unknown): void {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw invalidType(name, 'an object of options', value);
+}
+
+function number(name: string, value: unknown, fallback: number, what: string, ok: (v: number) => boolean): number {
+  if (value === undefined) return fallback;
+  if (typeof value !== 'number') throw invalidType(name, what, value);
+  if (!ok(value)) throw invalidValue(name, what, value);
+  return value;
+}
+
+function integer(name: string, value: unknown, fallback: number, least: number, most = 2 ** 31 - 1): number {
+  const what = least === 0 ? 'a non-negative integer' : 'a positive integer';
+  return number(name, value, fallback, what, (v) => Number.isInteger(v) && v >= least && v <= most);
+}
+
+function boolean(name: string, value: unknown): boolean {
+  if (value === undefined) return false;
+  if (typeof value !== 'boolean') throw invalidType(name, 'true or false', value);
+  return value;
+}
+
+function stopStrings(value: unknown): string[] {
+  if (value === undefined) return [];
+  const list: unknown[] = Array.isArray(value) ? value : [value];
+  for (const s of list) {
+    if (typeof s !== 'string') throw invalidType('stop', 'a string or an array of strings', value);
+    if (s === '') throw invalidValue('stop', 'strings that are not empty', value);
+  }
+  return list as string[];
+}
+
+export function readLoadOptions(options: LoadOptions): { dtype: 'auto' | 'float32' | 'bfloat16'; signal?: AbortSignal } {
+  plainObject('options', options);
+  rejectUnknown('Policy.load options', options, ['device', 'dtype', 'signal']);
+  const { device = 'auto', dtype = 'auto', signal } = options;
+  if (!['auto', 'cpu', 'cuda'].includes(device)) throw invalidValue('device', "'auto', 'cpu' or 'cuda'", device);
+  if (device === 'cuda') throw new FusedGrpoError('ERR_NO_CUDA', "This engine was built without CUDA; use device 'cpu' or 'auto'");
+  if (!['auto', 'float32', 'bfloat16'].includes(dtype)) throw invalidValue('dtype', "'auto', 'float32' or 'bfloat16'", dtype);
+  return { dtype, ...(signal ? { signal } : {}) };
+}
+
+const GENERATE_KEYS = [
+  ...['numGenerations', 'maxNewTokens', 'temperature', 'topK', 'topP', 'minP', 'repetitionPenalty', 'seed', 'step', 'stop'],
+  ...['ignoreEos', 'signal'],
+];
+
+export function readGenerateOptions(options: GenerateOptions) {
+  plainObject('options', options);
+  rejectUnknown('Policy.generate options', options, GENERATE_KEYS);
+  const o = options;
+  return {
+    numGenerations: integer('numGenerations', o.numGenerations, 1, 1),
+    maxNewTokens: o.maxNewTokens === undefined ? undefined : integer('maxNewTokens', o.maxNewTokens, 256, 1),
+    temperature: number('temperature', o.temperature, 1, '0, or a number from 0.0001 to 10000', (v) => v === 0 || (v >= 1e-4 && v <= 1e4)),
+    topK: integer('topK', o.topK, 0, 0),
+    topP: number('topP', o.topP, 1, 'a number in (0, 1]', (v) => v > 0 && v <= 1),
+    minP: number('minP', o.minP, 0, 'a number in [0, 1]', (v) => v >= 0 && v <= 1),
+    repetitionPenalty: number('repetitionPenalty', o.repetitionPenalty, 1, 'a number greater than 0', (v) => v > 0 && v < Infinity),
+    seed: o.seed === undefined ? undefined : integer('seed', o.seed, 0, 0, Number.MAX_SAFE_INTEGER),
+    step: integer('step', o.step, 0, 0, 2 ** 32 - 1),
+    stop: stopStrings(o.stop),
+    ignoreEos: boolean('ignoreEos', o.ignoreEos),
+    signal: o.signal,
+  };
+}
+
+export function readScoreOptions(options: ScoreOptions) {
+  plainObject('options', options);
+  rejectUnknown('Policy.score options', options, ['temperature', 'entropy', 'signal']);
+  return {
+    temperature: number('temperature', options.temperature, 1, 'a number from 0.0001 to 10000', (v) => v >= 1e-4 && v <= 1e4),
+    entropy: boolean('entropy', options.entropy),
+    signal: options.signal,
+  };
+}
