@@ -65,10 +65,11 @@ describe('a step is the same however it is executed', () => {
 });
 
 describe('the algorithm', () => {
-  test('on policy: ratio exactly 1, nothing clipped; against itself: KL exactly 0 at the first step, then above 0', async () => {
+  test('on policy: ratio exactly 1, nothing clipped; against itself: no KL at the first step, then some', async () => {
     const { metrics } = await run({ ...small, beta: 0.1 });
-    expect(metrics[0]).toMatchObject({ kl: 0, ratio: { min: 1, mean: 1, max: 1 }, clipRatio: { low: 0, high: 0, region: 0 } });
-    expect(metrics[2]!.kl).toBeGreaterThan(0);
+    expect(Math.abs(metrics[0]!.kl!)).toBeLessThan(1e-9); // scoring batches the same sequences differently: rounding, squared
+    expect(metrics[0]).toMatchObject({ ratio: { min: 1, mean: 1, max: 1 }, clipRatio: { low: 0, high: 0, region: 0 } });
+    expect(metrics[2]!.kl).toBeGreaterThan(1e-5);
   });
 
   test('later iterations on a rollout are off policy', async () => {

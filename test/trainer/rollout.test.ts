@@ -6,7 +6,7 @@ function rollout(count: number, numGenerations: number): Rollout {
   const completions = Array.from({ length: count }, (_, i) => ({
     text: `c${i}`,
     tokens: Int32Array.from({ length: (i % 3) + 1 }, (_, t) => 10 * i + t),
-    logps: Float32Array.from({ length: (i % 3) + 1 }, (_, t) => -Math.fround(0.1 * t + i / 7)),
+    logps: Float32Array.from({ length: (i % 3) + 1 }, (_, t) => -Math.fround(0.1 * t + (i + 1) / 7)),
     finishReason: i % 2 ? ('stop' as const) : ('length' as const),
   }));
   return {
