@@ -29,7 +29,8 @@ struct Vec {
   }
   static float hsum(F a) { return (a[0] + a[2]) + (a[1] + a[3]); }
 
-  /// x >= kLowest or NaN. Powers below 2^-126 give 0; above 2^127 the result is unspecified (only a target column is there).
+  /// x >= kLowest or NaN. Powers below 2^-126 give 0; above 2^127 the result is unspecified (only a target column is
+  /// there).
   static F exp2(F x) {
     const F magic = set(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer, which then stands in the low bits
     const F shifted = x + magic, n = shifted - magic, r = x - n;
@@ -42,14 +43,18 @@ struct Vec {
   template <DType D, class E>
   static F load(const E* p) {
     F v;
-    if constexpr (D == DType::f32) memcpy(&v, p, sizeof v);
-    else for (int i = 0; i < 4; ++i) v[i] = D == DType::bf16 ? bf16_to_float(p[i]) : f16_to_float(p[i]);
+    if constexpr (D == DType::f32)
+      memcpy(&v, p, sizeof v);
+    else
+      for (int i = 0; i < 4; ++i) v[i] = D == DType::bf16 ? bf16_to_float(p[i]) : f16_to_float(p[i]);
     return v;
   }
   template <DType D, class E>
   static void store(E* p, F v) {
-    if constexpr (D == DType::f32) memcpy(p, &v, sizeof v);
-    else for (int i = 0; i < 4; ++i) p[i] = D == DType::bf16 ? float_to_bf16(v[i]) : float_to_f16(v[i]);
+    if constexpr (D == DType::f32)
+      memcpy(p, &v, sizeof v);
+    else
+      for (int i = 0; i < 4; ++i) p[i] = D == DType::bf16 ? float_to_bf16(v[i]) : float_to_f16(v[i]);
   }
   template <DType D, class E>
   static F load_tail(const E* p, int64_t n, float fill) {
