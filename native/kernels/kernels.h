@@ -57,8 +57,8 @@ struct PolicyBatch {
   const float* ref_logps = nullptr;  // (rows); needed iff beta is not 0, never read otherwise
   const float* advantages = nullptr;
   bool advantages_per_token = false;  // (rows) rather than (sequences)
-  double normalizer = 1;              // of the whole optimizer step: tokens (dapo, bnpo), sequences (grpo), sequences *
-                                      // maxCompletionLength (dr_grpo)
+  /// Of the whole optimizer step: tokens (dapo, bnpo), sequences (grpo), sequences * maxCompletionLength (dr_grpo).
+  double normalizer = 1;
   double entropy_weight = 0;  // entropyCoef / (selected tokens of the whole step): loss -= entropy_weight * entropy
 };
 
@@ -113,8 +113,7 @@ Status policy_loss(const Context&, const LossParams&, const PolicyLossArgs&, Pol
 struct GrpoLossArgs {
   PolicyBatch batch;
   Rows logits;
-  Rows
-      grad;  // data null: loss and metrics only; data == logits.data: in place (the logits are lost, after a fault too)
+  Rows grad;  // null data: loss and metrics only; the logits' data: in place (the logits are lost, after a fault too)
   const int32_t* targets = nullptr;
   double temperature = 1;
   float* logps = nullptr;          // (rows)
@@ -123,8 +122,7 @@ struct GrpoLossArgs {
   bool want_entropy = false;       // metrics->entropy, also without `entropies`
   TokenRecord* records = nullptr;  // (rows): grpo_loss_workspace(rows) bytes
 };
-/// Faults of targets, log-probs and advantages are found before anything is written. `metrics` is overwritten: merge()
-/// it.
+/// Faults of targets, log-probs and advantages are found before anything is written. `metrics` is overwritten; merge().
 Status grpo_loss(const Context&, const LossParams&, const GrpoLossArgs&, PolicyMetrics* metrics);
 inline size_t grpo_loss_workspace(int64_t rows) { return size_t(rows) * sizeof(TokenRecord); }
 
