@@ -10,3 +10,4 @@ export { SFTTrainer, type SFTMetrics, type SFTStep, type SFTTrainerOptions } fro
 export { grpoConfigOptions, sftConfigOptions, type GRPOConfig, type SFTConfig } from './trainer/config.js';
 export type { RewardFn, RewardInput, TrainerState } from './trainer/rewards.js';
 export type { Dataset, Row } from './trainer/dataset.js';
+export { presets } from './presets.js';

@@ -1,7 +1,8 @@
 #pragma once
-// The list of ops, once. Raw memory in, raw memory out; nothing here allocates or owns threads. Scratch is the caller's:
-// ask <op>_workspace(). Targets and offsets are int32, masks uint8, statistics fp64; log-probs, entropies, advantages fp32.
-// Unselected rows (mask, truncated) are never read; their log-prob, entropy and gradient are written as 0.
+// The list of ops, once. Raw memory in, raw memory out; nothing here allocates or owns threads. Scratch is the
+// caller's: ask <op>_workspace(). Targets and offsets are int32, masks uint8, statistics fp64; log-probs, entropies,
+// advantages fp32. Unselected rows (mask, truncated) are never read; their log-prob, entropy and gradient are written
+// as 0.
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -25,8 +26,8 @@ struct Status {
 
 /// One token's part of the step: scratch of grpo_loss and policy_loss that the caller may read afterwards.
 struct TokenRecord {
-  double weight;     // of this token's loss in the total (0: not selected)
-  double loss;       // weighted: the step's loss is the sum over tokens
+  double weight;  // of this token's loss in the total (0: not selected)
+  double loss;    // weighted: the step's loss is the sum over tokens
   float kl, ratio;
   float entropy;
   int32_t sequence;
@@ -57,15 +58,16 @@ struct PolicyBatch {
   const float* ref_logps = nullptr;  // (rows); needed iff beta is not 0, never read otherwise
   const float* advantages = nullptr;
   bool advantages_per_token = false;  // (rows) rather than (sequences)
-  double normalizer = 1;              // of the whole optimizer step: tokens (dapo, bnpo), sequences (grpo), sequences * maxCompletionLength (dr_grpo)
-  double entropy_weight = 0;          // entropyCoef / (selected tokens of the whole step): loss -= entropy_weight * entropy
+  /// Of the whole optimizer step: tokens (dapo, bnpo), sequences (grpo), sequences * maxCompletionLength (dr_grpo).
+  double normalizer = 1;
+  double entropy_weight = 0;  // entropyCoef / (selected tokens of the whole step): loss -= entropy_weight * entropy
 };
 
 // --- group_advantages: rewards of groups -> advantages. Serial; see math/advantage.h for the options. ---
 using fg::AdvantageOptions;
 
-/// `group_offsets` (groups + 1) int32; scratch of group_advantages_workspace(n) bytes. Outputs mean, std, zero_std (groups)
-/// may be null. fault `advantage` names the first reward that is not finite (options.exclude_non_finite off).
+/// `group_offsets` (groups + 1) int32; scratch of group_advantages_workspace(n) bytes. Outputs mean, std, zero_std
+/// (groups) may be null. fault `advantage` names the first reward that is not finite (options.exclude_non_finite off).
 Status group_advantages(const double* rewards, int64_t n, const int32_t* group_offsets, int64_t groups,
                         const AdvantageOptions& options, float* advantages, float* mean, float* std, uint8_t* zero_std,
                         void* workspace);
@@ -84,8 +86,8 @@ struct SelectiveLogpArgs {
 };
 Status selective_logp(const Context&, const SelectiveLogpArgs&);
 
-/// Gradient of sum(grad_logps * logps + grad_entropies * entropies) by the logits; `grad` may be the logits' own memory.
-/// The row is in cache while it is worked on, so the CPU recomputes its statistics and needs no saved lse.
+/// Gradient of sum(grad_logps * logps + grad_entropies * entropies) by the logits; `grad` may be the logits' own
+/// memory. The row is in cache while it is worked on, so the CPU recomputes its statistics and needs no saved lse.
 struct SelectiveLogpBackwardArgs {
   Layout layout;
   Rows logits, grad;
@@ -100,11 +102,11 @@ Status selective_logp_backward(const Context&, const SelectiveLogpBackwardArgs&)
 // --- policy_loss: log-probs -> loss and its derivative by them. ---
 struct PolicyLossArgs {
   PolicyBatch batch;
-  const float* logps = nullptr;       // (rows)
-  const float* entropies = nullptr;   // (rows); needed iff entropy_weight is not 0, else only for the metric
-  float* grad_logps = nullptr;        // (rows)
-  float* grad_entropies = nullptr;    // (rows), may be null
-  TokenRecord* records = nullptr;     // (rows)
+  const float* logps = nullptr;      // (rows)
+  const float* entropies = nullptr;  // (rows); needed iff entropy_weight is not 0, else only for the metric
+  float* grad_logps = nullptr;       // (rows)
+  float* grad_entropies = nullptr;   // (rows), may be null
+  TokenRecord* records = nullptr;    // (rows)
 };
 Status policy_loss(const Context&, const LossParams&, const PolicyLossArgs&, PolicyMetrics* metrics);
 
@@ -112,16 +114,16 @@ Status policy_loss(const Context&, const LossParams&, const PolicyLossArgs&, Pol
 struct GrpoLossArgs {
   PolicyBatch batch;
   Rows logits;
-  Rows grad;  // data null: loss and metrics only; data == logits.data: in place (the logits are lost, after a fault too)
+  Rows grad;  // null data: loss and metrics only; the logits' data: in place (the logits are lost, after a fault too)
   const int32_t* targets = nullptr;
   double temperature = 1;
-  float* logps = nullptr;      // (rows)
-  float* lse = nullptr;        // (rows), may be null
-  float* entropies = nullptr;  // (rows), may be null
-  bool want_entropy = false;   // metrics->entropy, also without `entropies`
+  float* logps = nullptr;          // (rows)
+  float* lse = nullptr;            // (rows), may be null
+  float* entropies = nullptr;      // (rows), may be null
+  bool want_entropy = false;       // metrics->entropy, also without `entropies`
   TokenRecord* records = nullptr;  // (rows): grpo_loss_workspace(rows) bytes
 };
-/// Faults of targets, log-probs and advantages are found before anything is written. `metrics` is overwritten: merge() it.
+/// Faults of targets, log-probs and advantages are found before anything is written. `metrics` is overwritten; merge().
 Status grpo_loss(const Context&, const LossParams&, const GrpoLossArgs&, PolicyMetrics* metrics);
 inline size_t grpo_loss_workspace(int64_t rows) { return size_t(rows) * sizeof(TokenRecord); }
 

@@ -26,8 +26,8 @@ struct GroupStats {
   bool constant = true;  // all finite rewards equal: their advantages are exactly 0
 };
 
-/// Mean and standard deviation of the finite values; 0 for fewer than ddof + 1 of them. The mean is formed on differences
-/// from the first value, so that equal rewards give exactly their value and large offsets cost nothing.
+/// Mean and standard deviation of the finite values; 0 for fewer than ddof + 1 of them. The mean is formed on
+/// differences from the first value, so that equal rewards give exactly their value and large offsets cost nothing.
 inline FG_HD GroupStats group_stats(const double* x, int64_t n, int ddof) {
   GroupStats s;
   double first = 0, sum = 0;

@@ -5,9 +5,10 @@
 //
 //   ratio     r = exp(w), w = the log-ratio (token level: logp - old)
 //   surrogate   = -min(min(r, delta) A, clamp(r, 1 - eps_low, 1 + eps_high) A)    PPO clip, arXiv:1707.06347 eq. 7;
-//                                                                                 delta: arXiv:2505.07291 (two-sided clip)
-//   k3          = exp(ref - logp) - (ref - logp) - 1, times r when bias-corrected  arXiv:2402.03300 eq. 4, arXiv:2512.02556
-//   loss        = surrogate + beta * kl
+//                                                                                 delta: arXiv:2505.07291 (two-sided
+//                                                                                 clip)
+//   k3          = exp(ref - logp) - (ref - logp) - 1, times r when bias-corrected  arXiv:2402.03300 eq. 4,
+//   arXiv:2512.02556 loss        = surrogate + beta * kl
 #include <cstdint>
 
 #include "math/scalar.h"
@@ -28,14 +29,15 @@ struct LossParams {
   double beta = 0;
 };
 
-/// Log-ratios saturate here (with derivative 0 beyond), so that ratio * k3 * advantage stays finite in fp32: e^40 = 2.4e17.
+/// Log-ratios saturate here (with derivative 0 beyond), so that ratio * k3 * advantage stays finite in fp32: e^40
+/// = 2.4e17.
 inline constexpr double kMaxLogRatio = 40;
 
 template <class T>
 struct TokenLoss {
   T loss;
-  T kl;     // what beta multiplies (0 without beta)
-  T ratio;  // before delta
+  T kl;                                             // what beta multiplies (0 without beta)
+  T ratio;                                          // before delta
   typename Ops<T>::Bool clipped_low, clipped_high;  // clipped and advantage-aware, as TRL counts them
 };
 
@@ -63,7 +65,8 @@ FG_HD T kl_estimate(KlEstimator kind, T logp, typename Ops<T>::Value ref) {
   return O::shift(O::sub(O::exp(d), d), -1.0);
 }
 
-/// `log_ratio` carries the derivative of the importance ratio, `logp` that of the KL term; `ref` is read only when beta is not 0.
+/// `log_ratio` carries the derivative of the importance ratio, `logp` that of the KL term; `ref` is read only when beta
+/// is not 0.
 template <class T>
 FG_HD TokenLoss<T> token_loss(const LossParams& p, T log_ratio, T logp, typename Ops<T>::Value ref,
                               typename Ops<T>::Value advantage) {
@@ -74,8 +77,9 @@ FG_HD TokenLoss<T> token_loss(const LossParams& p, T log_ratio, T logp, typename
   const T a = O::lift(advantage);
   const T free_term = O::mul(bounded, a), clipped_term = O::mul(clipped, a);
   const T surrogate = O::neg(O::select(O::less(clipped_term, free_term), clipped_term, free_term));
-  TokenLoss<T> out{surrogate, O::constant(ratio, 0), ratio, O::both(O::below(bounded, 1 - p.epsilon_low), O::below(a, 0.0)),
-                   O::both(O::less(O::constant(bounded, 1 + p.epsilon_high), bounded), O::less(O::constant(a, 0.0), a))};
+  TokenLoss<T> out{
+      surrogate, O::constant(ratio, 0), ratio, O::both(O::below(bounded, 1 - p.epsilon_low), O::below(a, 0.0)),
+      O::both(O::less(O::constant(bounded, 1 + p.epsilon_high), bounded), O::less(O::constant(a, 0.0), a))};
   if (p.beta == 0) return out;
   out.kl = kl_estimate(p.kl, logp, ref);
   if (p.bias_correction_kl) out.kl = O::mul(out.kl, ratio);
@@ -90,7 +94,8 @@ FG_HD Dual<T> on_policy_log_ratio(Dual<T> logp) {
 }
 
 /// The factor of a token's loss in the total: `normalizer` counts what the loss type says (tokens, sequences, or
-/// sequences * maxCompletionLength) over the whole optimizer step; `length` is the sequence's number of selected tokens.
+/// sequences * maxCompletionLength) over the whole optimizer step; `length` is the sequence's number of selected
+/// tokens.
 inline FG_HD double token_weight(LossType type, double normalizer, int64_t length) {
   const double per_sequence = type == LossType::grpo && length > 1 ? double(length) : 1.0;
   return 1.0 / (per_sequence * normalizer);

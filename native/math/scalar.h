@@ -22,7 +22,8 @@ struct Dual {
   FG_HD static Dual constant(T v) { return {v, T(0)}; }
 };
 
-/// What a formula needs of its scalar. `Value` is the type of inputs that are not differentiated, `Bool` of comparisons.
+/// What a formula needs of its scalar. `Value` is the type of inputs that are not differentiated, `Bool` of
+/// comparisons.
 template <class T>
 struct Ops {
   using Value = T;

@@ -1,6 +1,7 @@
 #pragma once
-// One row of a softmax, put together from sums that leave the target column out: log-probability, normaliser and entropy
-// without cancellation. Everything is in units of logit / temperature, natural logarithms, fp64 (a few operations per row).
+// One row of a softmax, put together from sums that leave the target column out: log-probability, normaliser and
+// entropy without cancellation. Everything is in units of logit / temperature, natural logarithms, fp64 (a few
+// operations per row).
 #include "math/scalar.h"
 
 namespace fg {
@@ -13,10 +14,10 @@ struct RestSums {
 };
 
 struct RowSoftmax {
-  double logp;      // of the target; never > 0; -inf is legal
-  double lse;       // log of the sum of exp over the whole row
-  double entropy;   // of the row's distribution; >= 0
-  double rest;      // 1 - p(target), exact near p = 1
+  double logp;        // of the target; never > 0; -inf is legal
+  double lse;         // log of the sum of exp over the whole row
+  double entropy;     // of the row's distribution; >= 0
+  double rest;        // 1 - p(target), exact near p = 1
   double rest_scale;  // p(j) = exp(z_j - max) * rest_scale for every other column
   double rest_shift;  // log p(j) = z_j - max + rest_shift for every other column
   bool finite;        // false: NaN, +inf, or no finite logit

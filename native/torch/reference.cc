@@ -15,8 +15,8 @@ using kernels::TokenRecord;
 
 /// Token-sized inputs of the selected rows.
 struct Selected {
-  at::Tensor rows, targets;                   // (n) int64
-  at::Tensor weights, old, ref, advantages;   // (n) fp64; old and ref may be undefined
+  at::Tensor rows, targets;                  // (n) int64
+  at::Tensor weights, old, ref, advantages;  // (n) fp64; old and ref may be undefined
 };
 
 Status check_targets(const TokenRecord* records, const int32_t* targets, int64_t rows, int64_t vocab) {
@@ -38,21 +38,23 @@ Selected gather_tokens(const LossParams& p, const PolicyBatch& b, const int32_t*
   const auto tensor = [](auto& v, at::ScalarType type) {
     return v.empty() ? at::empty({0}, type) : at::from_blob(v.data(), {int64_t(v.size())}, type).clone();
   };
-  return {tensor(rows, at::kLong),      tensor(ids, at::kLong),  tensor(weights, at::kDouble),
-          tensor(old, at::kDouble),     tensor(ref, at::kDouble), tensor(advantages, at::kDouble)};
+  return {tensor(rows, at::kLong),  tensor(ids, at::kLong),   tensor(weights, at::kDouble),
+          tensor(old, at::kDouble), tensor(ref, at::kDouble), tensor(advantages, at::kDouble)};
 }
 
 /// Entropy of each row of log-probs; probability 0 contributes 0.
 at::Tensor entropy_of(const at::Tensor& log_probs) {
   const at::Tensor p = at::exp(log_probs);
-  const at::Tensor safe = at::where(at::eq(p, 0), at::zeros({}, p.options()), log_probs);  // before the product: 0 * -inf
+  const at::Tensor safe =
+      at::where(at::eq(p, 0), at::zeros({}, p.options()), log_probs);  // before the product: 0 * -inf
   return at::neg(at::sum(at::mul(p, safe), -1)).to(at::kDouble);
 }
 
 void fill_records(const LossParams& p, const Selected& s, const TokenLoss<at::Tensor>& t, const at::Tensor& losses,
                   const at::Tensor& entropies, TokenRecord* records) {
   const auto values = [](const at::Tensor& x) { return x.detach().to(at::kDouble).contiguous(); };
-  const at::Tensor loss = values(losses), ratio = values(t.ratio), low = values(t.clipped_low), high = values(t.clipped_high);
+  const at::Tensor loss = values(losses), ratio = values(t.ratio), low = values(t.clipped_low),
+                   high = values(t.clipped_high);
   const at::Tensor kl = p.beta != 0 ? values(t.kl) : at::zeros_like(loss);
   const at::Tensor entropy = entropies.defined() ? values(entropies) : at::zeros_like(loss);
   for (int64_t i = 0; i < s.rows.numel(); ++i) {

@@ -1,6 +1,6 @@
 #pragma once
-// The unfused twin of kernels::grpo_loss: log_softmax, gather and the same token formula on tensors; autograd makes the gradient.
-// For `fused: false`, tests and benchmarks.
+// The unfused twin of kernels::grpo_loss: log_softmax, gather and the same token formula on tensors; autograd makes the
+// gradient. For `fused: false`, tests and benchmarks.
 #include "kernels/kernels.h"
 #include "torch/torch_min.h"
 

@@ -2,6 +2,7 @@
 import { afterAll, describe, expect, test } from '@jest/globals';
 import { grpoLoss, policyLoss, selectiveLogp, selectiveLogpBackward, type GrpoLossConfig } from '../../lib/index.js';
 import { core } from '../../lib/native.js';
+import { fromBits, toBits } from '../support/half.js';
 import { softmaxRow, targetLogp } from '../support/oracle.js';
 import { Random } from '../support/random.js';
 
@@ -169,6 +170,23 @@ describe.each(LEVELS)('%s', (level) => {
     };
     const plain = run(0);
     for (const garbage of [NaN, Infinity, -Infinity, r.normal() * 1e30]) expect(run(garbage)).toEqual(plain);
+  });
+
+  test.each(['bfloat16', 'float16'] as const)('a %s gradient is the float32 one, rounded to nearest', (dtype) => {
+    core().useSimd(level);
+    const r = new Random(21);
+    const [N, V] = [300, 1003]; // each row has a factor of its own: enough different numbers for some within 2^-16 of a tie
+    const halves = Uint16Array.from({ length: N * V }, () => toBits(dtype, 4 * r.normal()));
+    const shared = {
+      vocabSize: V,
+      targets: Int32Array.from({ length: N }, () => r.below(V)),
+      gradLogps: Float32Array.from({ length: N }, () => 10 * r.normal()),
+      temperature: 0.9,
+    };
+    const floats = Float32Array.from(halves, (v) => fromBits(dtype, v));
+    const wide = selectiveLogpBackward({ ...shared, logits: floats }).gradLogits;
+    const narrow = selectiveLogpBackward({ ...shared, logits: halves, dtype }).gradLogits;
+    expect(narrow.findIndex((v, i) => v !== toBits(dtype, wide[i]!))).toBe(-1);
   });
 
   test('a target gradient near p = 1 is right in bfloat16', () => {

@@ -79,3 +79,14 @@ test.each(CONFIGS)('%s: micro-batches with the whole normalizer add up to the wh
     expect(parts.flatMap((p) => Array.from(p.gradLogits))).toEqual(Array.from(whole.gradLogits)); // bit for bit
   }
 });
+
+test('memory beyond the logits stays under 1 %', () => {
+  const [N, V] = [256, 50000];
+  const logits = new Float32Array(N * V).fill(0.5);
+  const batch = { logits, vocabSize: V, targets: new Int32Array(N), advantages: Float32Array.of(1, -1), completionLength: N / 2 };
+  grpoLoss(batch);
+  const before = process.memoryUsage();
+  grpoLoss(batch);
+  const after = process.memoryUsage();
+  expect(after.rss - before.rss).toBeLessThan(0.01 * logits.byteLength + (after.heapTotal - before.heapTotal));
+});

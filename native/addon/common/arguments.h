@@ -1,6 +1,6 @@
 #pragma once
-// Reading the flat argument objects that lib/ops/*.ts pass: it has validated in the caller's words; sizes and types are checked
-// once more here, because memory depends on them.
+// Reading the flat argument objects that lib/ops/*.ts pass: it has validated in the caller's words; sizes and types are
+// checked once more here, because memory depends on them.
 #include <algorithm>
 
 #include "addon/common/napi_min.h"
@@ -39,7 +39,8 @@ class Arguments {
     napi_typedarray_type type;
     size_t count;
     void* data;
-    if (napi_get_typedarray_info(object_.Env(), v, &type, &count, &data, nullptr, nullptr) != napi_ok) fail(name, "a typed array");
+    if (napi_get_typedarray_info(object_.Env(), v, &type, &count, &data, nullptr, nullptr) != napi_ok)
+      fail(name, "a typed array");
     if (type != array_type<T>() || int64_t(count) < length) fail(name, "a typed array of the right type and length");
     return static_cast<T*>(data);
   }
@@ -69,7 +70,8 @@ class Arguments {
     r.row_stride = integer(row_stride);
     r.sequence_stride = integer(sequence_stride);
     const int64_t extent = extent_of(r, l);
-    r.data = r.dtype == DType::f32 ? static_cast<void*>(required<float>(data, extent)) : required<uint16_t>(data, extent);
+    r.data =
+        r.dtype == DType::f32 ? static_cast<void*>(required<float>(data, extent)) : required<uint16_t>(data, extent);
     return r;
   }
 

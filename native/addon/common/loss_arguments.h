@@ -22,7 +22,8 @@ inline std::string number_text(double v) {
 
 [[noreturn]] inline void not_finite(const char* name, int64_t row, double value) {
   throw UserError(UserError::Kind::range, "ERR_NON_FINITE",
-                  "Expected a finite number for " + std::string(name) + "[" + std::to_string(row) + "] but received " + number_text(value));
+                  "Expected a finite number for " + std::string(name) + "[" + std::to_string(row) + "] but received " +
+                      number_text(value));
 }
 
 inline void raise_fault(const kernels::Status& s, const Culprits& c) {
@@ -32,8 +33,8 @@ inline void raise_fault(const kernels::Status& s, const Culprits& c) {
       return;
     case kernels::Fault::target:
       throw UserError(UserError::Kind::range, "ERR_INVALID_ARG",
-                      "Expected a token id from 0 to " + std::to_string(c.vocab - 1) + " for targets[" + row + "] but received " +
-                          std::to_string(c.targets[s.row]));
+                      "Expected a token id from 0 to " + std::to_string(c.vocab - 1) + " for targets[" + row +
+                          "] but received " + std::to_string(c.targets[s.row]));
     case kernels::Fault::old_logp:
       not_finite("oldLogps", s.row, c.old_logps[s.row]);
     case kernels::Fault::ref_logp:
@@ -41,7 +42,8 @@ inline void raise_fault(const kernels::Status& s, const Culprits& c) {
     case kernels::Fault::logp:
       not_finite("logps", s.row, c.logps[s.row]);
     case kernels::Fault::advantage:
-      throw UserError(UserError::Kind::range, "ERR_NON_FINITE", "Expected finite advantages; position " + row + " has one that is not");
+      throw UserError(UserError::Kind::range, "ERR_NON_FINITE",
+                      "Expected finite advantages; position " + row + " has one that is not");
     case kernels::Fault::logits:
       throw UserError(UserError::Kind::range, "ERR_NON_FINITE",
                       "Expected finite logits (-Infinity masks a token) for row " + row +
@@ -78,10 +80,12 @@ inline void set_normalizers(const Arguments& a, const LossParams& p, kernels::Po
   const double explicit_normalizer = a.number("normalizer"), entropy_coef = a.number("entropyCoef");
   b->normalizer = explicit_normalizer > 0
                       ? explicit_normalizer
-                      : kernels::default_normalizer(p.loss_type, b->layout, a.number("maxCompletionLength"), a.flag("excludeEmpty"));
+                      : kernels::default_normalizer(p.loss_type, b->layout, a.number("maxCompletionLength"),
+                                                    a.flag("excludeEmpty"));
   if (entropy_coef == 0) return;
   const double given = a.number("entropyNormalizer");
-  b->entropy_weight = entropy_coef / (given > 0 ? given : double(std::max<int64_t>(kernels::selected_tokens(b->layout), 1)));
+  b->entropy_weight =
+      entropy_coef / (given > 0 ? given : double(std::max<int64_t>(kernels::selected_tokens(b->layout), 1)));
 }
 
 inline Napi::Object metrics_object(Napi::Env env, const kernels::PolicyMetrics& m) {

@@ -1,11 +1,12 @@
 // The functional ops for JavaScript: arguments -> kernel -> typed arrays. Synchronous.
+#include "addon/core/ops.h"
+
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <vector>
 
 #include "addon/common/loss_arguments.h"
-#include "addon/core/ops.h"
 #include "addon/core/thread_pool.h"
 
 namespace fg {
@@ -38,8 +39,8 @@ Napi::Object compute_advantages(Napi::Env env, const Arguments& a) {
   auto* mean = new_array<float>(env, out, "mean", groups);
   auto* std = new_array<float>(env, out, "std", groups);
   auto* zero = new_array<uint8_t>(env, out, "zeroStd", groups);
-  const Status s =
-      group_advantages(rewards, n, offsets, groups, advantage_options(a), advantages, mean, std, zero, workspace.data());
+  const Status s = group_advantages(rewards, n, offsets, groups, advantage_options(a), advantages, mean, std, zero,
+                                    workspace.data());
   if (!s.ok()) not_finite("rewards", s.row, rewards[s.row]);
   return out;
 }
@@ -137,7 +138,8 @@ Napi::Object grpo_loss_op(Napi::Env env, Napi::Object arguments) {
   std::vector<TokenRecord> records(static_cast<size_t>(l.rows));
   k.records = records.data();
   PolicyMetrics metrics;
-  raise_fault(grpo_loss(core_context(), p, k, &metrics), {k.targets, k.logits.vocab, k.batch.old_logps, k.batch.ref_logps});
+  raise_fault(grpo_loss(core_context(), p, k, &metrics),
+              {k.targets, k.logits.vocab, k.batch.old_logps, k.batch.ref_logps});
   out.Set("advantages", arguments.Get("advantages"));
   out.Set("metrics", metrics_object(env, metrics));
   return out;
@@ -157,7 +159,8 @@ Napi::Value Copy(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-/// tokenLoss(config arguments, [logp, old or NaN, ref, advantage]) -> [value, slope, value in plain doubles]: for tests.
+/// tokenLoss(config arguments, [logp, old or NaN, ref, advantage]) -> [value, slope, value in plain doubles]: for
+/// tests.
 Napi::Value TokenLossOf(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
     const Arguments a(info[0].As<Napi::Object>());
@@ -193,9 +196,11 @@ void register_ops(Napi::Env env, Napi::Object exports) {
   exports.Set("copy", Napi::Function::New(env, Copy));
   exports.Set("tokenLoss", Napi::Function::New(env, TokenLossOf));
   exports.Set("useSimd", Napi::Function::New(env, UseSimd));
-  exports.Set("simd", Napi::Function::New(env, [](const Napi::CallbackInfo& i) { return Napi::String::New(i.Env(), simd()); }));
-  exports.Set("threads",
-              Napi::Function::New(env, [](const Napi::CallbackInfo& i) { return Napi::Number::New(i.Env(), pool_threads()); }));
+  exports.Set("simd",
+              Napi::Function::New(env, [](const Napi::CallbackInfo& i) { return Napi::String::New(i.Env(), simd()); }));
+  exports.Set("threads", Napi::Function::New(env, [](const Napi::CallbackInfo& i) {
+                return Napi::Number::New(i.Env(), pool_threads());
+              }));
 }
 
 }  // namespace fg

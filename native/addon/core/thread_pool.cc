@@ -55,7 +55,8 @@ class Pool {
 
  private:
   static int wanted() {
-    if (const char* text = std::getenv("FUSED_GRPO_THREADS"); text && *text) return std::clamp(std::atoi(text), 1, 1024);
+    if (const char* text = std::getenv("FUSED_GRPO_THREADS"); text && *text)
+      return std::clamp(std::atoi(text), 1, 1024);
     return int(std::max(1u, std::thread::hardware_concurrency()));  // respects the affinity mask
   }
   void drop(Job& job) { std::erase(jobs_, &job); }

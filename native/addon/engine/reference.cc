@@ -1,4 +1,5 @@
-// unfusedGrpoLoss: the same arguments and results as the core's grpoLoss, by libtorch and autograd. Tests and benchmarks.
+// unfusedGrpoLoss: the same arguments and results as the core's grpoLoss, by libtorch and autograd. Tests and
+// benchmarks.
 #include "torch/reference.h"
 
 #include <chrono>

@@ -1,9 +1,8 @@
 // Rewards of groups -> advantages. Token-sized at most: serial, fp64.
-#include "math/advantage.h"
-
 #include <cmath>
 
 #include "kernels/kernels.h"
+#include "math/advantage.h"
 
 namespace fg::kernels {
 namespace {
@@ -25,8 +24,10 @@ Status group_advantages(const double* rewards, int64_t n, const int32_t* group_o
   auto* values = static_cast<double*>(workspace);
   for (int64_t g = 0; g < groups; ++g) {
     const int64_t begin = group_offsets[g], count = group_offsets[g + 1] - begin;
-    if (options.transform == RewardTransform::rank) rank_transform(rewards + begin, count, values + begin);
-    else for (int64_t i = 0; i < count; ++i) values[begin + i] = rewards[begin + i];
+    if (options.transform == RewardTransform::rank)
+      rank_transform(rewards + begin, count, values + begin);
+    else
+      for (int64_t i = 0; i < count; ++i) values[begin + i] = rewards[begin + i];
   }
   const GroupStats batch = group_stats(values, n, options.ddof);
   for (int64_t g = 0; g < groups; ++g) {

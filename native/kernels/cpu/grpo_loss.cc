@@ -1,5 +1,5 @@
-// Logits -> loss and gradient of the logits. A row is read once from memory: log-prob, entropy, the token's formula and the
-// gradient follow each other while it is in cache.
+// Logits -> loss and gradient of the logits. A row is read once from memory: log-prob, entropy, the token's formula and
+// the gradient follow each other while it is in cache.
 #include "kernels/cpu/logits.h"
 #include "kernels/cpu/tokens.h"
 
@@ -31,7 +31,8 @@ void loss_row(const RowKernels& kernels, const LossParams& p, const GrpoLossArgs
   write_outputs(a, c.row(), r.softmax);
   const double slope = token_step(p, a.batch, c.row(), r.softmax.logp, entropy ? r.softmax.entropy : 0.0, record);
   if (!a.grad.data) return;
-  gradient_row(kernels, a.logits, row, a.grad, c.in(a.grad), target, a.temperature, r, slope, -a.batch.entropy_weight, next);
+  gradient_row(kernels, a.logits, row, a.grad, c.in(a.grad), target, a.temperature, r, slope, -a.batch.entropy_weight,
+               next);
 }
 
 Status first_fault(const TokenRecord* records, int64_t rows) {

@@ -17,7 +17,8 @@ class Cursor {
  public:
   Cursor(const Layout& layout, int64_t row) : layout_(layout), row_(row) {
     if (!layout.offsets) return;
-    sequence_ = std::upper_bound(layout.offsets, layout.offsets + layout.sequences + 1, int32_t(row)) - layout.offsets - 1;
+    sequence_ =
+        std::upper_bound(layout.offsets, layout.offsets + layout.sequences + 1, int32_t(row)) - layout.offsets - 1;
   }
   void next() {
     ++row_;
@@ -43,7 +44,8 @@ inline Status check_targets(const Layout& layout, const int32_t* targets, int64_
   return {};
 }
 
-/// Rows per parallel piece: enough work to be worth handing out, and several in a row so that the next can be prefetched.
+/// Rows per parallel piece: enough work to be worth handing out, and several in a row so that the next can be
+/// prefetched.
 inline int64_t chunk_rows(int64_t rows, int64_t vocab) {
   const int64_t by_work = (32768 + vocab - 1) / std::max<int64_t>(vocab, 1);
   return std::max(by_work, std::clamp<int64_t>(rows / 64, 1, 8));
@@ -68,8 +70,8 @@ struct RowResult {
   float max;  // of the other columns, in logits
 };
 
-inline RowResult forward_row(const RowKernels& kernels, const Rows& rows, const void* row, int64_t target, double temperature,
-                             bool entropy) {
+inline RowResult forward_row(const RowKernels& kernels, const Rows& rows, const void* row, int64_t target,
+                             double temperature, bool entropy) {
   RestSums rest;
   kernels.sums(rows.dtype, row, rows.vocab, target, float(kLog2e / temperature), entropy, &rest);
   const float max = float(rest.max);
@@ -82,8 +84,8 @@ inline void zero_row(const Rows& grad, void* out) { std::memset(out, 0, size_t(g
 /// Gradient of c * logp(target) + h * entropy by the raw logits:
 ///   T g_j = c ([j = target] - p_j) - h p_j (log p_j + H)
 /// The target's is formed from 1 - p in fp64, so that it keeps its digits near p = 1 whatever the output's format.
-inline void gradient_row(const RowKernels& kernels, const Rows& rows, const void* row, const Rows& grad, void* out, int64_t target,
-                         double temperature, const RowResult& r, double c, double h, const void* next) {
+inline void gradient_row(const RowKernels& kernels, const Rows& rows, const void* row, const Rows& grad, void* out,
+                         int64_t target, double temperature, const RowResult& r, double c, double h, const void* next) {
   if (c == 0 && h == 0) return zero_row(grad, out);
   const RowSoftmax& s = r.softmax;
   const double k = s.rest_scale / temperature;

@@ -1,4 +1,5 @@
-// Log-probs -> loss, its derivative by them, metrics. The formula is math/policy_loss.h; here: weights, selection, totals.
+// Log-probs -> loss, its derivative by them, metrics. The formula is math/policy_loss.h; here: weights, selection,
+// totals.
 #include <algorithm>
 #include <cmath>
 

@@ -40,7 +40,8 @@ struct Vec {
     return _mm_cvtss_f32(_mm_add_ss(m, _mm_movehdup_ps(m)));
   }
 
-  /// x >= kLowest or NaN. Powers below 2^-126 give 0; above 2^127 the result is unspecified (only a target column is there).
+  /// x >= kLowest or NaN. Powers below 2^-126 give 0; above 2^127 the result is unspecified (only a target column is
+  /// there).
   static F exp2(F x) {
     const F n = _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), r = sub(x, n);
     F p = set(kExp2[6]);
@@ -51,8 +52,10 @@ struct Vec {
 
   template <DType D>
   static F widen(__m128i v) {
-    if constexpr (D == DType::bf16) return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(v), 16));
-    else return _mm256_cvtph_ps(v);
+    if constexpr (D == DType::bf16)
+      return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(v), 16));
+    else
+      return _mm256_cvtph_ps(v);
   }
   static __m128i narrow_bf16(F v) {  // to nearest, ties to even; gradients are finite, so NaN needs no care
     const __m256i i = _mm256_castps_si256(v), odd = _mm256_and_si256(_mm256_srli_epi32(i, 16), _mm256_set1_epi32(1));
@@ -61,19 +64,25 @@ struct Vec {
   }
   template <DType D>
   static __m128i narrow(F v) {
-    if constexpr (D == DType::bf16) return narrow_bf16(v);
-    else return _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    if constexpr (D == DType::bf16)
+      return narrow_bf16(v);
+    else
+      return _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
   }
 
   template <DType D, class E>
   static F load(const E* p) {
-    if constexpr (D == DType::f32) return _mm256_loadu_ps(p);
-    else return widen<D>(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    if constexpr (D == DType::f32)
+      return _mm256_loadu_ps(p);
+    else
+      return widen<D>(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   }
   template <DType D, class E>
   static void store(E* p, F v) {
-    if constexpr (D == DType::f32) _mm256_storeu_ps(p, v);
-    else _mm_storeu_si128(reinterpret_cast<__m128i*>(p), narrow<D>(v));
+    if constexpr (D == DType::f32)
+      _mm256_storeu_ps(p, v);
+    else
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(p), narrow<D>(v));
   }
   template <DType D, class E>
   static F load_tail(const E* p, int64_t n, float fill) {

@@ -58,24 +58,32 @@ struct Vec {
 
   template <DType D, class E>
   static F load(const E* p) {
-    if constexpr (D == DType::f32) return _mm512_loadu_ps(p);
-    else return widen<D>(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+    if constexpr (D == DType::f32)
+      return _mm512_loadu_ps(p);
+    else
+      return widen<D>(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   }
   template <DType D, class E>
   static void store(E* p, F v) {
-    if constexpr (D == DType::f32) _mm512_storeu_ps(p, v);
-    else _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow<D>(v));
+    if constexpr (D == DType::f32)
+      _mm512_storeu_ps(p, v);
+    else
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow<D>(v));
   }
   static __mmask16 first(int64_t n) { return __mmask16((1u << n) - 1); }
   template <DType D, class E>
   static F load_tail(const E* p, int64_t n, float fill) {
-    if constexpr (D == DType::f32) return _mm512_mask_loadu_ps(set(fill), first(n), p);
-    else return _mm512_mask_mov_ps(set(fill), first(n), widen<D>(_mm256_maskz_loadu_epi16(first(n), p)));
+    if constexpr (D == DType::f32)
+      return _mm512_mask_loadu_ps(set(fill), first(n), p);
+    else
+      return _mm512_mask_mov_ps(set(fill), first(n), widen<D>(_mm256_maskz_loadu_epi16(first(n), p)));
   }
   template <DType D, class E>
   static void store_tail(E* p, F v, int64_t n) {
-    if constexpr (D == DType::f32) _mm512_mask_storeu_ps(p, first(n), v);
-    else _mm256_mask_storeu_epi16(p, first(n), narrow<D>(v));
+    if constexpr (D == DType::f32)
+      _mm512_mask_storeu_ps(p, first(n), v);
+    else
+      _mm256_mask_storeu_epi16(p, first(n), narrow<D>(v));
   }
 };
 

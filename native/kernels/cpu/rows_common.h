@@ -1,5 +1,6 @@
 #pragma once
-// Included by every rows_*.cc before its target pragma: all standard headers, and constants. Nothing here is compiled code.
+// Included by every rows_*.cc before its target pragma: all standard headers, and constants. Nothing here is compiled
+// code.
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -9,13 +10,19 @@
 namespace fg::kernels {
 
 // 2^r on [-1/2, 1/2], relative error 1.9e-9 (Remez); with one rounding per step at most 1 ulp.
-inline constexpr float kExp2[7] = {1.0f, 0.6931471824645996f, 0.24022646248340607f, 0.05550328642129898f, 0.009618489071726799f,
-                                   0.0013399930903688073f, 0.0001534581242594868f};
+inline constexpr float kExp2[7] = {1.0f,
+                                   0.6931471824645996f,
+                                   0.24022646248340607f,
+                                   0.05550328642129898f,
+                                   0.009618489071726799f,
+                                   0.0013399930903688073f,
+                                   0.0001534581242594868f};
 // Below this a power of two is 0 in fp32: keeps -inf out of the arithmetic, where it would become NaN.
 inline constexpr float kLowest = -200.0f;
 inline constexpr float kFloatLowest = -3.402823466e+38f;
 inline constexpr double kLn2 = 0.69314718055994530942;
-inline constexpr int64_t kBlock = 2048;  // columns worked on at a time: their second look is served by the first-level cache
+inline constexpr int64_t kBlock =
+    2048;  // columns worked on at a time: their second look is served by the first-level cache
 inline constexpr int64_t kPrefetchLine = 64;
 
 }  // namespace fg::kernels

@@ -25,9 +25,12 @@ struct Vec {
   static F mul(F a, F b) { return vmulq_f32(a, b); }
   static F fma(F a, F b, F c) { return vfmaq_f32(c, a, b); }
   static float hmax(F a) { return vmaxnmvq_f32(a); }
-  static float hsum(F a) { return (vgetq_lane_f32(a, 0) + vgetq_lane_f32(a, 2)) + (vgetq_lane_f32(a, 1) + vgetq_lane_f32(a, 3)); }
+  static float hsum(F a) {
+    return (vgetq_lane_f32(a, 0) + vgetq_lane_f32(a, 2)) + (vgetq_lane_f32(a, 1) + vgetq_lane_f32(a, 3));
+  }
 
-  /// x >= kLowest or NaN. Powers below 2^-126 give 0; above 2^127 the result is unspecified (only a target column is there).
+  /// x >= kLowest or NaN. Powers below 2^-126 give 0; above 2^127 the result is unspecified (only a target column is
+  /// there).
   static F exp2(F x) {
     const F n = vrndnq_f32(x), r = sub(x, n);
     F p = set(kExp2[6]);
@@ -39,9 +42,12 @@ struct Vec {
 
   template <DType D, class E>
   static F load(const E* p) {
-    if constexpr (D == DType::f32) return vld1q_f32(p);
-    else if constexpr (D == DType::bf16) return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16));
-    else return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
+    if constexpr (D == DType::f32)
+      return vld1q_f32(p);
+    else if constexpr (D == DType::bf16)
+      return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16));
+    else
+      return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
   }
   template <DType D, class E>
   static void store(E* p, F v) {

@@ -16,6 +16,8 @@ struct Vec {
   static constexpr bool kPrefetch = false;
   typedef float F __attribute__((vector_size(16)));
   typedef int32_t I __attribute__((vector_size(16)));
+  typedef uint32_t U __attribute__((vector_size(16)));
+  typedef uint16_t H __attribute__((vector_size(8)));
   static F set(float v) { return F{v, v, v, v}; }
   static F max(F a, F b) { return a > b ? a : b; }  // NaN in b is kept
   static F add(F a, F b) { return a + b; }
@@ -29,7 +31,8 @@ struct Vec {
   }
   static float hsum(F a) { return (a[0] + a[2]) + (a[1] + a[3]); }
 
-  /// x >= kLowest or NaN. Powers below 2^-126 give 0; above 2^127 the result is unspecified (only a target column is there).
+  /// x >= kLowest or NaN. Powers below 2^-126 give 0; above 2^127 the result is unspecified (only a target column is
+  /// there).
   static F exp2(F x) {
     const F magic = set(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer, which then stands in the low bits
     const F shifted = x + magic, n = shifted - magic, r = x - n;
@@ -39,17 +42,34 @@ struct Vec {
     return I(x < set(-126)) ? set(0) : p * F(power);
   }
 
+  static H narrow_bf16(F v) {  // to nearest, ties to even; gradients are finite, so NaN needs no care
+    const U i = U(v);
+    return __builtin_convertvector((i + (((i >> 16) & 1) + 0x7FFF)) >> 16, H);
+  }
   template <DType D, class E>
   static F load(const E* p) {
     F v;
-    if constexpr (D == DType::f32) memcpy(&v, p, sizeof v);
-    else for (int i = 0; i < 4; ++i) v[i] = D == DType::bf16 ? bf16_to_float(p[i]) : f16_to_float(p[i]);
+    if constexpr (D == DType::f32) {
+      memcpy(&v, p, sizeof v);
+    } else if constexpr (D == DType::bf16) {
+      H h;
+      memcpy(&h, p, sizeof h);
+      v = F(__builtin_convertvector(h, U) << 16);
+    } else {
+      for (int i = 0; i < 4; ++i) v[i] = f16_to_float(p[i]);
+    }
     return v;
   }
   template <DType D, class E>
   static void store(E* p, F v) {
-    if constexpr (D == DType::f32) memcpy(p, &v, sizeof v);
-    else for (int i = 0; i < 4; ++i) p[i] = D == DType::bf16 ? float_to_bf16(v[i]) : float_to_f16(v[i]);
+    if constexpr (D == DType::f32) {
+      memcpy(p, &v, sizeof v);
+    } else if constexpr (D == DType::bf16) {
+      const H h = narrow_bf16(v);
+      memcpy(p, &h, sizeof h);
+    } else {
+      for (int i = 0; i < 4; ++i) p[i] = float_to_f16(v[i]);
+    }
   }
   template <DType D, class E>
   static F load_tail(const E* p, int64_t n, float fill) {

@@ -12,7 +12,8 @@ void write_row(const SelectiveLogpArgs& a, int64_t row, const RowSoftmax& s) {
 
 Fault logp_row(const RowKernels& kernels, const SelectiveLogpArgs& a, const Cursor& c) {
   RowResult r{};
-  if (c.selected()) r = forward_row(kernels, a.logits, c.in(a.logits), a.targets[c.row()], a.temperature, a.entropies != nullptr);
+  if (c.selected())
+    r = forward_row(kernels, a.logits, c.in(a.logits), a.targets[c.row()], a.temperature, a.entropies != nullptr);
   const bool bad = c.selected() && !r.softmax.finite;
   write_row(a, c.row(), bad ? RowSoftmax{} : r.softmax);
   return bad ? Fault::logits : Fault::none;
