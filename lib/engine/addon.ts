@@ -46,6 +46,7 @@ export interface NativeModel extends NativeTraining {
   dispose(): void;
   parameters(): NativeCall<{ name: string; shape: number[]; data: Float32Array }[]>;
   logits(sequences: TokenLists): NativeCall<Float32Array>;
+  gradients(sequences: TokenLists): NativeCall<{ loss: number; gradients: Record<string, Float32Array> }>;
   score(
     prompts: TokenLists,
     completions: TokenLists,

@@ -225,7 +225,7 @@ function windows(c: Reader, layers: number, window: number | undefined, bySlot: 
   });
 }
 
-function llamaBase(c: Reader, defaultTheta = 10000): NativeModelConfig {
+function llamaBase(c: Reader, defaultTheta = 10000, ropeByLayerType = false): NativeModelConfig {
   const hiddenSize = c.size('hidden_size');
   const heads = c.size('num_attention_heads');
   const layers = c.size('num_hidden_layers');
@@ -258,7 +258,7 @@ function llamaBase(c: Reader, defaultTheta = 10000): NativeModelConfig {
     embedScale: 1,
     attentionScale: 1 / Math.sqrt(headDim),
     logitSoftcap: 0,
-    rope: rope(c, maxPositions, defaultTheta),
+    rope: ropeByLayerType ? null : rope(c, maxPositions, defaultTheta),
     ropeLocal: null,
     layerRope: new Int32Array(layers).fill(1),
     layerWindow: new Int32Array(layers),
@@ -328,7 +328,7 @@ const FAMILIES: Record<string, (c: Reader) => NativeModelConfig> = {
 };
 
 function gemma3(c: Reader): NativeModelConfig {
-  const m = llamaBase(c, 1_000_000);
+  const m = llamaBase(c, 1_000_000, true);
   m.tiedHead = c.boolean('tie_word_embeddings', true);
   m.activation = activation(c.string('hidden_activation', 'gelu_pytorch_tanh'));
   m.normOffset = 1;
@@ -343,11 +343,12 @@ function gemma3(c: Reader): NativeModelConfig {
   const localTheta = c.positive('rope_local_base_freq', 10_000);
   m.layerWindow = windows(c, m.layers, slidingWindow(c, true), (i) => (i + 1) % pattern !== 0);
   const types = c.object('rope_parameters');
-  if (types?.has('full_attention') || types?.has('sliding_attention')) {
+  if (types) {
     m.rope = readRope(types.object('full_attention'), 1_000_000, m.maxPositions);
     m.ropeLocal = readRope(types.object('sliding_attention'), localTheta, m.maxPositions);
     types.finish();
   } else {
+    m.rope = rope(c, m.maxPositions, 1_000_000);
     m.ropeLocal = readRope(undefined, localTheta, m.maxPositions);
   }
   m.layerRope = m.layerWindow.map((w) => (w > 0 ? 2 : 1));

@@ -114,4 +114,23 @@ ScoreResult score_completions(Transformer& model, const std::vector<ScoreInput>&
   return result;
 }
 
+NllGradients nll_gradients(Transformer& model, const std::vector<int32_t>& tokens, const std::vector<int64_t>& offsets) {
+  const at::AutoGradMode grad_on(true);
+  std::vector<int64_t> rows, targets;
+  for (size_t b = 0; b + 1 < offsets.size(); ++b)
+    for (int64_t i = offsets[b]; i + 1 < offsets[b + 1]; ++i) {
+      rows.push_back(i);
+      targets.push_back(tokens[static_cast<size_t>(i) + 1]);
+    }
+  const at::Tensor hidden = model.hidden_ragged(at::tensor(tokens, at::kLong), offsets).index_select(0, at::tensor(rows, at::kLong));
+  const at::Tensor loss = -selective_logp(model.logits(hidden), at::tensor(targets, at::kLong), 1.0, nullptr).mean();
+  std::vector<at::Tensor> inputs;
+  for (const auto& [name, tensor] : model.parameters()) inputs.push_back(tensor);
+  const auto grads = torch::autograd::grad({loss}, inputs);
+  NllGradients out{loss.item<double>(), {}};
+  for (size_t i = 0; i < inputs.size(); ++i)
+    out.gradients.emplace_back(model.parameters()[i].first, grads[i].to(at::kFloat).contiguous());
+  return out;
+}
+
 }  // namespace fg

@@ -31,4 +31,12 @@ ScoreResult score_completions(Transformer& model, const std::vector<ScoreInput>&
 /// Returns float32 (N). A NaN, +inf or all -inf row gives NaN.
 at::Tensor selective_logp(const at::Tensor& logits, const at::Tensor& targets, double temperature, at::Tensor* entropy);
 
+/// Mean negative log-likelihood of the next tokens and its gradient by parameter (float32), leaving `.grad` alone: for checking a model
+/// against another implementation. The parameters must be trainable.
+struct NllGradients {
+  double loss;
+  NamedTensors gradients;
+};
+NllGradients nll_gradients(Transformer& model, const std::vector<int32_t>& tokens, const std::vector<int64_t>& offsets);
+
 }  // namespace fg

@@ -37,6 +37,7 @@ class ModelHandle : public Napi::ObjectWrap<ModelHandle> {
   // model_score.cc
   Napi::Value logits(const Napi::CallbackInfo& info);      // (lists) -> call<Float32Array (tokens, vocab)>
   Napi::Value score(const Napi::CallbackInfo& info);       // (prompts, completions, options) -> call<{ logps, entropies? }>
+  Napi::Value gradients(const Napi::CallbackInfo& info);   // (lists) -> call<{ loss, gradients }> of the mean NLL: for checks
   // model_generate.cc
   Napi::Value generate(const Napi::CallbackInfo& info);         // (prompts, options) -> call<{ tokens, logps, stopped, stopAt }[]>
   Napi::Value set_token_bytes(const Napi::CallbackInfo& info);  // ({ bytes, offsets }): once, before stop strings are used

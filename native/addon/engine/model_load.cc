@@ -88,6 +88,7 @@ Napi::Function ModelHandle::define(Napi::Env env) {
                          InstanceMethod("parameters", &ModelHandle::parameters),
                          InstanceMethod("logits", &ModelHandle::logits),
                          InstanceMethod("score", &ModelHandle::score),
+                         InstanceMethod("gradients", &ModelHandle::gradients),
                          InstanceMethod("generate", &ModelHandle::generate),
                          InstanceMethod("accumulate", &ModelHandle::accumulate),
                          InstanceMethod("optimizerStep", &ModelHandle::optimizer_step),

@@ -19,6 +19,29 @@ Napi::Value ModelHandle::logits(const Napi::CallbackInfo& info) {
   });
 }
 
+Napi::Value ModelHandle::gradients(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    return submit(info, [lists = token_lists(info[0], "sequences", vocab_)](ModelState& state, const std::atomic<bool>&) {
+      Transformer& model = *state.model;
+      const bool trainable = model.parameters().front().second.requires_grad();
+      model.set_trainable(true);
+      const NllGradients result = nll_gradients(model, lists.tokens, lists.offsets);
+      model.set_trainable(trainable);
+      return [result](Napi::Env env) -> Napi::Value {
+        auto out = Napi::Object::New(env), grads = Napi::Object::New(env);
+        for (const auto& [name, grad] : result.gradients) {
+          auto data = Napi::Float32Array::New(env, static_cast<size_t>(grad.numel()));
+          std::copy_n(grad.const_data_ptr<float>(), grad.numel(), data.Data());
+          grads.Set(name, data);
+        }
+        out.Set("loss", result.loss);
+        out.Set("gradients", grads);
+        return out;
+      };
+    });
+  });
+}
+
 Napi::Value ModelHandle::score(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const TokenLists prompts = token_lists(info[0], "prompts", vocab_), completions = token_lists(info[1], "completions", vocab_);

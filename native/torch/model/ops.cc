@@ -13,7 +13,7 @@ using torch::autograd::variable_list;
 const void* data_or_null(const at::Tensor& t) { return t.defined() ? t.const_data_ptr() : nullptr; }
 float* floats_or_null(const at::Tensor& t) { return t.defined() ? t.mutable_data_ptr<float>() : nullptr; }
 bool records(const at::Tensor& a, const at::Tensor& b) { return at::GradMode::is_enabled() && (a.requires_grad() || b.requires_grad()); }
-/// Function::apply takes no undefined tensors, but it takes optional ones.
+// Function::apply refuses an undefined tensor, but takes an absent one.
 using Maybe = std::optional<at::Tensor>;
 Maybe maybe(const at::Tensor& t) { return t.defined() ? Maybe(t) : std::nullopt; }
 at::Tensor float_scratch(int64_t n) { return at::empty({n}, at::kFloat); }
@@ -113,22 +113,22 @@ variable_list run_split(RopeArgs a, const at::Tensor& qkv, const RowMap& rows, c
 struct HeadState {  // what backward needs besides tensors; kept alive by the graph
   RowMap rows;
   HeadParams params;
+  at::Tensor cos, sin;
 };
 
 struct SplitHeads : Function<SplitHeads> {
   static variable_list forward(AutogradContext* ctx, const at::Tensor& qkv, const Maybe& maybe_q_norm, const Maybe& maybe_k_norm,
-                               const HeadState& state, const Maybe& maybe_cos, const Maybe& maybe_sin) {
+                               const HeadState& state) {
     at::AutoDispatchBelowADInplaceOrView guard;
     const at::Tensor q_norm = maybe_q_norm.value_or(at::Tensor()), k_norm = maybe_k_norm.value_or(at::Tensor());
-    const at::Tensor cos = maybe_cos.value_or(at::Tensor()), sin = maybe_sin.value_or(at::Tensor());
     const HeadParams& p = state.params;
     const at::Tensor rstd = q_norm.defined() ? float_scratch(qkv.size(0) * (p.heads + p.kv_heads)) : at::Tensor();
     // The input is needed again only for the head norms: without them, only its shape.
     const at::Tensor kept = q_norm.defined() ? qkv : at::Tensor();
-    ctx->save_for_backward({kept, q_norm, k_norm, rstd, cos, sin, state.rows.positions, state.rows.slots});
+    ctx->save_for_backward({kept, q_norm, k_norm, rstd, state.cos, state.sin, state.rows.positions, state.rows.slots});
     ctx->saved_data["ints"] = std::vector<int64_t>{qkv.size(0), state.rows.sequences, state.rows.length, p.heads, p.kv_heads, p.dim};
     ctx->saved_data["floats"] = std::vector<double>{p.eps, p.weight_offset};
-    return run_split(rope_args(qkv, q_norm, k_norm, state.rows, p, cos, sin), qkv, state.rows, rstd);
+    return run_split(rope_args(qkv, q_norm, k_norm, state.rows, p, state.cos, state.sin), qkv, state.rows, rstd);
   }
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     const auto saved = ctx->get_saved_variables();
@@ -159,7 +159,7 @@ struct SplitHeads : Function<SplitHeads> {
       g.workspace = scratch.mutable_data_ptr<float>();
     }
     rope_backward(cpu_context(), g);
-    return {dqkv, dq_norm, dk_norm, at::Tensor(), at::Tensor(), at::Tensor()};
+    return {dqkv, dq_norm, dk_norm, at::Tensor()};
   }
 };
 
@@ -228,7 +228,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> split_heads(const at::Tensor& qkv
                                                            const RowMap& rows, const HeadParams& params, const RopeTable* rope) {
   const at::Tensor cos = rope ? rope->cos_tensor() : at::Tensor(), sin = rope ? rope->sin_tensor() : at::Tensor();
   const variable_list out = at::GradMode::is_enabled() && qkv.requires_grad()
-                                ? SplitHeads::apply(qkv, maybe(q_norm), maybe(k_norm), HeadState{rows, params}, maybe(cos), maybe(sin))
+                                ? SplitHeads::apply(qkv, maybe(q_norm), maybe(k_norm), HeadState{rows, params, cos, sin})
                                 : run_split(rope_args(qkv, q_norm, k_norm, rows, params, cos, sin), qkv, rows, {});
   return {out[0], out[1], out[2]};
 }
@@ -241,7 +241,7 @@ at::Tensor activate(const at::Tensor& x, Activation activation, bool gated) {
 at::Tensor join(const std::vector<at::Tensor>& parts, const at::Tensor& whole) {
   if (parts.size() == 1) return parts[0];
   if (!at::GradMode::is_enabled() || !parts[0].requires_grad()) return whole;
-  return Join::apply(parts[0], parts[1], maybe(parts.size() > 2 ? parts[2] : at::Tensor()), whole);
+  return Join::apply(parts[0], parts[1], parts.size() > 2 ? Maybe(parts[2]) : std::nullopt, whole);
 }
 
 }  // namespace fg::ops
