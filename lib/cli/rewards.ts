@@ -33,7 +33,7 @@ const fromNames = (exports: Record<string, unknown>): AnyFunction[] =>
 
 /** Where a syntax error lies: V8 puts "file:line" on the first line of the stack. */
 function place(error: unknown): string {
-  const stack = String((error as { stack?: unknown } | null)?.stack ?? '');
+  const stack = (error as { stack?: string } | null)?.stack ?? '';
   const line = /(?:^|\()(?:file:\/\/)?([^\s()]+):(\d+)/m.exec(stack);
   return line ? ` (line ${line[2]} of ${basename(line[1]!)})` : '';
 }
@@ -49,7 +49,7 @@ export async function loadRewards(path: string, ctx: Pick<CliContext, 'importMod
   try {
     exports = await ctx.importModule(file);
   } catch (cause) {
-    const message = String((cause as { message?: unknown } | null)?.message ?? cause);
+    const message = (cause as { message?: string } | null)?.message ?? String(cause);
     throw new FusedGrpoError('ERR_INVALID_ARG', `--reward: ${path} could not be loaded: ${message}${place(cause)}`, { cause });
   }
   const functions = fromDefault(exports.default, path);
