@@ -7,6 +7,7 @@ import { loadRewards } from '../../lib/cli/rewards.js';
 const cwd = mkdtempSync(join(tmpdir(), 'fused-grpo-'));
 writeFileSync(join(cwd, 'my.mjs'), '');
 const load = (exports: Record<string, unknown>) =>
+  // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors -- modules may throw anything
   loadRewards('my.mjs', { cwd, importModule: async () => ('stack' in exports ? Promise.reject(exports) : exports) });
 const names = async (exports: Record<string, unknown>) => (await load(exports)).map((fn) => fn.name);
 const plain = () => [1];
