@@ -1,7 +1,9 @@
 import { expect, test } from '@jest/globals';
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { loadRewards } from '../../lib/cli/rewards.js';
 
 const cwd = mkdtempSync(join(tmpdir(), 'fused-grpo-'));
@@ -37,7 +39,29 @@ test('mistakes name the file', async () => {
     message: expect.stringContaining('my.mjs exports no reward function'),
   });
   await expect(load({ default: [plain, 3] })).rejects.toThrow('my.mjs: element 1 of the default export is not a function');
-  await expect(load({ message: 'Unexpected token', stack: 'file:///x/my.mjs:7\nSyntaxError' })).rejects.toThrow(
-    '--reward: my.mjs could not be loaded: Unexpected token (line 7 of my.mjs)',
+  const frame = pathToFileURL(join(cwd, 'my.mjs')).href;
+  const stack = `ReferenceError: x is not defined\n    at f (node:internal:3:1)\n    at ${frame}:7:3`;
+  await expect(load({ message: 'x is not defined', stack })).rejects.toThrow(
+    '--reward: my.mjs could not be loaded: x is not defined (line 7)',
+  );
+});
+
+test('a syntax error is placed in the file, which the stack of an import does not tell', async () => {
+  writeFileSync(join(cwd, 'broken.mjs'), 'export default () => [\n  1,\n  2;\n');
+  const importModule = (path: string) => {
+    const run = spawnSync(
+      process.execPath,
+      [
+        '--input-type=module',
+        '-e',
+        `await import(${JSON.stringify(pathToFileURL(path).href)}).catch((e) => console.log(JSON.stringify({ ...e, name: e.name, message: e.message, stack: e.stack })))`,
+      ],
+      { encoding: 'utf8' },
+    );
+    // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors -- as it came out of the process
+    return Promise.reject(JSON.parse(run.stdout));
+  };
+  await expect(loadRewards('broken.mjs', { cwd, importModule })).rejects.toThrow(
+    /broken\.mjs could not be loaded: Unexpected token ';' \(line 3\)/,
   );
 });
