@@ -9,7 +9,7 @@
     ],
     "include_dirs": [
       "native",
-      "<!(node -p \"require('node-api-headers').include_dir\")",
+      "<!(node -p \"require('path').relative('.', require('node-api-headers').include_dir)\")",
       "<!(node -p \"require('node-addon-api').include_dir\")"
     ],
     "defines": ["NAPI_VERSION=9", "NODE_ADDON_API_CPP_EXCEPTIONS_ALL", "NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS"],

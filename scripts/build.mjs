@@ -50,13 +50,18 @@ function explainFailure(what, output, remedy) {
   );
 }
 
+// npm hands its settings down as variables, and node-gyp lets them overrule its arguments: a `nodedir` in ~/.npmrc would bring Node's
+// own build settings (no exceptions), a `target` an Electron's. A pure Node-API addon needs none of them.
+const FOREIGN = /^npm_(config|package_config_node_gyp)_(nodedir|target|runtime|disturl|dist_url)$/i;
+const cleanEnv = () => Object.fromEntries(Object.entries(process.env).filter(([name]) => !FOREIGN.test(name)));
+
 /** Runs a node script and throws with the interesting part of its output when it fails. */
 function run(what, script, args, env, remedy) {
   const result = spawnSync(process.execPath, [script, ...args], {
     cwd: root,
     encoding: 'utf8',
     maxBuffer: 1 << 28,
-    env: { ...process.env, ...env },
+    env: { ...cleanEnv(), ...env },
   });
   const output = `${result.stdout ?? ''}${result.stderr ?? ''}`;
   if (process.env.FUSED_GRPO_VERBOSE) log(output);

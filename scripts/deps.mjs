@@ -44,8 +44,8 @@ const tell = (command, args) => {
 const venvPython = () => join(depsFolder, 'py', 'bin', 'python');
 
 /** What this machine's Python can do: { python, version, pip, venv }, each null or false when it is not there. Installs nothing. */
-export function findPython() {
-  for (const python of [process.env.PYTHON, 'python3', 'python', '/usr/bin/python3', venvPython()]) {
+export function findPython(system = '/usr/bin/python3') {
+  for (const python of [process.env.PYTHON, 'python3', 'python', system, venvPython()]) {
     const pip = python ? tell(python, ['-m', 'pip', '--version']) : null;
     if (pip) return { python, version: tell(python, ['--version']), pip: pip.replace(/ from .*/, ''), venv: true };
   }
@@ -60,8 +60,8 @@ export function findPython() {
 }
 
 /** A Python 3 that has pip; makes a private venv when the machine's Python has no pip of its own. */
-export function pythonWithPip() {
-  const { python, pip, venv } = findPython();
+export function pythonWithPip(system) {
+  const { python, pip, venv } = findPython(system);
   if (pip) return python;
   const remedy = 'install Python 3 with pip (Debian/Ubuntu: apt-get install python3-pip), or set LIBTORCH to a libtorch you have';
   if (!python) throw new SetupError('Python 3 was not found (pip fetches libtorch).', remedy);

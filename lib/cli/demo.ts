@@ -16,18 +16,16 @@ async function run(values: FlagValues, ctx: CliContext): Promise<number> {
   const output = resolve(ctx.cwd, String(values.output ?? ownFlags.output!.default));
   const progress = new Progress(ctx, { label: 'demo', total: () => 0 });
   return interruptible(ctx, progress, (signal) =>
-    ctx.api
-      .demo()
-      .runDemo(
-        {
-          output,
-          maxSteps: values.maxSteps as number | undefined,
-          seed: values.seed as number | undefined,
-          json: values.json === true,
-          signal,
-        },
-        ctx,
-      ),
+    ctx.api.demo().runDemo(
+      {
+        output,
+        maxSteps: values.maxSteps as number | undefined,
+        seed: values.seed as number | undefined,
+        json: values.json === true,
+        signal,
+      },
+      ctx,
+    ),
   );
 }
 

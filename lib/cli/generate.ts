@@ -75,9 +75,11 @@ async function run(values: FlagValues, ctx: CliContext): Promise<number> {
   requireFlags('generate', ownFlags, values);
   const folder = checkInput('model', 'folder', values.model, ctx);
   const prompts = await readPrompts(values.prompt as string[], ctx);
-  const sampling: FlagValues = Object.fromEntries(
-    SAMPLING.map((name) => [name, values[name] ?? ownFlags[name]!.default]).filter(([, v]) => v !== undefined),
-  );
+  const sampling: FlagValues = {};
+  for (const name of SAMPLING) {
+    const value = values[name] ?? ownFlags[name]!.default;
+    if (value !== undefined) sampling[name] = value;
+  }
   const completions = await interruptible(ctx, new Progress(ctx, { label: 'generate', total: () => 0 }), async (signal) => {
     const policy = await ctx.api.policy().Policy.load(folder, { device: values.device ?? 'auto', dtype: values.dtype ?? 'auto', signal });
     try {

@@ -41,8 +41,9 @@ export class Progress {
   private readonly colour: boolean;
   private readonly out: Output;
   private last = -Infinity;
-  private begun: number;
-  private from?: number;
+  private readonly begun: number;
+  /** The first update: loading the model must not count into the rate, nor steps of an earlier process. */
+  private first?: { done: number; at: number };
   private hidden = false;
   private shown = false;
   private plainTenth = -1;
@@ -60,8 +61,7 @@ export class Progress {
   /** Shows that `done` of the total are done; `fields` are short texts, the most telling first (narrow terminals cut the rest). */
   update(done: number, fields: readonly string[] = []): void {
     const now = this.ctx.now();
-    // A resumed run starts at a later step: the rate counts only what this process did.
-    this.from ??= done - 1;
+    this.first ??= { done, at: now };
     const total = this.options.total();
     const tenth = total > 0 ? Math.floor((done / total) * 10) : -1;
     const final = total > 0 && done >= total;
@@ -69,7 +69,8 @@ export class Progress {
     if (!due && !final) return;
     this.last = now;
     this.plainTenth = tenth;
-    const seconds = (now - this.begun) / 1000 / Math.max(1, done - this.from);
+    const { first } = this;
+    const seconds = (done > first.done ? (now - first.at) / (done - first.done) : now - this.begun) / 1000;
     const left = seconds * Math.max(0, total - done);
     if (this.live) this.draw(this.liveLine(done, total, fields, seconds, left));
     else

@@ -1,6 +1,8 @@
 // The user's reward module: whose mistakes are told with the file's name.
+import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { basename, extname, resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { FusedGrpoError } from '../errors.js';
 import type { CliContext } from './context.js';
 
@@ -31,12 +33,17 @@ const fromNames = (exports: Record<string, unknown>): AnyFunction[] =>
     name !== 'default' && name !== 'module.exports' && isFunction(value) ? [named(value, name)] : [],
   );
 
-/** Where a syntax error lies: V8 puts "file:line" on the first line of the stack. */
-function place(error: unknown): string {
-  const stack = error instanceof Error ? (error.stack ?? '') : '';
-  const line = /(?:^|\()(?:file:\/\/)?([^\s()]+):(\d+)/m.exec(stack);
-  return line ? ` (line ${line[2]} of ${basename(line[1]!)})` : '';
+/** Where in the user's file an error lies: its own frame of the stack; syntax errors have none, so Node is asked to check the file. */
+function place(error: unknown, file: string): string {
+  const stack = (error as { stack?: string } | null)?.stack ?? '';
+  const frame = (text: string) => text.split('\n').find((line) => line.includes(file) || line.includes(pathToFileURL(file).href));
+  const isSyntax = (error as { name?: string } | null)?.name === 'SyntaxError';
+  const found = frame(stack) ?? (isSyntax ? frame(syntaxReport(file)) : undefined);
+  const line = /:(\d+)/.exec(found?.replace(file, '').replace(pathToFileURL(file).href, '') ?? '')?.[1];
+  return line === undefined ? '' : ` (line ${line})`;
 }
+
+const syntaxReport = (file: string): string => spawnSync(process.execPath, ['--check', file], { encoding: 'utf8' }).stderr;
 
 /**
  * Reward functions of a module: its default export (a function, an array of functions, or an object of them), else every named export
@@ -49,8 +56,8 @@ export async function loadRewards(path: string, ctx: Pick<CliContext, 'importMod
   try {
     exports = await ctx.importModule(file);
   } catch (cause) {
-    const message = cause instanceof Error ? cause.message : String(cause);
-    throw new FusedGrpoError('ERR_INVALID_ARG', `--reward: ${path} could not be loaded: ${message}${place(cause)}`, { cause });
+    const message = (cause as { message?: string } | null)?.message ?? String(cause);
+    throw new FusedGrpoError('ERR_INVALID_ARG', `--reward: ${path} could not be loaded: ${message}${place(cause, file)}`, { cause });
   }
   const functions = fromDefault(exports.default, path);
   const found = functions.length ? functions : fromNames(exports);

@@ -8,7 +8,7 @@ export const STYLE = `
 *{box-sizing:border-box}body{margin:0;background:var(--bg);color:var(--ink);font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif}
 main{max-width:1180px;margin:0 auto;padding:28px 20px 60px}h1{font-size:26px;margin:0}h2{font-size:20px;margin:36px 0 12px}h3{font-size:16px;margin:22px 0 8px}h4{font-size:14px;margin:0 0 8px;color:var(--soft)}
 .sub{color:var(--soft);margin:2px 0 18px}.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(140px,1fr));gap:12px}
-.tile,figure,.card,table,.run{background:var(--card);border:1px solid var(--line);border-radius:10px}.tile{padding:12px 14px}.tile span{color:var(--soft);font-size:13px;display:block}.tile b{font-size:20px;font-weight:650;white-space:nowrap}
+.tile,figure,.card,table,.run{background:var(--card);border:1px solid var(--line);border-radius:10px}.tile{padding:12px 14px}.tile span{color:var(--soft);font-size:13px;display:block}.tile b{font-size:19px;font-weight:650}
 .good{color:var(--good)}.bad{color:var(--bad)}.warn{background:var(--warnbg);color:var(--warn);border-radius:10px;padding:10px 14px;margin:10px 0 0}
 .charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(480px,100%),1fr));gap:14px}figure{margin:0;padding:12px 12px 6px;position:relative;min-width:0}figure.wide{grid-column:1/-1}figcaption small{display:block;color:var(--soft);font-size:12.5px}
 svg{display:block;width:100%;height:auto;overflow:visible}.tick{font-size:11.5px;fill:var(--soft)}.grid{stroke:var(--line)}.axis{stroke:var(--soft);opacity:.5}.cursor{stroke:var(--soft);stroke-dasharray:3 3;visibility:hidden}

@@ -47,7 +47,7 @@ function readLines<T>(path: string, keep: (value: T) => T): { values: T[]; bad: 
 
 /** Only what a page shows is kept in memory. */
 function shorten({ step, samples }: ReportSamples): ReportSamples {
-  const list: Partial<Record<keyof Sample, unknown>>[] = Array.isArray(samples) ? samples : [];
+  const list = (Array.isArray(samples) ? samples : []) as Partial<Record<keyof Sample, unknown>>[];
   return {
     step,
     samples: list.map((s) => ({

@@ -1,0 +1,148 @@
+import { expect, test } from '@jest/globals';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { runCli } from '../../lib/cli/main.js';
+import { FusedGrpoError } from '../../lib/errors.js';
+import { fake, trainArgs, type Script } from './fake.js';
+
+test('a run: options reach the trainer, the report is written, exit 0', async () => {
+  const script: Script = { steps: 12 };
+  const f = fake(script);
+  expect(await runCli(trainArgs('--learning-rate', '1e-3', '--no-fused'), f.ctx)).toBe(0);
+  expect(script.seen!.config).toEqual({ learningRate: 1e-3, fused: false, outputDir: join(f.folder, 'run') });
+  expect(script.seen!.model).toBe(join(f.folder, 'model'));
+  expect(script.seen!.rewardFuncs).toHaveLength(1);
+  expect(script.disposed).toBe(true);
+  expect(readFileSync(join(f.folder, 'run', 'report.html'), 'utf8')).toContain('GRPO training run');
+  expect(f.out()).toBe('');
+  expect(f.err()).toMatch(/train 12\/12 reward/);
+  expect(f.err()).toContain('Report: ');
+  expect(f.listeners()).toBe(0);
+});
+
+test('--json prints one JSON object on stdout and nothing else there', async () => {
+  const f = fake({ steps: 2 });
+  expect(await runCli(trainArgs('--json'), f.ctx)).toBe(0);
+  expect(JSON.parse(f.out())).toMatchObject({ status: 'ok', steps: 2, output: join(f.folder, 'run'), metrics: { step: 2 } });
+});
+
+test('the command line overrides the config file, which overrides the preset', async () => {
+  const script: Script = { steps: 1 };
+  const f = fake(script);
+  writeFileSync(
+    join(f.folder, 'run.json'),
+    JSON.stringify({
+      preset: 'grpo',
+      model: 'model',
+      data: 'prompts.jsonl',
+      reward: 'reward.mjs',
+      output: 'run',
+      learningRate: 5,
+      beta: 0.5,
+    }),
+  );
+  expect(await runCli(['train', '--config', 'run.json', '--learning-rate', '7'], f.ctx)).toBe(0);
+  expect(script.seen!.config).toMatchObject({ lossType: 'grpo', beta: 0.5, learningRate: 7 });
+});
+
+test("a trainer's own config.json is accepted as --config", async () => {
+  const script: Script = { steps: 1 };
+  const f = fake(script);
+  writeFileSync(
+    join(f.folder, 'c.json'),
+    JSON.stringify({
+      trainer: 'grpo',
+      model: 'model',
+      trainDataset: 'prompts.jsonl',
+      outputDir: 'again',
+      stepCompletions: 8,
+      rolloutCompletions: 8,
+      beta: 1,
+    }),
+  );
+  expect(await runCli(['train', '--config', 'c.json', '--reward', 'reward.mjs'], f.ctx)).toBe(0);
+  expect(script.seen!.config).toEqual({ beta: 1, outputDir: join(f.folder, 'again') });
+});
+
+const badConfigs: [string, string][] = [
+  ['{"learningRat": 1}', 'unknown option "learningRat"; did you mean "learningRate"?'],
+  ['{"a": 1,\n"b" 2}', 'line 2'],
+  ['[1]', 'must hold one JSON object'],
+  ['{"model": 3}', '"model" must be a string'],
+];
+test.each(badConfigs)('config file %s is refused with exit 2', async (text, message) => {
+  const f = fake();
+  writeFileSync(join(f.folder, 'bad.json'), text);
+  expect(await runCli(trainArgs('--config', 'bad.json'), f.ctx)).toBe(2);
+  expect(f.err()).toContain('bad.json');
+  expect(f.err()).toContain(message);
+});
+
+const badUsage: [string[], string][] = [
+  [['train'], "'train' needs --model DIR"],
+  [trainArgs('--model', 'nowhere'), '--model: there is no folder nowhere'],
+  [trainArgs('--model', 'prompts.jsonl'), '--model: prompts.jsonl is a file; a folder is needed'],
+  [trainArgs('--data', 'nowhere.jsonl'), '--data: there is no file nowhere.jsonl'],
+  [trainArgs('--reward', 'nowhere.mjs'), '--reward: there is no file nowhere.mjs'],
+  [trainArgs('--config', 'nowhere.json'), '--config: nowhere.json cannot be read (ENOENT)'],
+  [trainArgs('--preset', 'dap'), 'Expected one of grpo, dapo'],
+  [trainArgs('--output-dir', 'x'), 'Unknown option --output-dir'],
+  [trainArgs('--max-steps', '0'), 'maxSteps may not be 0'],
+];
+test.each(badUsage)('%j: exit 2', async (argv, message) => {
+  const f = fake();
+  expect(await runCli(argv, f.ctx)).toBe(2);
+  expect(f.err()).toContain(message);
+  expect(f.err().trim().split('\n')).toHaveLength(1); // one paragraph, no stack
+});
+
+test('Ctrl-C: the signal is aborted, the report is written, exit 130; a second one exits at once', async () => {
+  const f = fake({ steps: 10, onStep: (step) => step === 4 && (f.interrupt(), f.interrupt()) });
+  expect(await runCli(trainArgs('--json'), f.ctx)).toBe(130);
+  expect(f.exits).toEqual([130]);
+  expect(JSON.parse(f.out())).toMatchObject({ status: 'interrupted', steps: 4 });
+  expect(readFileSync(join(f.folder, 'run', 'report.html'), 'utf8')).toContain('Interrupted after step 4.');
+  expect(f.err()).toContain('--resume auto');
+  expect(f.listeners()).toBe(0);
+});
+
+test('an interrupt after the last step still counts', async () => {
+  const f = fake({ steps: 2, onStep: (step) => step === 2 && f.interrupt() });
+  expect(await runCli(trainArgs(), f.ctx)).toBe(130);
+});
+
+const failures: [string, Error, number][] = [
+  ['reward', new FusedGrpoError('ERR_REWARD', "Reward function 'r' threw: boom"), 1],
+  ['data', new FusedGrpoError('ERR_DATA', 'prompts.jsonl:3: not JSON'), 2],
+  ['disk', new FusedGrpoError('ERR_IO', 'the disk is full'), 1],
+  ['unknown', new Error('surprise'), 1],
+];
+test.each(failures)('a run that fails (%s): message, report, exit code', async (_, error, code) => {
+  const f = fake({ steps: 5, failAt: { step: 3, error } });
+  expect(await runCli(trainArgs(), f.ctx)).toBe(code);
+  expect(f.err()).toContain(`fused-grpo: ${error.message}`);
+  expect(f.err()).not.toContain('    at ');
+  expect(readFileSync(join(f.folder, 'run', 'report.html'), 'utf8')).toContain('The run failed');
+});
+
+test('a run that fails before its first step writes no report', async () => {
+  const f = fake({ steps: 5, failAt: { step: 1, error: new FusedGrpoError('ERR_MODEL', 'no config.json') } });
+  expect(await runCli(trainArgs(), f.ctx)).toBe(2);
+  expect(existsSync(join(f.folder, 'run', 'report.html'))).toBe(false);
+});
+
+test('FUSED_GRPO_DEBUG=1 shows the stack', async () => {
+  const f = fake({ steps: 5, failAt: { step: 2, error: new Error('surprise') } }, { env: { FUSED_GRPO_DEBUG: '1' } });
+  expect(await runCli(trainArgs(), f.ctx)).toBe(1);
+  expect(f.err()).toContain('    at ');
+});
+
+test('sft runs by the same rules', async () => {
+  const script: Script = { steps: 2 };
+  const f = fake(script);
+  expect(
+    await runCli(['sft', '--model', 'model', '--data', 'prompts.jsonl', '--output', 'run', '--learning-rate', '1e-3', '--json'], f.ctx),
+  ).toBe(0);
+  expect(script.seen!.config.learningRate).toBe(1e-3);
+  expect(JSON.parse(f.out())).toMatchObject({ status: 'ok', steps: 2 });
+});
