@@ -66,7 +66,7 @@ export class ChatTemplate {
    * The conversation as text, ending where the assistant's next turn begins (addGenerationPrompt) or after the last message. Special tokens
    * are part of it: encode it without adding any.
    */
-  render(messages: readonly ChatMessage[], addGenerationPrompt: boolean): string {
+  render(messages: readonly ChatMessage[], addGenerationPrompt = true): string {
     try {
       return this.template.render({ ...this.special, messages, add_generation_prompt: addGenerationPrompt });
     } catch (cause) {
