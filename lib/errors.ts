@@ -19,7 +19,8 @@ export type ErrorCode =
 function show(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value.length > 60 ? value.slice(0, 57) + '...' : value);
   if (typeof value === 'function') return 'a function';
-  if (ArrayBuffer.isView(value) || Array.isArray(value)) return `${value.constructor.name}(${(value as unknown as { length: number }).length})`;
+  if (ArrayBuffer.isView(value) || Array.isArray(value))
+    return `${value.constructor.name}(${(value as unknown as { length: number }).length})`;
   if (value !== null && typeof value === 'object') return `an object (${value.constructor?.name ?? 'null prototype'})`;
   return String(value);
 }
@@ -55,8 +56,7 @@ function editDistance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, j) => j);
   for (let i = 1; i <= a.length; ++i) {
     const next = [i];
-    for (let j = 1; j <= b.length; ++j)
-      next.push(Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)));
+    for (let j = 1; j <= b.length; ++j) next.push(Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)));
     row = next;
   }
   return row[b.length]!;

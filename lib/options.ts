@@ -30,7 +30,8 @@ function checkNumber(name: string, spec: OptionSpec, value: unknown): number {
   if (typeof value !== 'number') throw invalidType(name, describe(spec), value);
   const low = spec.min !== undefined && (spec.exclusiveMin ? value <= spec.min : value < spec.min);
   const high = spec.max !== undefined && value > spec.max;
-  if (!Number.isFinite(value) || low || high || (spec.type === 'integer' && !Number.isSafeInteger(value))) throw invalidValue(name, describe(spec), value);
+  if (!Number.isFinite(value) || low || high || (spec.type === 'integer' && !Number.isSafeInteger(value)))
+    throw invalidValue(name, describe(spec), value);
   return value;
 }
 
@@ -47,10 +48,12 @@ export function checkOption(name: string, spec: OptionSpec, value: unknown): unk
       if (typeof value !== 'string') throw invalidType(name, 'a string', value);
       return value;
     case 'enum':
-      if (typeof value !== 'string' || !spec.values!.includes(value)) throw invalidValue(name, `one of ${spec.values!.map((v) => `'${v}'`).join(', ')}`, value);
+      if (typeof value !== 'string' || !spec.values!.includes(value))
+        throw invalidValue(name, `one of ${spec.values!.map((v) => `'${v}'`).join(', ')}`, value);
       return value;
     case 'numbers':
-      if (!Array.isArray(value) || !value.every((v) => typeof v === 'number' && Number.isFinite(v))) throw invalidType(name, 'an array of finite numbers', value);
+      if (!Array.isArray(value) || !value.every((v) => typeof v === 'number' && Number.isFinite(v)))
+        throw invalidType(name, 'an array of finite numbers', value);
       return value;
   }
 }

@@ -30,8 +30,8 @@ export interface GrpoModule {
     signal?: AbortSignal;
   }) => TrainerLike<GRPOStep>;
   grpoConfigOptions: FlagTable;
-  /** Ready configurations by name; absent: those of presets.ts. */
-  presets?: Record<string, object>;
+  /** Ready configurations by name. */
+  presets: Record<string, object>;
 }
 
 export interface SftModule {
@@ -91,7 +91,11 @@ export interface CliContext {
 
 /* eslint-disable @typescript-eslint/no-require-imports -- synchronous and lazy; the interfaces above are the contract */
 const api: CliApi = {
-  grpo: () => ({ ...(require('../trainer/grpo-trainer.js') as GrpoModule), ...(require('../trainer/config.js') as GrpoModule) }),
+  grpo: () => ({
+    ...(require('../trainer/grpo-trainer.js') as GrpoModule),
+    ...(require('../trainer/config.js') as GrpoModule),
+    ...(require('../presets.js') as GrpoModule),
+  }),
   sft: () => ({ ...(require('../trainer/sft-trainer.js') as SftModule), ...(require('../trainer/config.js') as SftModule) }),
   policy: () => require('../engine/policy.js') as PolicyModule,
   demo: () => require('../demo/demo.js') as DemoModule,

@@ -2,15 +2,12 @@ import { resolve } from 'node:path';
 import { FusedGrpoError } from '../errors.js';
 import type { GRPOStep } from '../trainer/types.js';
 import type { Command } from './command.js';
-import type { CliContext, GrpoModule } from './context.js';
+import type { CliContext } from './context.js';
 import { requireFlags, type FlagTable, type FlagValues } from './options.js';
-import { presets } from './presets.js';
 import { short } from './progress.js';
 import { loadRewards } from './rewards.js';
 import { runTraining } from './run-training.js';
 import { checkInput, gatherSettings } from './settings.js';
-
-const presetsOf = (module: GrpoModule): Record<string, object> => module.presets ?? presets;
 
 function flags(ctx: CliContext): FlagTable {
   return {
@@ -33,7 +30,7 @@ function flags(ctx: CliContext): FlagTable {
       required: true,
       description: 'Folder for model, checkpoints, metrics.jsonl and report.html',
     },
-    preset: { type: 'enum', values: Object.keys(presetsOf(ctx.api.grpo())), description: "Start from a paper's configuration" },
+    preset: { type: 'enum', values: Object.keys(ctx.api.grpo().presets), description: "Start from a paper's configuration" },
     config: {
       type: 'string',
       valueName: 'FILE',
@@ -61,7 +58,7 @@ function fields({ metrics: m }: GRPOStep): string[] {
 async function run(values: FlagValues, ctx: CliContext): Promise<number> {
   const module = ctx.api.grpo();
   const ownTable = flags(ctx);
-  const { own, config } = gatherSettings(values, ownTable, configFlags(module.grpoConfigOptions), presetsOf(module), ctx);
+  const { own, config } = gatherSettings(values, ownTable, configFlags(module.grpoConfigOptions), module.presets, ctx);
   requireFlags('train', ownTable, own);
   const model = checkInput('model', 'folder', own.model, ctx);
   const trainDataset = checkInput('data', 'file', own.data, ctx);

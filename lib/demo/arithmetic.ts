@@ -30,4 +30,5 @@ export function arithmeticProblems(): { train: Problem[]; heldOut: Problem[] } {
 }
 
 /** 1 for the right number and nothing else, 0 otherwise. */
-export const correctAnswer: RewardFn = ({ completions, answer }) => completions.map((text, i) => ((text as string).trim() === (answer as string[])[i] ? 1 : 0));
+export const correctAnswer: RewardFn = ({ completions, answer }) =>
+  completions.map((text, i) => ((text as string).trim() === (answer as string[])[i] ? 1 : 0));

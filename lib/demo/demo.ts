@@ -20,7 +20,16 @@ function table(rows: LessonRow[]): string {
   const mark = (row: LessonRow, text: string) => `${text || '(nothing)'} ${text === row.answer ? '✓' : '✗'}`;
   const lines = [['problem', 'answer', 'before', 'after'], ...rows.map((r) => [r.problem, r.answer, mark(r, r.before), mark(r, r.after)])];
   const widths = [0, 1, 2, 3].map((c) => Math.max(...lines.map((l) => l[c]!.length)));
-  return lines.map((l) => '  ' + l.map((text, c) => text.padEnd(widths[c]! + 2)).join('').trimEnd()).join('\n');
+  return lines
+    .map(
+      (l) =>
+        '  ' +
+        l
+          .map((text, c) => text.padEnd(widths[c]! + 2))
+          .join('')
+          .trimEnd(),
+    )
+    .join('\n');
 }
 
 function lastWords(result: LessonResult, output: string, report: string, ctx: CliContext): string {
@@ -40,7 +49,10 @@ Next:
 `;
 }
 
-export async function runDemo(options: { output: string; maxSteps?: number; seed?: number; json: boolean; signal: AbortSignal }, ctx: CliContext): Promise<number> {
+export async function runDemo(
+  options: { output: string; maxSteps?: number; seed?: number; json: boolean; signal: AbortSignal },
+  ctx: CliContext,
+): Promise<number> {
   const { output, json } = options;
   clearEarlierDemo(output);
   let total = options.maxSteps ?? lessonConfig.maxSteps!;
@@ -54,11 +66,22 @@ export async function runDemo(options: { output: string; maxSteps?: number; seed
       onPhase: (text) => progress.log(`${text} ...`),
       onStep: ({ step, metrics }, totalSteps) => {
         total = totalSteps;
-        progress.update(step, [`reward ${metrics.reward.toFixed(3)}`, `entropy ${metrics.entropy.toFixed(2)}`, `${(metrics.tokensPerSecond / 1000).toFixed(1)}k tok/s`]);
+        progress.update(step, [
+          `reward ${metrics.reward.toFixed(3)}`,
+          `entropy ${metrics.entropy.toFixed(2)}`,
+          `${(metrics.tokensPerSecond / 1000).toFixed(1)}k tok/s`,
+        ]);
       },
     });
     progress.end();
-    const rows = result.rows.map((r) => ({ prompt: r.problem, expected: r.answer, before: r.before, after: r.after, beforeCorrect: r.before === r.answer, afterCorrect: r.after === r.answer }));
+    const rows = result.rows.map((r) => ({
+      prompt: r.problem,
+      expected: r.answer,
+      before: r.before,
+      after: r.after,
+      beforeCorrect: r.before === r.answer,
+      afterCorrect: r.after === r.answer,
+    }));
     const report = writeRunReport(output, {
       title: 'GRPO demo: learning arithmetic from right and wrong',
       beforeAfter: { label: 'held-out accuracy', beforeScore: result.accuracyBefore, afterScore: result.accuracyAfter, rows },

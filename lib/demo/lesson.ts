@@ -52,7 +52,8 @@ export const demoModel = (): string => join(packageRoot, 'demo', 'model');
 /** Problems to show: first those that were wrong and became right, then others. */
 function pickRows(problems: Problem[], before: string[], after: string[], count: number): LessonRow[] {
   const rows = problems.map((p, i) => ({ problem: p.prompt, answer: p.answer, before: before[i]!, after: after[i]! }));
-  const rank = (r: LessonRow) => (r.before !== r.answer && r.after === r.answer ? 0 : r.before === r.answer && r.after === r.answer ? 2 : 1);
+  const rank = (r: LessonRow) =>
+    r.before !== r.answer && r.after === r.answer ? 0 : r.before === r.answer && r.after === r.answer ? 2 : 1;
   const mended = rows.filter((r) => rank(r) === 0).slice(0, Math.ceil(count * 0.6));
   const failed = rows.filter((r) => r.after !== r.answer).slice(0, Math.floor(count * 0.2));
   const kept = rows.filter((r) => rank(r) === 2).slice(0, count - mended.length - failed.length);
@@ -74,7 +75,12 @@ export async function teach(options: LessonOptions): Promise<LessonResult> {
       model: policy,
       rewardFuncs: correctAnswer,
       trainDataset: train,
-      config: { ...lessonConfig, ...(options.maxSteps === undefined ? {} : { maxSteps: options.maxSteps }), seed: options.seed ?? 42, outputDir: options.outputDir },
+      config: {
+        ...lessonConfig,
+        ...(options.maxSteps === undefined ? {} : { maxSteps: options.maxSteps }),
+        seed: options.seed ?? 42,
+        outputDir: options.outputDir,
+      },
       signal: options.signal,
     });
     const begin = performance.now();
@@ -86,7 +92,14 @@ export async function teach(options: LessonOptions): Promise<LessonResult> {
     const trainSeconds = (performance.now() - begin) / 1000;
     say('Asking the held-out problems again');
     const after = await accuracy(policy, heldOut, options.signal);
-    return { accuracyBefore: before.accuracy, accuracyAfter: after.accuracy, heldOut: heldOut.length, rows: pickRows(heldOut, before.answers, after.answers, 12), trainSeconds, steps };
+    return {
+      accuracyBefore: before.accuracy,
+      accuracyAfter: after.accuracy,
+      heldOut: heldOut.length,
+      rows: pickRows(heldOut, before.answers, after.answers, 12),
+      trainSeconds,
+      steps,
+    };
   } finally {
     policy.dispose();
   }

@@ -37,7 +37,13 @@ export function listCheckpoints(outputDir: string): { step: number; folder: stri
 const digestOf = (text: string) => createHash('sha256').update(text).digest('hex');
 
 /** Writes a checkpoint atomically and removes the oldest ones beyond `keep`. */
-export async function saveCheckpoint(outputDir: string, policy: Policy, training: Training, state: TrainerCheckpoint, keep: number): Promise<string> {
+export async function saveCheckpoint(
+  outputDir: string,
+  policy: Policy,
+  training: Training,
+  state: TrainerCheckpoint,
+  keep: number,
+): Promise<string> {
   const folder = join(outputDir, nameOf(state.step));
   await writeFolderAtomic(folder, async (part) => {
     await policy.save(part);
@@ -68,18 +74,31 @@ export function findResume(resume: string | undefined, outputDir: string | undef
   if (!existsSync(join(resume, 'trainer', 'state.json'))) {
     const newest = listCheckpoints(resume)[0];
     if (newest) return newest.folder;
-    throw new FusedGrpoError('ERR_DATA', `resume: ${resume} is neither 'auto', a checkpoint (it has no trainer/state.json) nor a run folder that holds one`);
+    throw new FusedGrpoError(
+      'ERR_DATA',
+      `resume: ${resume} is neither 'auto', a checkpoint (it has no trainer/state.json) nor a run folder that holds one`,
+    );
   }
   return resume;
 }
 
 /** Reads a checkpoint's state, checks that it belongs to this kind of run, and loads the optimizer's moments. */
-export async function loadCheckpoint(folder: string, training: Training, trainer: 'grpo' | 'sft', settings: Record<string, unknown>): Promise<TrainerCheckpoint> {
+export async function loadCheckpoint(
+  folder: string,
+  training: Training,
+  trainer: 'grpo' | 'sft',
+  settings: Record<string, unknown>,
+): Promise<TrainerCheckpoint> {
   const state = readState(folder);
-  if (state.trainer !== trainer) throw new FusedGrpoError('ERR_DATA', `Cannot resume: ${folder} was written by the ${state.trainer} trainer`);
+  if (state.trainer !== trainer)
+    throw new FusedGrpoError('ERR_DATA', `Cannot resume: ${folder} was written by the ${state.trainer} trainer`);
   for (const key of Object.keys({ ...state.settings, ...settings })) {
     const [was, is] = [JSON.stringify(state.settings[key]), JSON.stringify(settings[key])];
-    if (was !== is) throw new FusedGrpoError('ERR_INCOMPATIBLE_OPTIONS', `Cannot resume from ${folder}: ${key} was ${was ?? 'not set'} and is now ${is ?? 'not set'}`);
+    if (was !== is)
+      throw new FusedGrpoError(
+        'ERR_INCOMPATIBLE_OPTIONS',
+        `Cannot resume from ${folder}: ${key} was ${was ?? 'not set'} and is now ${is ?? 'not set'}`,
+      );
   }
   await training.loadOptimizer(join(folder, 'trainer', 'optimizer.safetensors'));
   return state;

@@ -4,14 +4,38 @@ import { resolveOptions, type OptionTable } from '../options.js';
 
 /** Options that every trainer has: optimizer, schedule, length of the run, output. */
 const commonOptions = {
-  outputDir: { type: 'string', description: 'Folder for checkpoints, metrics.jsonl and the run\'s config.json; nothing is written without it' },
+  outputDir: {
+    type: 'string',
+    description: "Folder for checkpoints, metrics.jsonl and the run's config.json; nothing is written without it",
+  },
   maxSteps: { type: 'integer', default: -1, min: -1, description: 'Optimizer steps; -1: as many as numTrainEpochs takes' },
   numTrainEpochs: { type: 'number', default: 3, min: 0, exclusiveMin: true, description: 'Passes over the data set (when maxSteps is -1)' },
-  perDeviceTrainBatchSize: { type: 'integer', default: 8, min: 1, description: 'Completions (GRPO) or examples (SFT) per gradient accumulation step' },
-  gradientAccumulationSteps: { type: 'integer', default: 1, min: 1, description: 'An optimizer step trains on perDeviceTrainBatchSize x this many; memory is bounded by microBatchTokens instead' },
-  microBatchTokens: { type: 'integer', default: 0, min: 0, description: 'Tokens (padding included) per forward and backward; 0: chosen so that a micro-batch\'s logits stay near 256 MB. Does not change results beyond rounding' },
+  perDeviceTrainBatchSize: {
+    type: 'integer',
+    default: 8,
+    min: 1,
+    description: 'Completions (GRPO) or examples (SFT) per gradient accumulation step',
+  },
+  gradientAccumulationSteps: {
+    type: 'integer',
+    default: 1,
+    min: 1,
+    description: 'An optimizer step trains on perDeviceTrainBatchSize x this many; memory is bounded by microBatchTokens instead',
+  },
+  microBatchTokens: {
+    type: 'integer',
+    default: 0,
+    min: 0,
+    description:
+      "Tokens (padding included) per forward and backward; 0: chosen so that a micro-batch's logits stay near 256 MB. Does not change results beyond rounding",
+  },
   learningRate: { type: 'number', default: 1e-6, min: 0, description: 'Peak learning rate of AdamW' },
-  lrSchedulerType: { type: 'enum', values: ['linear', 'cosine', 'constant', 'constant_with_warmup'], default: 'linear', description: 'Learning rate after the warm-up' },
+  lrSchedulerType: {
+    type: 'enum',
+    values: ['linear', 'cosine', 'constant', 'constant_with_warmup'],
+    default: 'linear',
+    description: 'Learning rate after the warm-up',
+  },
   warmupSteps: { type: 'integer', default: 0, min: 0, description: 'Steps of linear warm-up from 0' },
   warmupRatio: { type: 'number', default: 0, min: 0, max: 1, description: 'Warm-up as a share of all steps (when warmupSteps is 0)' },
   weightDecay: { type: 'number', default: 0, min: 0, description: 'Decoupled weight decay; biases and norms are left out' },
@@ -23,10 +47,23 @@ const commonOptions = {
   shuffleDataset: { type: 'boolean', default: true, description: 'New order every epoch' },
   saveSteps: { type: 'integer', default: 500, min: 0, description: 'Write a resumable checkpoint every so many steps; 0: only at the end' },
   saveTotalLimit: { type: 'integer', default: 2, min: 1, description: 'Checkpoints kept' },
-  resume: { type: 'string', description: '\'auto\': the newest checkpoint in outputDir if there is one; else a checkpoint folder. Continues bit for bit' },
+  resume: {
+    type: 'string',
+    description: "'auto': the newest checkpoint in outputDir if there is one; else a checkpoint folder. Continues bit for bit",
+  },
   fused: { type: 'boolean', default: true, description: 'false: the loss by unfused libtorch operations (same numbers, for comparison)' },
-  device: { type: 'enum', values: ['auto', 'cpu', 'cuda'], default: 'auto', description: 'Where the model is loaded (when `model` is a folder)' },
-  dtype: { type: 'enum', values: ['auto', 'float32', 'bfloat16'], default: 'auto', description: 'Weights (when `model` is a folder); the optimizer keeps float32 masters' },
+  device: {
+    type: 'enum',
+    values: ['auto', 'cpu', 'cuda'],
+    default: 'auto',
+    description: 'Where the model is loaded (when `model` is a folder)',
+  },
+  dtype: {
+    type: 'enum',
+    values: ['auto', 'float32', 'bfloat16'],
+    default: 'auto',
+    description: 'Weights (when `model` is a folder); the optimizer keeps float32 masters',
+  },
 } as const satisfies OptionTable;
 
 /** Every option of GRPOConfig. */
@@ -34,15 +71,34 @@ export const grpoConfigOptions = {
   ...commonOptions,
   numGenerations: { type: 'integer', default: 8, min: 2, description: 'Completions per prompt: the group' },
   numIterations: { type: 'integer', default: 1, min: 1, description: 'Times each rollout is trained on (mu in the paper)' },
-  stepsPerGeneration: { type: 'integer', min: 1, description: 'A rollout holds perDeviceTrainBatchSize x this many completions; default gradientAccumulationSteps' },
+  stepsPerGeneration: {
+    type: 'integer',
+    min: 1,
+    description: 'A rollout holds perDeviceTrainBatchSize x this many completions; default gradientAccumulationSteps',
+  },
   maxCompletionLength: { type: 'integer', default: 512, min: 1, description: 'Tokens sampled per completion at most' },
-  maxPromptLength: { type: 'integer', min: 1, description: 'Longer prompts are an error that names the row; default: what the context leaves' },
+  maxPromptLength: {
+    type: 'integer',
+    min: 1,
+    description: 'Longer prompts are an error that names the row; default: what the context leaves',
+  },
   temperature: { type: 'number', default: 1, min: 0, exclusiveMin: true, description: 'Of sampling and of every log-prob' },
   topP: { type: 'number', default: 1, min: 0, max: 1, exclusiveMin: true, description: 'Nucleus sampling' },
   topK: { type: 'integer', default: 0, min: 0, description: 'Sample among the k likeliest; 0: all' },
   minP: { type: 'number', min: 0, max: 1, description: 'Sample among tokens at least this likely relative to the likeliest' },
-  repetitionPenalty: { type: 'number', default: 1, min: 0, exclusiveMin: true, description: 'Divides (or multiplies) the logits of tokens already there' },
-  lossType: { type: 'enum', values: ['dapo', 'grpo', 'bnpo', 'dr_grpo'], default: 'dapo', description: 'How token losses are averaged (docs of LossConfig)' },
+  repetitionPenalty: {
+    type: 'number',
+    default: 1,
+    min: 0,
+    exclusiveMin: true,
+    description: 'Divides (or multiplies) the logits of tokens already there',
+  },
+  lossType: {
+    type: 'enum',
+    values: ['dapo', 'grpo', 'bnpo', 'dr_grpo'],
+    default: 'dapo',
+    description: 'How token losses are averaged (docs of LossConfig)',
+  },
   importanceSamplingLevel: { type: 'enum', values: ['token'], default: 'token', description: 'Ratio per token' },
   epsilon: { type: 'number', default: 0.2, min: 0, description: 'Clip below 1 - epsilon' },
   epsilonHigh: { type: 'number', min: 0, description: 'Clip above 1 + epsilonHigh; default epsilon' },
@@ -50,11 +106,26 @@ export const grpoConfigOptions = {
   beta: { type: 'number', default: 0, min: 0, description: 'Weight of the KL to the reference; 0: no reference is loaded' },
   klEstimator: { type: 'enum', values: ['k3'], default: 'k3', description: 'Estimator of the KL' },
   useBiasCorrectionKl: { type: 'boolean', default: true, description: 'KL term times the ratio (its gradient is then unbiased)' },
-  scaleRewards: { type: 'enum', values: ['group', 'batch', 'none'], default: 'group', description: 'Which standard deviation divides the advantages' },
+  scaleRewards: {
+    type: 'enum',
+    values: ['group', 'batch', 'none'],
+    default: 'group',
+    description: 'Which standard deviation divides the advantages',
+  },
   rewardWeights: { type: 'numbers', description: 'One weight per reward function; default 1 each' },
   maskTruncatedCompletions: { type: 'boolean', default: false, description: 'Completions cut at maxCompletionLength carry no loss' },
-  reuseSamplingLogps: { type: 'boolean', default: false, description: 'Take the old log-probs from sampling instead of recomputing them (when a rollout is trained on more than once)' },
-  rewardTimeout: { type: 'number', default: 600, min: 0, exclusiveMin: true, description: 'Seconds until a reward function that has not settled is an error' },
+  reuseSamplingLogps: {
+    type: 'boolean',
+    default: false,
+    description: 'Take the old log-probs from sampling instead of recomputing them (when a rollout is trained on more than once)',
+  },
+  rewardTimeout: {
+    type: 'number',
+    default: 600,
+    min: 0,
+    exclusiveMin: true,
+    description: 'Seconds until a reward function that has not settled is an error',
+  },
 } as const satisfies OptionTable;
 
 /** Every option of SFTConfig. */
@@ -99,7 +170,9 @@ export function resolveGRPOConfig(config: GRPOConfig): ResolvedGRPOConfig {
   c.epsilonHigh ??= c.epsilon;
   if (c.epsilon >= 1) throw invalidValue('epsilon', 'a number below 1', c.epsilon);
   if (c.stepsPerGeneration % accumulation !== 0 && accumulation % c.stepsPerGeneration !== 0)
-    throw incompatible(`stepsPerGeneration (${c.stepsPerGeneration}) and gradientAccumulationSteps (${accumulation}): one must be a multiple of the other, or part of each rollout would be left over`);
+    throw incompatible(
+      `stepsPerGeneration (${c.stepsPerGeneration}) and gradientAccumulationSteps (${accumulation}): one must be a multiple of the other, or part of each rollout would be left over`,
+    );
   c.stepCompletions = c.perDeviceTrainBatchSize * accumulation;
   // Several rollouts within one optimizer step see the same weights: they are one larger rollout.
   c.rolloutCompletions = c.perDeviceTrainBatchSize * Math.max(c.stepsPerGeneration, accumulation);

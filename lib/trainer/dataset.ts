@@ -32,7 +32,8 @@ function parseLine(line: string, where: string): Row {
   } catch (cause) {
     throw new FusedGrpoError('ERR_DATA', `${where}: not valid JSON (${(cause as Error).message})`, { cause });
   }
-  if (row === null || typeof row !== 'object' || Array.isArray(row)) throw new FusedGrpoError('ERR_DATA', `${where}: expected a JSON object`);
+  if (row === null || typeof row !== 'object' || Array.isArray(row))
+    throw new FusedGrpoError('ERR_DATA', `${where}: expected a JSON object`);
   return row as Row;
 }
 
@@ -45,12 +46,15 @@ export function readJsonl(path: string, check: RowCheck): Row[] {
     throw new FusedGrpoError('ERR_DATA', `Cannot read the data set ${path}: ${(cause as Error).message}`, { cause });
   }
   const rows: Row[] = [];
-  text.replace(/^\uFEFF/, '').split(/\r?\n/).forEach((line, i) => {
-    if (line.trim() === '') return;
-    const row = parseLine(line, `${path}:${i + 1}`);
-    check(row, `${path}:${i + 1}`);
-    rows.push(row);
-  });
+  text
+    .replace(/^\uFEFF/, '')
+    .split(/\r?\n/)
+    .forEach((line, i) => {
+      if (line.trim() === '') return;
+      const row = parseLine(line, `${path}:${i + 1}`);
+      check(row, `${path}:${i + 1}`);
+      rows.push(row);
+    });
   if (rows.length === 0) throw new FusedGrpoError('ERR_DATA', `The data set ${path} is empty`);
   return rows;
 }
@@ -58,7 +62,10 @@ export function readJsonl(path: string, check: RowCheck): Row[] {
 class ArraySource implements RowSource {
   readonly cursor: Cursor = { epoch: 0, index: 0 };
   private order?: { epoch: number; of: Int32Array };
-  constructor(private readonly rows: Row[], private readonly seed: number | null) {}
+  constructor(
+    private readonly rows: Row[],
+    private readonly seed: number | null,
+  ) {}
 
   get length(): number {
     return this.rows.length;
@@ -80,7 +87,11 @@ class ArraySource implements RowSource {
   }
 
   async seek(cursor: Cursor): Promise<void> {
-    if (cursor.index >= this.rows.length) throw new FusedGrpoError('ERR_DATA', `Cannot resume: the data set has ${this.rows.length} rows, fewer than when the checkpoint was written`);
+    if (cursor.index >= this.rows.length)
+      throw new FusedGrpoError(
+        'ERR_DATA',
+        `Cannot resume: the data set has ${this.rows.length} rows, fewer than when the checkpoint was written`,
+      );
     Object.assign(this.cursor, cursor);
   }
 }
@@ -89,7 +100,10 @@ class ArraySource implements RowSource {
 class StreamSource implements RowSource {
   readonly cursor: Cursor = { epoch: 0, index: 0 };
   private iterator?: AsyncIterator<Row> | Iterator<Row>;
-  constructor(private readonly stream: Iterable<Row> | AsyncIterable<Row>, private readonly check: RowCheck) {}
+  constructor(
+    private readonly stream: Iterable<Row> | AsyncIterable<Row>,
+    private readonly check: RowCheck,
+  ) {}
 
   private open(): AsyncIterator<Row> | Iterator<Row> {
     const stream = this.stream as Partial<AsyncIterable<Row>> & Partial<Iterable<Row>>;
@@ -102,7 +116,13 @@ class StreamSource implements RowSource {
       this.iterator ??= this.open();
       const next = await this.iterator.next();
       if (next.done) {
-        if (this.cursor.index === 0) throw new FusedGrpoError('ERR_DATA', this.cursor.epoch === 0 ? 'The data set is empty' : 'The data set ended and cannot be iterated a second time; give maxSteps that fits it, or an array');
+        if (this.cursor.index === 0)
+          throw new FusedGrpoError(
+            'ERR_DATA',
+            this.cursor.epoch === 0
+              ? 'The data set is empty'
+              : 'The data set ended and cannot be iterated a second time; give maxSteps that fits it, or an array',
+          );
         Object.assign(this.cursor, { epoch: this.cursor.epoch + 1, index: 0 });
         this.iterator = undefined;
         continue;
@@ -126,7 +146,8 @@ class StreamSource implements RowSource {
 export async function openDataset(dataset: Dataset, options: { seed: number | null; lazy: boolean; check: RowCheck }): Promise<RowSource> {
   if (typeof dataset === 'string') return new ArraySource(readJsonl(dataset, options.check), options.seed);
   const iterable = dataset as Partial<AsyncIterable<Row>> & Partial<Iterable<Row>>;
-  if (!dataset || (!iterable[Symbol.iterator] && !iterable[Symbol.asyncIterator])) throw invalidType('trainDataset', 'the path of a .jsonl file, an array or an (async) iterable of rows', dataset);
+  if (!dataset || (!iterable[Symbol.iterator] && !iterable[Symbol.asyncIterator]))
+    throw invalidType('trainDataset', 'the path of a .jsonl file, an array or an (async) iterable of rows', dataset);
   if (!Array.isArray(dataset) && options.lazy) return new StreamSource(dataset as Iterable<Row>, options.check);
   const rows: Row[] = [];
   for await (const row of dataset as AsyncIterable<Row>) {

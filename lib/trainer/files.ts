@@ -5,7 +5,8 @@ import { FusedGrpoError } from '../errors.js';
 
 function ioError(what: string, path: string, cause: unknown): FusedGrpoError {
   const code = (cause as NodeJS.ErrnoException).code;
-  const why = code === 'ENOSPC' ? 'the disk is full' : code === 'EACCES' || code === 'EPERM' ? 'permission denied' : (cause as Error).message;
+  const why =
+    code === 'ENOSPC' ? 'the disk is full' : code === 'EACCES' || code === 'EPERM' ? 'permission denied' : (cause as Error).message;
   return new FusedGrpoError('ERR_IO', `Cannot ${what} ${path}: ${why}`, { cause });
 }
 
@@ -32,7 +33,7 @@ export function writeFileAtomic(path: string, text: string): void {
   try {
     const fd = openSync(part, 'w');
     try {
-      for (let bytes = Buffer.from(text), done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done);
+      for (let bytes = Buffer.from(text), done = 0; done < bytes.length;) done += writeSync(fd, bytes, done);
       fsyncSync(fd);
     } finally {
       closeSync(fd);

@@ -27,7 +27,15 @@ export interface GRPOTrainerOptions {
 
 const OPTION_NAMES = ['model', 'rewardFuncs', 'trainDataset', 'config', 'refModel', 'signal', 'onStep'];
 // Changing one of these on resume would change which rows and samples come next.
-const LAYOUT_OPTIONS = ['numGenerations', 'perDeviceTrainBatchSize', 'gradientAccumulationSteps', 'stepsPerGeneration', 'numIterations', 'seed', 'shuffleDataset'] as const;
+const LAYOUT_OPTIONS = [
+  'numGenerations',
+  'perDeviceTrainBatchSize',
+  'gradientAccumulationSteps',
+  'stepsPerGeneration',
+  'numIterations',
+  'seed',
+  'shuffleDataset',
+] as const;
 
 /**
  * Group Relative Policy Optimization (DeepSeekMath, arXiv 2402.03300): sample numGenerations completions per prompt, score them, turn
@@ -112,7 +120,11 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
   async *[Symbol.asyncIterator](): AsyncGenerator<GRPOStep, void, undefined> {
     const { run } = this;
     this.reference ??= await this.loadReference(); // before the first step: a Policy passed in is still untouched
-    const resumed = await run.start((source) => Math.ceil((source.length! * this.config.numTrainEpochs * this.config.numGenerations) / this.config.rolloutCompletions) * this.stepsPerRollout);
+    const resumed = await run.start(
+      (source) =>
+        Math.ceil((source.length! * this.config.numTrainEpochs * this.config.numGenerations) / this.config.rolloutCompletions) *
+        this.stepsPerRollout,
+    );
     if (resumed) {
       this.rolloutsDrawn = resumed.rolloutsDrawn!;
       this.rollout = resumed.rollout ? decodeRollout(resumed.rollout) : undefined;
@@ -132,7 +144,11 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
     const { run, config } = this;
     const context = { policy: run.policy, reference: this.reference, rewards: this.rewards, config, signal: this.options.signal };
     this.rollout = await run.withRows(config.rolloutCompletions / config.numGenerations, (rows: Row[]) =>
-      drawRollout(context, rows, this.rolloutsDrawn, this.stepsPerRollout > 1, { step: run.step, totalSteps: run.totalSteps, epoch: run.epoch }),
+      drawRollout(context, rows, this.rolloutsDrawn, this.stepsPerRollout > 1, {
+        step: run.step,
+        totalSteps: run.totalSteps,
+        epoch: run.epoch,
+      }),
     );
     ++this.rolloutsDrawn;
     return this.rollout;
@@ -145,9 +161,22 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
       const completion = rollout.completions[i]!;
       if (!(c.maskTruncatedCompletions && completion.finishReason === 'length')) tokens += completion.tokens.length;
     }
-    const normalizer = c.lossType === 'grpo' ? chosen.length : c.lossType === 'dr_grpo' ? chosen.length * c.maxCompletionLength : Math.max(tokens, 1);
-    const { lossType, epsilon, epsilonHigh, delta, beta, useBiasCorrectionKl, temperature, maxCompletionLength, maskTruncatedCompletions } = c;
-    return { lossType, epsilon, epsilonHigh, delta, beta, useBiasCorrectionKl, temperature, maxCompletionLength, maskTruncatedCompletions, normalizer };
+    const normalizer =
+      c.lossType === 'grpo' ? chosen.length : c.lossType === 'dr_grpo' ? chosen.length * c.maxCompletionLength : Math.max(tokens, 1);
+    const { lossType, epsilon, epsilonHigh, delta, beta, useBiasCorrectionKl, temperature, maxCompletionLength, maskTruncatedCompletions } =
+      c;
+    return {
+      lossType,
+      epsilon,
+      epsilonHigh,
+      delta,
+      beta,
+      useBiasCorrectionKl,
+      temperature,
+      maxCompletionLength,
+      maskTruncatedCompletions,
+      normalizer,
+    };
   }
 
   private async makeStep(): Promise<GRPOStep> {

@@ -35,7 +35,8 @@ export interface NamedReward {
 export function nameRewards(rewardFuncs: unknown, weights?: number[]): NamedReward[] {
   const list: unknown[] = Array.isArray(rewardFuncs) ? rewardFuncs : [rewardFuncs];
   if (list.length === 0) throw invalidType('rewardFuncs', 'at least one reward function', rewardFuncs);
-  if (weights && weights.length !== list.length) throw invalidType('rewardWeights', `${list.length} numbers, one per reward function,`, weights);
+  if (weights && weights.length !== list.length)
+    throw invalidType('rewardWeights', `${list.length} numbers, one per reward function,`, weights);
   const used = new Map<string, number>();
   return list.map((fn, i) => {
     if (typeof fn !== 'function') throw invalidType(Array.isArray(rewardFuncs) ? `rewardFuncs[${i}]` : 'rewardFuncs', 'a function', fn);
@@ -48,7 +49,14 @@ export function nameRewards(rewardFuncs: unknown, weights?: number[]): NamedRewa
 
 function withTimeout<T>(work: T | Promise<T>, seconds: number, name: string, signal?: AbortSignal): Promise<T> {
   return new Promise<T>((resolve, reject) => {
-    const timer = setTimeout(() => finish(() => reject(new FusedGrpoError('ERR_REWARD', `Reward function '${name}' has not settled within ${seconds} s (rewardTimeout)`))), Math.min(seconds * 1000, 2 ** 31 - 1));
+    const timer = setTimeout(
+      () =>
+        finish(() =>
+          reject(new FusedGrpoError('ERR_REWARD', `Reward function '${name}' has not settled within ${seconds} s (rewardTimeout)`)),
+        ),
+      Math.min(seconds * 1000, 2 ** 31 - 1),
+    );
+    // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors -- what the user gave to abort()
     const onAbort = () => finish(() => reject(signal!.reason));
     const finish = (settle: () => void) => {
       clearTimeout(timer);
@@ -59,6 +67,7 @@ function withTimeout<T>(work: T | Promise<T>, seconds: number, name: string, sig
     if (signal?.aborted) return onAbort();
     Promise.resolve(work).then(
       (value) => finish(() => resolve(value)),
+      // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors -- what the user's function threw
       (error) => finish(() => reject(error)),
     );
   });
@@ -66,14 +75,25 @@ function withTimeout<T>(work: T | Promise<T>, seconds: number, name: string, sig
 
 function checkValues(name: string, values: unknown, count: number): Float64Array {
   const list = values as ArrayLike<unknown>;
-  if (values === null || typeof values !== 'object' || typeof list.length !== 'number') throw new FusedGrpoError('ERR_REWARD', `Reward function '${name}' must return an array of ${count} numbers, one per completion; it returned ${values === null ? 'null' : typeof values}`);
-  if (list.length !== count) throw new FusedGrpoError('ERR_REWARD', `Reward function '${name}' returned ${list.length} values for ${count} completions`);
+  if (values === null || typeof values !== 'object' || typeof list.length !== 'number')
+    throw new FusedGrpoError(
+      'ERR_REWARD',
+      `Reward function '${name}' must return an array of ${count} numbers, one per completion; it returned ${values === null ? 'null' : typeof values}`,
+    );
+  if (list.length !== count)
+    throw new FusedGrpoError('ERR_REWARD', `Reward function '${name}' returned ${list.length} values for ${count} completions`);
   const checked = new Float64Array(count);
   for (let i = 0; i < count; ++i) {
     const value = list[i];
-    if (value === null || value === undefined) checked[i] = NaN; // nothing to say
-    else if (typeof value !== 'number' && typeof value !== 'boolean') throw new FusedGrpoError('ERR_REWARD', `Reward function '${name}' returned a ${typeof value} for completion ${i}; a finite number is needed`);
-    else if (!Number.isFinite(Number(value))) throw new FusedGrpoError('ERR_REWARD', `Reward function '${name}' returned ${value} for completion ${i}; a finite number is needed`);
+    if (value === null || value === undefined)
+      checked[i] = NaN; // nothing to say
+    else if (typeof value !== 'number' && typeof value !== 'boolean')
+      throw new FusedGrpoError(
+        'ERR_REWARD',
+        `Reward function '${name}' returned a ${typeof value} for completion ${i}; a finite number is needed`,
+      );
+    else if (!Number.isFinite(Number(value)))
+      throw new FusedGrpoError('ERR_REWARD', `Reward function '${name}' returned ${value} for completion ${i}; a finite number is needed`);
     else checked[i] = Number(value);
   }
   return checked;
@@ -87,7 +107,11 @@ export interface ScoredRewards {
 }
 
 /** Runs all reward functions (concurrently where they are async) and sums them with their weights. */
-export async function scoreRewards(rewards: NamedReward[], input: RewardInput, options: { timeout: number; signal?: AbortSignal }): Promise<ScoredRewards> {
+export async function scoreRewards(
+  rewards: NamedReward[],
+  input: RewardInput,
+  options: { timeout: number; signal?: AbortSignal },
+): Promise<ScoredRewards> {
   const count = input.completions.length;
   const byFunction = await Promise.all(
     rewards.map(async ({ name, fn }) => {
@@ -96,7 +120,11 @@ export async function scoreRewards(rewards: NamedReward[], input: RewardInput, o
         values = await withTimeout(fn(input), options.timeout, name, options.signal);
       } catch (cause) {
         if (options.signal?.aborted || cause instanceof FusedGrpoError) throw cause;
-        throw new FusedGrpoError('ERR_REWARD', `Reward function '${name}' threw: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+        throw new FusedGrpoError(
+          'ERR_REWARD',
+          `Reward function '${name}' threw: ${cause instanceof Error ? cause.message : String(cause)}`,
+          { cause },
+        );
       }
       return checkValues(name, values, count);
     }),

@@ -74,7 +74,13 @@ function rewardInput(rows: Row[], completions: Completion[], numGenerations: num
 }
 
 /** Samples, scores and normalises one rollout on `rows`. `keepOld`: old log-probs are needed (several steps per rollout). */
-export async function drawRollout(context: RolloutContext, rows: Row[], index: number, keepOld: boolean, state: TrainerState): Promise<Rollout> {
+export async function drawRollout(
+  context: RolloutContext,
+  rows: Row[],
+  index: number,
+  keepOld: boolean,
+  state: TrainerState,
+): Promise<Rollout> {
   const { policy, reference, config, signal } = context;
   const promptTokens = encodePrompts(context, rows);
   let clock = now();
@@ -92,11 +98,25 @@ export async function drawRollout(context: RolloutContext, rows: Row[], index: n
     signal,
   });
   const seconds = { generate: lap(), reward: 0, score: 0 };
-  const scored = await scoreRewards(context.rewards, rewardInput(rows, completions, config.numGenerations, state), { timeout: config.rewardTimeout, signal });
-  const group = groupAdvantages(scored.total, { numGenerations: config.numGenerations, scaleRewards: config.scaleRewards, nonFinite: 'exclude' });
+  const scored = await scoreRewards(context.rewards, rewardInput(rows, completions, config.numGenerations, state), {
+    timeout: config.rewardTimeout,
+    signal,
+  });
+  const group = groupAdvantages(scored.total, {
+    numGenerations: config.numGenerations,
+    scaleRewards: config.scaleRewards,
+    nonFinite: 'exclude',
+  });
   seconds.reward = lap();
   const expanded = completions.map((c) => promptTokens[c.promptIndex]!);
-  const score = async (by: Policy) => (await by.score(expanded, completions.map((c) => c.tokens), { temperature: config.temperature, signal })).logps;
+  const score = async (by: Policy) =>
+    (
+      await by.score(
+        expanded,
+        completions.map((c) => c.tokens),
+        { temperature: config.temperature, signal },
+      )
+    ).logps;
   const oldLogps = !keepOld ? undefined : config.reuseSamplingLogps ? completions.map((c) => c.logps) : await score(policy);
   const refLogps = reference ? await score(reference) : undefined;
   seconds.score = lap();
@@ -130,7 +150,7 @@ function concatenate<T extends Int32Array | Float32Array>(arrays: T[], make: new
   const all = new make(arrays.reduce((n, a) => n + a.length, 0));
   let at = 0;
   for (const array of arrays) {
-    all.set(array as never, at);
+    all.set(array, at);
     at += array.length;
   }
   return all;
@@ -142,7 +162,12 @@ export function toBatch(rollout: Rollout, chosen: Int32Array, numGenerations: nu
   const pairs = picks.map((i) => [rollout.promptTokens[Math.floor(i / numGenerations)]!, rollout.completions[i]!.tokens] as const);
   const offsets = new Int32Array(picks.length + 1);
   pairs.forEach(([prompt, completion], k) => (offsets[k + 1] = offsets[k]! + prompt.length + completion.length));
-  const pick = (logps?: Float32Array[]) => logps && concatenate(picks.map((i) => logps[i]!), Float32Array);
+  const pick = (logps?: Float32Array[]) =>
+    logps &&
+    concatenate(
+      picks.map((i) => logps[i]!),
+      Float32Array,
+    );
   return {
     tokens: concatenate(pairs.flat(), Int32Array),
     offsets,
@@ -156,7 +181,11 @@ export function toBatch(rollout: Rollout, chosen: Int32Array, numGenerations: nu
 
 /** A rollout as JSON (float32 values survive exactly) and back. */
 export function encodeRollout(rollout: Rollout): unknown {
-  return JSON.parse(JSON.stringify(rollout, (_key, value) => (ArrayBuffer.isView(value) ? Array.from(value as Float32Array, (v) => (Number.isNaN(v) ? null : v)) : value)));
+  return JSON.parse(
+    JSON.stringify(rollout, (_key, value: unknown) =>
+      ArrayBuffer.isView(value) ? Array.from(value as Float32Array, (v) => (Number.isNaN(v) ? null : v)) : value,
+    ),
+  );
 }
 
 export function decodeRollout(json: unknown): Rollout {
@@ -166,7 +195,11 @@ export function decodeRollout(json: unknown): Rollout {
   return {
     ...(plain as unknown as Rollout),
     promptTokens: (plain.promptTokens as number[][]).map((t) => Int32Array.from(t)),
-    completions: plain.completions.map((c) => ({ ...(c as unknown as Completion), tokens: Int32Array.from(c.tokens), logps: Float32Array.from(c.logps) })),
+    completions: plain.completions.map((c) => ({
+      ...(c as unknown as Completion),
+      tokens: Int32Array.from(c.tokens),
+      logps: Float32Array.from(c.logps),
+    })),
     rewards: doubles(plain.rewards),
     rewardsByFunction: (plain.rewardsByFunction as unknown[]).map(doubles),
     advantages: Float32Array.from(plain.advantages as number[]),

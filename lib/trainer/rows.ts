@@ -3,7 +3,11 @@ import { FusedGrpoError } from '../errors.js';
 import type { RowCheck } from './dataset.js';
 
 export function isChat(value: unknown): boolean {
-  const isMessage = (m: unknown) => m !== null && typeof m === 'object' && typeof (m as { role?: unknown }).role === 'string' && typeof (m as { content?: unknown }).content === 'string';
+  const isMessage = (m: unknown) =>
+    m !== null &&
+    typeof m === 'object' &&
+    typeof (m as { role?: unknown }).role === 'string' &&
+    typeof (m as { content?: unknown }).content === 'string';
   return Array.isArray(value) && value.length > 0 && value.every(isMessage);
 }
 
@@ -11,9 +15,11 @@ export function isChat(value: unknown): boolean {
 export const checkPromptRow: RowCheck = (row, where) => {
   if (row === null || typeof row !== 'object') throw new FusedGrpoError('ERR_DATA', `${where}: expected an object with a "prompt"`);
   const { prompt } = row;
-  if (prompt === undefined) throw new FusedGrpoError('ERR_DATA', `${where}: there is no "prompt"; the row has ${Object.keys(row).join(', ') || 'no columns'}`);
+  if (prompt === undefined)
+    throw new FusedGrpoError('ERR_DATA', `${where}: there is no "prompt"; the row has ${Object.keys(row).join(', ') || 'no columns'}`);
   if (prompt === '') throw new FusedGrpoError('ERR_DATA', `${where}: "prompt" is empty`);
-  if (typeof prompt !== 'string' && !isChat(prompt)) throw new FusedGrpoError('ERR_DATA', `${where}: "prompt" must be a string or a list of { role, content } messages`);
+  if (typeof prompt !== 'string' && !isChat(prompt))
+    throw new FusedGrpoError('ERR_DATA', `${where}: "prompt" must be a string or a list of { role, content } messages`);
 };
 
 /** SFT: { text } or { prompt, completion } or { messages }. */
@@ -23,5 +29,8 @@ export const checkSFTRow: RowCheck = (row, where) => {
   if (typeof text === 'string' && text !== '') return;
   if (isChat(messages)) return;
   if ((typeof prompt === 'string' || isChat(prompt)) && typeof completion === 'string' && completion !== '') return;
-  throw new FusedGrpoError('ERR_DATA', `${where}: expected { "prompt", "completion" }, { "text" } or { "messages" }; the row has ${Object.keys(row).join(', ') || 'no columns'}`);
+  throw new FusedGrpoError(
+    'ERR_DATA',
+    `${where}: expected { "prompt", "completion" }, { "text" } or { "messages" }; the row has ${Object.keys(row).join(', ') || 'no columns'}`,
+  );
 };

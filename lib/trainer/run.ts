@@ -12,8 +12,22 @@ import { Training, type AccumulateResult, type TrainBatch, type TrainLoss } from
 // SFTConfig's common part: what Run itself reads.
 type CommonConfig = Pick<
   ResolvedSFTConfig,
-  | 'outputDir' | 'maxSteps' | 'microBatchTokens' | 'weightDecay' | 'adamBeta1' | 'adamBeta2' | 'adamEpsilon' | 'maxGradNorm' | 'seed' | 'shuffleDataset'
-  | 'saveSteps' | 'saveTotalLimit' | 'resume' | 'fused' | 'device' | 'dtype'
+  | 'outputDir'
+  | 'maxSteps'
+  | 'microBatchTokens'
+  | 'weightDecay'
+  | 'adamBeta1'
+  | 'adamBeta2'
+  | 'adamEpsilon'
+  | 'maxGradNorm'
+  | 'seed'
+  | 'shuffleDataset'
+  | 'saveSteps'
+  | 'saveTotalLimit'
+  | 'resume'
+  | 'fused'
+  | 'device'
+  | 'dtype'
 >;
 
 export interface RunOptions {
@@ -46,7 +60,8 @@ export class Run {
   constructor(private readonly options: RunOptions) {
     const { model, config } = options;
     if (typeof model !== 'string' && !(model instanceof Policy)) throw invalidType('model', 'a folder or a Policy', model);
-    if (config.resume !== undefined && model instanceof Policy) throw incompatible('resume needs `model` as a folder: a checkpoint replaces the weights');
+    if (config.resume !== undefined && model instanceof Policy)
+      throw incompatible('resume needs `model` as a folder: a checkpoint replaces the weights');
   }
 
   get epoch(): number {
@@ -66,7 +81,8 @@ export class Run {
     this.source = await openDataset(dataset, { seed: config.shuffleDataset ? config.seed : null, lazy: config.maxSteps > 0, check });
     this.totalSteps = config.maxSteps > 0 ? config.maxSteps : countSteps(this.source);
     const from = findResume(config.resume, config.outputDir);
-    this.policy = model instanceof Policy ? model : await Policy.load(from ?? model, { device: config.device, dtype: config.dtype, signal });
+    this.policy =
+      model instanceof Policy ? model : await Policy.load(from ?? model, { device: config.device, dtype: config.dtype, signal });
     this.training = new Training(this.policy);
     if (config.outputDir !== undefined) this.openFolder(config.outputDir, from !== undefined);
     if (from === undefined) return undefined;
@@ -82,7 +98,12 @@ export class Run {
     if (!resumed && existsSync(join(outputDir, 'metrics.jsonl')))
       throw new FusedGrpoError('ERR_DATA', `${outputDir} already holds a run; give another outputDir, or resume: 'auto' to continue it`);
     const { config, kind, model, dataset } = this.options;
-    const described = { trainer: kind, model: typeof model === 'string' ? model : '(a Policy)', trainDataset: typeof dataset === 'string' ? dataset : '(in memory)', ...config };
+    const described = {
+      trainer: kind,
+      model: typeof model === 'string' ? model : '(a Policy)',
+      trainDataset: typeof dataset === 'string' ? dataset : '(in memory)',
+      ...config,
+    };
     writeFileAtomic(join(outputDir, 'config.json'), JSON.stringify(described, null, 2) + '\n');
   }
 
@@ -93,13 +114,15 @@ export class Run {
     for (const name of ['metrics.jsonl', 'samples.jsonl']) {
       const path = join(outputDir, name);
       if (!existsSync(path)) continue;
-      const kept = readFileSync(path, 'utf8').split('\n').filter((line) => {
-        try {
-          return (JSON.parse(line) as { step: number }).step <= this.step;
-        } catch {
-          return false; // the empty end, or a line cut off by the crash
-        }
-      });
+      const kept = readFileSync(path, 'utf8')
+        .split('\n')
+        .filter((line) => {
+          try {
+            return (JSON.parse(line) as { step: number }).step <= this.step;
+          } catch {
+            return false; // the empty end, or a line cut off by the crash
+          }
+        });
       writeFileAtomic(path, kept.map((line) => line + '\n').join(''));
     }
   }
@@ -129,14 +152,19 @@ export class Run {
     if (outputDir === undefined) return;
     appendJsonLine(join(outputDir, 'metrics.jsonl'), metrics);
     const every = Math.max(1, Math.floor(this.totalSteps / 50));
-    if (samples && (this.step < 5 || this.step % every === 0 || this.step === this.totalSteps)) appendJsonLine(join(outputDir, 'samples.jsonl'), samples);
+    if (samples && (this.step < 5 || this.step % every === 0 || this.step === this.totalSteps))
+      appendJsonLine(join(outputDir, 'samples.jsonl'), samples);
   }
 
   /**
    * The loop: makes steps until the end. Whatever ends it early (an error, an abort, the consumer's break), what was done is saved.
    * `state` gives what the trainer adds to a checkpoint; `after` runs once per step, before it is handed out.
    */
-  async *steps<S extends { step: number }>(make: () => Promise<S>, state: () => Partial<TrainerCheckpoint>, after: (step: S) => Promise<void>): AsyncGenerator<S, void, undefined> {
+  async *steps<S extends { step: number }>(
+    make: () => Promise<S>,
+    state: () => Partial<TrainerCheckpoint>,
+    after: (step: S) => Promise<void>,
+  ): AsyncGenerator<S, void, undefined> {
     const { config, signal } = this.options;
     let finished = false;
     try {
@@ -153,7 +181,10 @@ export class Run {
       finished = true;
     } finally {
       // A failure to save must not hide the error that ended the run.
-      if (!finished) await this.save(state()).catch((error: Error) => process.emitWarning(`the interrupted run could not be saved: ${error.message}`, 'FusedGrpoWarning'));
+      if (!finished)
+        await this.save(state()).catch((error: Error) =>
+          process.emitWarning(`the interrupted run could not be saved: ${error.message}`, 'FusedGrpoWarning'),
+        );
     }
   }
 
@@ -161,7 +192,13 @@ export class Run {
     const { config, kind, settings } = this.options;
     if (config.outputDir === undefined || this.step === this.savedStep || this.step === 0) return;
     const cursor = this.rewindTo ?? { ...this.source.cursor };
-    await saveCheckpoint(config.outputDir, this.policy, this.training, { trainer: kind, step: this.step, cursor, settings, ...state }, config.saveTotalLimit);
+    await saveCheckpoint(
+      config.outputDir,
+      this.policy,
+      this.training,
+      { trainer: kind, step: this.step, cursor, settings, ...state },
+      config.saveTotalLimit,
+    );
     this.savedStep = this.step;
   }
 

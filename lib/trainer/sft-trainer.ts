@@ -143,10 +143,25 @@ export class SFTTrainer implements AsyncIterable<SFTStep> {
     const trainedTokens = examples.reduce((n, { tokens, promptLength }) => n + tokens.length - promptLength, 0);
     const learningRate = learningRateAt(config, run.step, run.totalSteps);
     // The gradient of the mean log-likelihood is the on-policy policy gradient with every advantage 1: no second formula.
-    const batch: TrainBatch = { tokens: all, offsets, promptLengths: Int32Array.from(examples, (e) => e.promptLength), advantages: new Float32Array(examples.length).fill(1) };
+    const batch: TrainBatch = {
+      tokens: all,
+      offsets,
+      promptLengths: Int32Array.from(examples, (e) => e.promptLength),
+      advantages: new Float32Array(examples.length).fill(1),
+    };
     const trained = await run.update(
       batch,
-      { lossType: 'dapo', epsilon: 0.2, epsilonHigh: 0.2, beta: 0, useBiasCorrectionKl: false, temperature: 1, maxCompletionLength: 1, maskTruncatedCompletions: false, normalizer: Math.max(1, trainedTokens) },
+      {
+        lossType: 'dapo',
+        epsilon: 0.2,
+        epsilonHigh: 0.2,
+        beta: 0,
+        useBiasCorrectionKl: false,
+        temperature: 1,
+        maxCompletionLength: 1,
+        maskTruncatedCompletions: false,
+        normalizer: Math.max(1, trainedTokens),
+      },
       learningRate,
     );
     const total = (performance.now() - begin) / 1000;
@@ -154,6 +169,20 @@ export class SFTTrainer implements AsyncIterable<SFTStep> {
     const tokens = all.length;
     const { entropy, gradNorm, meanLogp, seconds } = trained;
     const peakMemoryBytes = process.resourceUsage().maxRSS * 1024;
-    return { step, metrics: { step, epoch: run.epoch, loss: -meanLogp, entropy, learningRate, gradNorm, tokens, tokensPerSecond: tokens / Math.max(total, 1e-9), seconds: { ...seconds, total }, peakMemoryBytes } };
+    return {
+      step,
+      metrics: {
+        step,
+        epoch: run.epoch,
+        loss: -meanLogp,
+        entropy,
+        learningRate,
+        gradNorm,
+        tokens,
+        tokensPerSecond: tokens / Math.max(total, 1e-9),
+        seconds: { ...seconds, total },
+        peakMemoryBytes,
+      },
+    };
   }
 }

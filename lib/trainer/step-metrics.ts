@@ -26,7 +26,10 @@ export function stepMetrics(from: {
 }): StepMetrics {
   const { rollout, trained, seconds } = from;
   const lengths = rollout.completions.map((c) => c.tokens.length);
-  const tokens = [...from.chosen].reduce((n, i) => n + lengths[i]! + rollout.promptTokens[Math.floor(i / from.config.numGenerations)]!.length, 0);
+  const tokens = [...from.chosen].reduce(
+    (n, i) => n + lengths[i]! + rollout.promptTokens[Math.floor(i / from.config.numGenerations)]!.length,
+    0,
+  );
   const groupStd = Array.from(rollout.groupStd);
   return {
     step: from.step,
@@ -34,13 +37,22 @@ export function stepMetrics(from: {
     loss: trained.loss,
     reward: mean(known(rollout.rewards)),
     rewardStd: mean(known(groupStd)),
-    rewards: Object.fromEntries(from.rewards.map(({ name }, k) => [name, { mean: mean(known(rollout.rewardsByFunction[k]!)), std: std(known(rollout.rewardsByFunction[k]!)) }])),
+    rewards: Object.fromEntries(
+      from.rewards.map(({ name }, k) => [
+        name,
+        { mean: mean(known(rollout.rewardsByFunction[k]!)), std: std(known(rollout.rewardsByFunction[k]!)) },
+      ]),
+    ),
     fracRewardZeroStd: groupStd.filter((s) => s === 0).length / Math.max(1, groupStd.length),
     ...(trained.kl === undefined ? {} : { kl: trained.kl }),
     entropy: trained.entropy,
     clipRatio: trained.clipRatio,
     ratio: trained.ratio,
-    completionLength: { mean: mean(lengths), min: lengths.reduce((a, b) => Math.min(a, b), Infinity), max: lengths.reduce((a, b) => Math.max(a, b), 0) },
+    completionLength: {
+      mean: mean(lengths),
+      min: lengths.reduce((a, b) => Math.min(a, b), Infinity),
+      max: lengths.reduce((a, b) => Math.max(a, b), 0),
+    },
     truncated: rollout.completions.filter((c) => c.finishReason === 'length').length / rollout.completions.length,
     learningRate: from.learningRate,
     gradNorm: trained.gradNorm,

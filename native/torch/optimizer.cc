@@ -17,7 +17,8 @@ Optimizer::Optimizer(std::vector<std::pair<std::string, at::Tensor>> parameters)
     if (leaf.scalar_type() != at::kFloat) slot.master = leaf.detach().to(at::kFloat);
     slot.moment1 = at::zeros(leaf.sizes(), options);
     slot.moment2 = at::zeros(leaf.sizes(), options);
-    slot.decay = leaf.dim() >= 2;  // TRL and transformers leave out biases and norms: exactly the one-dimensional tensors
+    slot.decay =
+        leaf.dim() >= 2;  // TRL and transformers leave out biases and norms: exactly the one-dimensional tensors
     slots_.push_back(std::move(slot));
   }
 }
@@ -26,9 +27,12 @@ void Optimizer::collect_gradients() {
   for (auto& slot : slots_) {
     at::Tensor& left = slot.parameter.mutable_grad();
     if (!left.defined()) continue;
-    if (!slot.gradient.defined()) slot.gradient = left.to(at::kFloat).contiguous();
-    else if (slot.touched) slot.gradient.add_(left);
-    else slot.gradient.copy_(left);
+    if (!slot.gradient.defined())
+      slot.gradient = left.to(at::kFloat).contiguous();
+    else if (slot.touched)
+      slot.gradient.add_(left);
+    else
+      slot.gradient.copy_(left);
     slot.touched = true;
     left.reset();
   }
@@ -37,8 +41,10 @@ void Optimizer::collect_gradients() {
 at::Tensor Optimizer::gradient_of(const at::Tensor& leaf) {
   for (auto& slot : slots_) {
     if (!slot.parameter.is_same(leaf)) continue;
-    if (!slot.gradient.defined()) slot.gradient = at::zeros(leaf.sizes(), leaf.options().dtype(at::kFloat).requires_grad(false));
-    else if (!slot.touched) slot.gradient.zero_();
+    if (!slot.gradient.defined())
+      slot.gradient = at::zeros(leaf.sizes(), leaf.options().dtype(at::kFloat).requires_grad(false));
+    else if (!slot.touched)
+      slot.gradient.zero_();
     slot.touched = true;
     return slot.gradient;
   }

@@ -16,8 +16,8 @@ struct AdamWOptions {
 
 class Optimizer {
  public:
-  /// Keeps the given leaves (Hugging Face names) and makes them require gradients. Memory: 8 bytes per parameter for the moments, and
-  /// for bfloat16 weights 4 more for the master copy and 4 for the gradient.
+  /// Keeps the given leaves (Hugging Face names) and makes them require gradients. Memory: 8 bytes per parameter for
+  /// the moments, and for bfloat16 weights 4 more for the master copy and 4 for the gradient.
   explicit Optimizer(std::vector<std::pair<std::string, at::Tensor>> parameters);
 
   /// Adds what autograd left in the leaves to the float32 gradients. Call once after each backward.
@@ -26,8 +26,8 @@ class Optimizer {
   /// The float32 gradient of parameter `leaf` (made as zeros at first use), for a product that adds to it directly.
   at::Tensor gradient_of(const at::Tensor& leaf);
 
-  /// One AdamW step; gradients are zero afterwards. Returns their norm before clipping. Throws when the norm is not finite: nothing is
-  /// changed then, except that the gradients are zero.
+  /// One AdamW step; gradients are zero afterwards. Returns their norm before clipping. Throws when the norm is not
+  /// finite: nothing is changed then, except that the gradients are zero.
   double step(const AdamWOptions& options);
 
   /// Forgets accumulated gradients.

@@ -11,8 +11,8 @@
 namespace fg {
 namespace {
 
-/// Sequences sorted by length (attention works on a padded copy) and cut so that no micro-batch exceeds the budget of tokens, padding
-/// included; one long sequence alone may.
+/// Sequences sorted by length (attention works on a padded copy) and cut so that no micro-batch exceeds the budget of
+/// tokens, padding included; one long sequence alone may.
 std::vector<std::vector<int64_t>> cut(const TrainBatch& batch, int64_t budget) {
   std::vector<int64_t> order(batch.sequences());
   std::iota(order.begin(), order.end(), 0);
@@ -34,19 +34,27 @@ DType dtype_of(const at::Tensor& t) { return t.scalar_type() == at::kFloat ? DTy
 
 const char* describe(kernels::Fault fault) {
   switch (fault) {
-    case kernels::Fault::old_logp: return "the old log-prob";
-    case kernels::Fault::ref_logp: return "the reference log-prob";
-    case kernels::Fault::advantage: return "the advantage";
-    case kernels::Fault::target: return "the token id";
-    default: return "the logits";
+    case kernels::Fault::old_logp:
+      return "the old log-prob";
+    case kernels::Fault::ref_logp:
+      return "the reference log-prob";
+    case kernels::Fault::advantage:
+      return "the advantage";
+    case kernels::Fault::target:
+      return "the token id";
+    default:
+      return "the logits";
   }
 }
 
 /// Says in the caller's terms (sequence of the batch, completion token) what is not finite.
-[[noreturn]] void throw_fault(const kernels::Status& status, const std::vector<int32_t>& offsets, const std::vector<int64_t>& members) {
-  const auto at = std::upper_bound(offsets.begin(), offsets.end(), static_cast<int32_t>(status.row)) - offsets.begin() - 1;
-  throw CodedError("ERR_NON_FINITE", std::string("Training stopped: ") + describe(status.fault) + " of completion " + std::to_string(members[at]) +
-                                         ", token " + std::to_string(status.row - offsets[at]) + " is not finite");
+[[noreturn]] void throw_fault(const kernels::Status& status, const std::vector<int32_t>& offsets,
+                              const std::vector<int64_t>& members) {
+  const auto at =
+      std::upper_bound(offsets.begin(), offsets.end(), static_cast<int32_t>(status.row)) - offsets.begin() - 1;
+  throw CodedError("ERR_NON_FINITE", std::string("Training stopped: ") + describe(status.fault) + " of completion " +
+                                         std::to_string(members[at]) + ", token " +
+                                         std::to_string(status.row - offsets[at]) + " is not finite");
 }
 
 template <class T>
@@ -57,9 +65,9 @@ const T* pointer(const std::vector<T>& v) {
 }  // namespace
 
 struct Trainer::Part {
-  at::Tensor ids;                 // (tokens) int64: the sequences end to end
+  at::Tensor ids;  // (tokens) int64: the sequences end to end
   std::vector<int64_t> sequence_offsets;
-  at::Tensor rows;                // (n) int64: which of the positions predict a completion token
+  at::Tensor rows;  // (n) int64: which of the positions predict a completion token
   std::vector<int64_t> members;
   std::vector<int32_t> targets, offsets;
   std::vector<float> advantages, old_logps, ref_logps, logps;
@@ -80,7 +88,8 @@ struct Trainer::Part {
   }
 };
 
-Trainer::Part Trainer::gather(const TrainBatch& batch, const std::vector<int64_t>& starts, const std::vector<int64_t>& members) const {
+Trainer::Part Trainer::gather(const TrainBatch& batch, const std::vector<int64_t>& starts,
+                              const std::vector<int64_t>& members) const {
   Part part;
   part.members = members;
   part.advantages_per_token = static_cast<int64_t>(batch.advantages.size()) != batch.sequences();
@@ -93,7 +102,8 @@ Trainer::Part Trainer::gather(const TrainBatch& batch, const std::vector<int64_t
   for (int64_t s : members) {
     const int64_t n = batch.completion(s), prompt = batch.prompt_lengths[s];
     const auto row = static_cast<int64_t>(ids.size());
-    ids.insert(ids.end(), batch.tokens.begin() + batch.offsets[s], batch.tokens.begin() + batch.offsets[s + 1] - 1);  // the last predicts nothing
+    ids.insert(ids.end(), batch.tokens.begin() + batch.offsets[s],
+               batch.tokens.begin() + batch.offsets[s + 1] - 1);  // the last predicts nothing
     part.sequence_offsets.push_back(static_cast<int64_t>(ids.size()));
     for (int64_t t = 0; t < n; ++t) rows.push_back(row + prompt + t - 1);
     copy(batch.tokens, batch.offsets[s] + prompt, n, part.targets);
@@ -101,7 +111,8 @@ Trainer::Part Trainer::gather(const TrainBatch& batch, const std::vector<int64_t
     copy(batch.ref_logps, starts[s], n, part.ref_logps);
     copy(batch.mask, starts[s], n, part.mask);
     copy(batch.truncated, s, 1, part.truncated);
-    copy(batch.advantages, part.advantages_per_token ? starts[s] : s, part.advantages_per_token ? n : 1, part.advantages);
+    copy(batch.advantages, part.advantages_per_token ? starts[s] : s, part.advantages_per_token ? n : 1,
+         part.advantages);
     part.offsets.push_back(static_cast<int32_t>(rows.size()));
   }
   part.ids = at::tensor(ids, at::kLong);
@@ -113,7 +124,8 @@ Trainer::Part Trainer::gather(const TrainBatch& batch, const std::vector<int64_t
 
 at::Tensor Trainer::logits_buffer(int64_t rows, at::ScalarType dtype) {
   const int64_t need = rows * model_.vocab();
-  if (!buffer_.defined() || buffer_.numel() < need || buffer_.scalar_type() != dtype) buffer_ = at::empty({need}, at::TensorOptions(dtype));
+  if (!buffer_.defined() || buffer_.numel() < need || buffer_.scalar_type() != dtype)
+    buffer_ = at::empty({need}, at::TensorOptions(dtype));
   return buffer_.narrow(0, 0, need).view({rows, model_.vocab()});
 }
 
@@ -144,21 +156,24 @@ kernels::PolicyMetrics Trainer::fused_loss(Part& part, const TrainOptions& optio
       capped_slope = 1 - logits.square();
       logits.mul_(cap);
     }
-    const kernels::Status status = kernels::grpo_loss(cpu_context(), options.loss, loss_args(part, options, logits), &metrics);
+    const kernels::Status status =
+        kernels::grpo_loss(cpu_context(), options.loss, loss_args(part, options, logits), &metrics);
     if (!status.ok()) throw_fault(status, part.offsets, part.members);
     if (capped_slope.defined()) logits.mul_(capped_slope);  // the buffer now holds the gradient
     grad_rows = at::mm(logits, weight);
     at::Tensor grad_weight = optimizer_.gradient_of(weight);
-    if (logits.scalar_type() == at::kFloat) grad_weight.addmm_(logits.t(), rows);
-    else grad_weight.add_(at::mm(logits.t(), rows));
+    if (logits.scalar_type() == at::kFloat)
+      grad_weight.addmm_(logits.t(), rows);
+    else
+      grad_weight.add_(at::mm(logits.t(), rows));
   }
   torch::autograd::backward({rows}, {grad_rows});
   return metrics;
 }
 
 kernels::PolicyMetrics Trainer::unfused_loss(Part& part, const TrainOptions& options, const at::Tensor& rows) {
-  const UnfusedLoss result = unfused_grpo_loss(model_.logits(rows), part.targets.data(), options.temperature, options.loss,
-                                               part.view(options), true, part.records.data());
+  const UnfusedLoss result = unfused_grpo_loss(model_.logits(rows), part.targets.data(), options.temperature,
+                                               options.loss, part.view(options), true, part.records.data());
   if (!result.status.ok()) throw_fault(result.status, part.offsets, part.members);
   const at::Tensor logps = result.logps.contiguous();
   std::copy_n(logps.const_data_ptr<float>(), part.size(), part.logps.begin());

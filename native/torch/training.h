@@ -1,6 +1,7 @@
 #pragma once
-// Gradients of one optimizer step: the batch is cut into micro-batches; each runs the model forward, the head's product, the fused loss
-// (which turns the logits into their gradient in place), and the backward. Logits exist for one micro-batch at a time.
+// Gradients of one optimizer step: the batch is cut into micro-batches; each runs the model forward, the head's
+// product, the fused loss (which turns the logits into their gradient in place), and the backward. Logits exist for one
+// micro-batch at a time.
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -43,12 +44,14 @@ struct TrainResult {
 
 class Trainer {
  public:
-  explicit Trainer(std::shared_ptr<Transformer> model) : owner_(std::move(model)), model_(*owner_), optimizer_(model_.parameters()) {}
+  explicit Trainer(std::shared_ptr<Transformer> model)
+      : owner_(std::move(model)), model_(*owner_), optimizer_(model_.parameters()) {}
 
   Optimizer& optimizer() { return optimizer_; }
 
-  /// Adds the gradients of the batch to the optimizer's. Throws CodedError (ERR_ABORTED when `abort` was set, ERR_NON_FINITE, ...); the
-  /// accumulated gradients are then incomplete and must be thrown away with optimizer().zero_gradients().
+  /// Adds the gradients of the batch to the optimizer's. Throws CodedError (ERR_ABORTED when `abort` was set,
+  /// ERR_NON_FINITE, ...); the accumulated gradients are then incomplete and must be thrown away with
+  /// optimizer().zero_gradients().
   TrainResult accumulate(const TrainBatch& batch, const TrainOptions& options, const std::atomic<bool>& abort);
 
  private:

@@ -1,4 +1,5 @@
 // A context without a process: what commands print and import is captured, the trainer is a fake that obeys its contract.
+import { presets } from '../../lib/presets.js';
 import { mkdtempSync, mkdirSync, writeFileSync, appendFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -110,7 +111,7 @@ export function fake(script: Script = { steps: 3 }, more: Partial<CliContext> = 
     env: {},
     cwd: folder,
     api: {
-      grpo: () => ({ GRPOTrainer: Trainer as never, grpoConfigOptions: sampleOptions }),
+      grpo: () => ({ GRPOTrainer: Trainer as never, grpoConfigOptions: sampleOptions, presets }),
       sft: () => ({ SFTTrainer: Trainer as never, sftConfigOptions: sampleOptions }),
       policy: () => ({
         Policy: { load: async () => ({ generate: async () => ({ completions: [completion] }), dispose: () => undefined }) },

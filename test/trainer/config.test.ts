@@ -3,16 +3,37 @@ import { resolveGRPOConfig, resolveSFTConfig } from '../../lib/trainer/config.js
 
 test("TRL's defaults", () => {
   expect(resolveGRPOConfig({})).toMatchObject({
-    learningRate: 1e-6, beta: 0, numGenerations: 8, epsilon: 0.2, epsilonHigh: 0.2, lossType: 'dapo', scaleRewards: 'group', numIterations: 1,
-    temperature: 1, topP: 1, topK: 0, maxCompletionLength: 512, useBiasCorrectionKl: true, maxGradNorm: 1, lrSchedulerType: 'linear',
-    stepsPerGeneration: 1, stepCompletions: 8, rolloutCompletions: 8,
+    learningRate: 1e-6,
+    beta: 0,
+    numGenerations: 8,
+    epsilon: 0.2,
+    epsilonHigh: 0.2,
+    lossType: 'dapo',
+    scaleRewards: 'group',
+    numIterations: 1,
+    temperature: 1,
+    topP: 1,
+    topK: 0,
+    maxCompletionLength: 512,
+    useBiasCorrectionKl: true,
+    maxGradNorm: 1,
+    lrSchedulerType: 'linear',
+    stepsPerGeneration: 1,
+    stepCompletions: 8,
+    rolloutCompletions: 8,
   });
   expect(resolveSFTConfig({}).learningRate).toBe(2e-5);
 });
 
 test('batch arithmetic', () => {
-  expect(resolveGRPOConfig({ perDeviceTrainBatchSize: 4, gradientAccumulationSteps: 2, stepsPerGeneration: 4 })).toMatchObject({ stepCompletions: 8, rolloutCompletions: 16 });
-  expect(resolveGRPOConfig({ perDeviceTrainBatchSize: 8, gradientAccumulationSteps: 4, stepsPerGeneration: 2 })).toMatchObject({ stepCompletions: 32, rolloutCompletions: 32 });
+  expect(resolveGRPOConfig({ perDeviceTrainBatchSize: 4, gradientAccumulationSteps: 2, stepsPerGeneration: 4 })).toMatchObject({
+    stepCompletions: 8,
+    rolloutCompletions: 16,
+  });
+  expect(resolveGRPOConfig({ perDeviceTrainBatchSize: 8, gradientAccumulationSteps: 4, stepsPerGeneration: 2 })).toMatchObject({
+    stepCompletions: 32,
+    rolloutCompletions: 32,
+  });
   expect(() => resolveGRPOConfig({ gradientAccumulationSteps: 2, stepsPerGeneration: 3 })).toThrow(/one must be a multiple of the other/);
   expect(() => resolveGRPOConfig({ perDeviceTrainBatchSize: 6 })).toThrow(/not a multiple of numGenerations \(8\)/);
 });

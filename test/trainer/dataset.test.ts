@@ -12,7 +12,8 @@ const file = (name: string, text: string) => {
   return join(folder, name);
 };
 const rowsOf = (n: number): Row[] => Array.from({ length: n }, (_, i) => ({ prompt: `p${i}` }));
-const open = (dataset: Parameters<typeof openDataset>[0], seed: number | null = null, lazy = false) => openDataset(dataset, { seed, lazy, check: checkPromptRow });
+const open = (dataset: Parameters<typeof openDataset>[0], seed: number | null = null, lazy = false) =>
+  openDataset(dataset, { seed, lazy, check: checkPromptRow });
 
 test('every row comes once an epoch, in another order each epoch, the same for the same seed', async () => {
   const source = await open(rowsOf(50), 1);
@@ -81,7 +82,13 @@ test('windows line ends and a byte order mark are no matter', async () => {
 });
 
 test('SFT rows', () => {
-  const good = [{ text: 'a' }, { prompt: 'a', completion: 'b' }, { prompt: '', completion: 'b' }, { messages: [{ role: 'user', content: 'a' }] }];
+  const good = [
+    { text: 'a' },
+    { prompt: 'a', completion: 'b' },
+    { prompt: '', completion: 'b' },
+    { messages: [{ role: 'user', content: 'a' }] },
+  ];
   for (const row of good) expect(() => checkSFTRow(row, 'row 0')).not.toThrow();
-  for (const row of [{}, { text: '' }, { prompt: 'a' }, { prompt: 'a', completion: '' }, { messages: [] }]) expect(() => checkSFTRow(row as Row, 'row 0')).toThrow(/row 0: expected/);
+  for (const row of [{}, { text: '' }, { prompt: 'a' }, { prompt: 'a', completion: '' }, { messages: [] }])
+    expect(() => checkSFTRow(row as Row, 'row 0')).toThrow(/row 0: expected/);
 });

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { appendJsonLine, makeFolder, writeFileAtomic, writeFolderAtomic } from '../../lib/trainer/files.js';
 
 let folder: string;
-beforeEach(() => (folder = mkdtempSync(join(tmpdir(), 'files-'))));
+beforeEach(() => void (folder = mkdtempSync(join(tmpdir(), 'files-'))));
 afterEach(() => rmSync(folder, { recursive: true }));
 
 test('a folder is put in place whole, replacing the old one; a failure leaves the old one', async () => {

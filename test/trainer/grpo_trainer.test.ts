@@ -17,7 +17,15 @@ let runs = 0;
 const newFolder = () => join(folder, `run-${++runs}`);
 
 const { train: trainDataset } = arithmeticProblems();
-const small: GRPOConfig = { numGenerations: 4, perDeviceTrainBatchSize: 32, maxCompletionLength: 4, learningRate: 1e-3, maxSteps: 3, saveSteps: 0, seed: 5 };
+const small: GRPOConfig = {
+  numGenerations: 4,
+  perDeviceTrainBatchSize: 32,
+  maxCompletionLength: 4,
+  learningRate: 1e-3,
+  maxSteps: 3,
+  saveSteps: 0,
+  seed: 5,
+};
 
 async function run(config: GRPOConfig, more: Partial<GRPOTrainerOptions> = {}): Promise<{ metrics: StepMetrics[]; weights?: Buffer }> {
   const trainer = new GRPOTrainer({ model: demoModel(), rewardFuncs: correctAnswer, trainDataset, config, ...more });
@@ -50,7 +58,8 @@ describe('a step is the same however it is executed', () => {
         const o = other.metrics[i]!;
         // The first step starts from equal weights; later ones inherit rounding through Adam.
         const bound = i === 0 ? 2e-5 : 2e-3;
-        for (const key of ['loss', 'gradNorm', 'entropy', 'kl'] as const) expect([key, i, apart(m[key] ?? 0, o[key] ?? 0) < bound]).toEqual([key, i, true]);
+        for (const key of ['loss', 'gradNorm', 'entropy', 'kl'] as const)
+          expect([key, i, apart(m[key] ?? 0, o[key] ?? 0) < bound]).toEqual([key, i, true]);
       });
   });
 
@@ -118,7 +127,15 @@ describe('the algorithm', () => {
 });
 
 describe('a run survives its end', () => {
-  const long: GRPOConfig = { ...small, perDeviceTrainBatchSize: 8, stepsPerGeneration: 4, numIterations: 2, maxSteps: 11, saveSteps: 1, saveTotalLimit: 20 };
+  const long: GRPOConfig = {
+    ...small,
+    perDeviceTrainBatchSize: 8,
+    stepsPerGeneration: 4,
+    numIterations: 2,
+    maxSteps: 11,
+    saveSteps: 1,
+    saveTotalLimit: 20,
+  };
   const stop = new Error('enough');
 
   test('resuming at any step gives the same run, bit for bit', async () => {
@@ -133,7 +150,10 @@ describe('a run survives its end', () => {
       const rest = await run({ ...long, saveSteps: 0, outputDir: part, resume: 'auto' });
       expect(rest.metrics.map(numbers)).toEqual(metrics.slice(at).map(numbers));
       expect(rest.weights!.equals(weights!)).toBe(true);
-      const lines = readFileSync(join(part, 'metrics.jsonl'), 'utf8').trim().split('\n').map((l) => JSON.parse(l) as StepMetrics);
+      const lines = readFileSync(join(part, 'metrics.jsonl'), 'utf8')
+        .trim()
+        .split('\n')
+        .map((l) => JSON.parse(l) as StepMetrics);
       expect(lines.map((l) => l.step)).toEqual(metrics.map((m) => m.step));
     }
   });
@@ -146,7 +166,10 @@ describe('a run survives its end', () => {
       if (++calls === 3) throw new Error('boom');
       return correctAnswer(input);
     };
-    await expect(run(config, { rewardFuncs: fragile })).rejects.toMatchObject({ code: 'ERR_REWARD', message: "Reward function 'fragile' threw: boom" });
+    await expect(run(config, { rewardFuncs: fragile })).rejects.toMatchObject({
+      code: 'ERR_REWARD',
+      message: "Reward function 'fragile' threw: boom",
+    });
     const rest = await run({ ...config, resume: 'auto' });
     expect(rest.metrics.map((m) => m.step)).toEqual([3, 4]);
     const { metrics, weights } = await run({ ...config, outputDir: newFolder() });
@@ -162,27 +185,40 @@ describe('a run survives its end', () => {
     expect(existsSync(join(outputDir, 'checkpoint-2', 'trainer', 'state.json'))).toBe(true);
     await expect(run({ ...small, outputDir })).rejects.toThrow(/already holds a run/);
     await expect(run({ ...small, outputDir, resume: 'auto', seed: 7 })).rejects.toThrow(/Cannot resume .*: seed was 5 and is now 7/);
-    expect(JSON.parse(readFileSync(join(outputDir, 'config.json'), 'utf8'))).toMatchObject({ trainer: 'grpo', numGenerations: 4, epsilon: 0.2 });
+    expect(JSON.parse(readFileSync(join(outputDir, 'config.json'), 'utf8'))).toMatchObject({
+      trainer: 'grpo',
+      numGenerations: 4,
+      epsilon: 0.2,
+    });
   });
 
   test('only the newest checkpoints are kept', async () => {
     const outputDir = newFolder();
     await run({ ...small, outputDir, maxSteps: 4, saveSteps: 1, saveTotalLimit: 2 });
-    expect(readdirSync(outputDir).filter((n) => n.startsWith('checkpoint')).sort()).toEqual(['checkpoint-3', 'checkpoint-4']);
+    expect(
+      readdirSync(outputDir)
+        .filter((n) => n.startsWith('checkpoint'))
+        .sort(),
+    ).toEqual(['checkpoint-3', 'checkpoint-4']);
   });
 });
 
 describe('bad input', () => {
-  const options = (more: object) => ({ model: demoModel(), rewardFuncs: correctAnswer, trainDataset, config: small, ...more }) as GRPOTrainerOptions;
+  const options = (more: object) =>
+    ({ model: demoModel(), rewardFuncs: correctAnswer, trainDataset, config: small, ...more }) as GRPOTrainerOptions;
   test('options', () => {
-    expect(() => new GRPOTrainer(options({ rewardFunc: 1 }))).toThrow(/Unknown option 'rewardFunc' of GRPOTrainer; did you mean 'rewardFuncs'\?/);
+    expect(() => new GRPOTrainer(options({ rewardFunc: 1 }))).toThrow(
+      /Unknown option 'rewardFunc' of GRPOTrainer; did you mean 'rewardFuncs'\?/,
+    );
     expect(() => new GRPOTrainer(options({ rewardFuncs: 'x' }))).toThrow(/a function for rewardFuncs/);
     expect(() => new GRPOTrainer(options({ model: 3 }))).toThrow(/a folder or a Policy for model/);
     expect(() => new GRPOTrainer(undefined as never)).toThrow(/Expected an object for GRPOTrainer options/);
   });
   test('a model that is not there, a prompt that does not fit', async () => {
     await expect(run(small, { model: join(folder, 'none') })).rejects.toMatchObject({ code: 'ERR_MODEL' });
-    await expect(run(small, { trainDataset: [{ prompt: '1+'.repeat(40) }] })).rejects.toThrow(/A prompt of 80 tokens does not fit: the context of 64 leaves 60 beside maxCompletionLength 4/);
+    await expect(run(small, { trainDataset: [{ prompt: '1+'.repeat(40) }] })).rejects.toThrow(
+      /A prompt of 80 tokens does not fit: the context of 64 leaves 60 beside maxCompletionLength 4/,
+    );
     await expect(run({ ...small, maxPromptLength: 3 })).rejects.toThrow(/maxPromptLength is 3/);
   });
 });

@@ -1,13 +1,18 @@
 import { expect, test } from '@jest/globals';
 import { nameRewards, scoreRewards, type RewardFn, type RewardInput } from '../../lib/trainer/rewards.js';
 
-const input: RewardInput = { prompts: ['p', 'p', 'p'], completions: ['a', 'bb', 'ccc'], completionTokens: [], trainerState: { step: 0, totalSteps: 1, epoch: 0 } };
+const input: RewardInput = {
+  prompts: ['p', 'p', 'p'],
+  completions: ['a', 'bb', 'ccc'],
+  completionTokens: [],
+  trainerState: { step: 0, totalSteps: 1, epoch: 0 },
+};
 const score = (fns: RewardFn | RewardFn[], options: { weights?: number[]; timeout?: number; signal?: AbortSignal } = {}) =>
   scoreRewards(nameRewards(fns, options.weights), input, { timeout: options.timeout ?? 5, signal: options.signal });
 
 test('sync and async functions, weighted; null leaves a completion to the others', async () => {
   const length: RewardFn = ({ completions }) => completions.map((c) => c.length);
-  const some: RewardFn = async () => [10, null, undefined as never];
+  const some: RewardFn = async () => [10, null, undefined];
   const { total, byFunction } = await score([length, some], { weights: [2, 1] });
   expect([...total]).toEqual([12, 4, 6]);
   expect([...byFunction[1]!]).toEqual([10, NaN, NaN]);
@@ -17,8 +22,20 @@ test('sync and async functions, weighted; null leaves a completion to the others
 });
 
 test.each([
-  ['throws', () => { throw new Error('boom'); }, /Reward function 'reward0' threw: boom/],
-  ['rejects', async () => { throw new Error('later'); }, /Reward function 'reward0' threw: later/],
+  [
+    'throws',
+    () => {
+      throw new Error('boom');
+    },
+    /Reward function 'reward0' threw: boom/,
+  ],
+  [
+    'rejects',
+    async () => {
+      throw new Error('later');
+    },
+    /Reward function 'reward0' threw: later/,
+  ],
   ['returns NaN', () => [1, NaN, 0], /returned NaN for completion 1/],
   ['returns Infinity', () => [1, 2, -Infinity], /returned -Infinity for completion 2/],
   ['is one short', () => [1, 2], /returned 2 values for 3 completions/],

@@ -25,11 +25,22 @@ function rollout(count: number, numGenerations: number): Rollout {
 }
 
 test('minibatches of one iteration cover every completion once, and come again in the next iteration', () => {
-  const config = resolveGRPOConfig({ perDeviceTrainBatchSize: 4, gradientAccumulationSteps: 1, stepsPerGeneration: 6, numGenerations: 4, numIterations: 2 });
+  const config = resolveGRPOConfig({
+    perDeviceTrainBatchSize: 4,
+    gradientAccumulationSteps: 1,
+    stepsPerGeneration: 6,
+    numGenerations: 4,
+    numIterations: 2,
+  });
   const r = rollout(24, 4);
   const parts = Array.from({ length: 12 }, (_, used) => [...minibatch({ ...r, used }, config)]);
   expect(parts.every((p) => p.length === 4)).toBe(true);
-  expect(parts.slice(0, 6).flat().sort((a, b) => a - b)).toEqual(Array.from({ length: 24 }, (_, i) => i));
+  expect(
+    parts
+      .slice(0, 6)
+      .flat()
+      .sort((a, b) => a - b),
+  ).toEqual(Array.from({ length: 24 }, (_, i) => i));
   expect(parts.slice(6)).toEqual(parts.slice(0, 6));
   expect(parts.slice(0, 6).flat()).not.toEqual(Array.from({ length: 24 }, (_, i) => i));
 });

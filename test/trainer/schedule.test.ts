@@ -18,7 +18,7 @@ test.each([
   ['constant_with_warmup', 0, 5, 0],
   ['constant_with_warmup', 3, 5, 0.6],
   ['constant_with_warmup', 8, 5, 1],
-] as const)('%s at step %d with warm-up %d', (type, step, warmup, expected) => {
+] as ['linear' | 'cosine' | 'constant' | 'constant_with_warmup', number, number, number][])('%s at step %d with warm-up %d', (type, step, warmup, expected) => {
   expect(at(type, step, warmup)).toBeCloseTo(expected, 12);
 });
 
