@@ -1,5 +1,5 @@
 # The portable core: handwritten kernels and Node-API, nothing else. Built by node-gyp in seconds.
-# The kernels' sources are listed once, in native/kernels/sources.txt; CMakeLists.txt reads the same list.
+# The functional ops' kernels are listed once, in native/kernels/sources.txt; CMakeLists.txt reads the same list (and model_sources.txt).
 {
   "targets": [{
     "target_name": "core",

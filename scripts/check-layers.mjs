@@ -52,11 +52,12 @@ function ruleViolations(root, { under, banned, except = [], what }) {
   });
 }
 
-/** sources.txt is read by both builds: a kernel that is missing there is silently not built. */
+/** The builds read these lists (sources.txt: core and engine; model_sources.txt: engine): a kernel in neither is silently not built. */
 function listViolations(root) {
   const list = join(root, 'native/kernels/sources.txt');
   if (!existsSync(list)) return ['native/kernels/sources.txt is missing'];
-  const listed = readFileSync(list, 'utf8').trim().split(/\s+/);
+  const lists = [list, join(root, 'native/kernels/model_sources.txt')].filter((f) => existsSync(f));
+  const listed = lists.flatMap((f) => readFileSync(f, 'utf8').trim().split(/\s+/));
   const present = filesUnder(join(root, 'native/kernels/cpu'))
     .filter((f) => f.endsWith('.cc'))
     .map((f) => relative(root, f));
