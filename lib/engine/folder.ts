@@ -1,5 +1,17 @@
 // A checkpoint folder in Hugging Face layout: which files hold the weights, and writing such a folder again.
-import { closeSync, copyFileSync, existsSync, fsyncSync, mkdirSync, openSync, realpathSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  copyFileSync,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { FusedGrpoError } from '../errors.js';
 import { readModelConfig, type ModelConfig } from './config.js';
@@ -24,7 +36,9 @@ function shards(dir: string, index: unknown): string[] {
   const names = new Set<string>();
   for (const [tensor, name] of Object.entries(map)) {
     if (typeof name !== 'string' || !/^[^/\\\0]+\.safetensors$/.test(name))
-      throw modelError(`${join(dir, INDEX)}: weight_map[${JSON.stringify(tensor)}] must be the name of a .safetensors file in the same folder`);
+      throw modelError(
+        `${join(dir, INDEX)}: weight_map[${JSON.stringify(tensor)}] must be the name of a .safetensors file in the same folder`,
+      );
     names.add(name);
   }
   if (names.size === 0) throw modelError(`${join(dir, INDEX)} lists no tensors`);

@@ -8,7 +8,14 @@ import { checkSignal, settle } from './call.js';
 import { ChatTemplate, type ChatMessage } from './chat.js';
 import type { ModelConfig } from './config.js';
 import { readFolder, removeShards, weightFiles, weightsFileName, writeCompanions } from './folder.js';
-import { readGenerateOptions, readLoadOptions, readScoreOptions, type GenerateOptions, type LoadOptions, type ScoreOptions } from './options.js';
+import {
+  readGenerateOptions,
+  readLoadOptions,
+  readScoreOptions,
+  type GenerateOptions,
+  type LoadOptions,
+  type ScoreOptions,
+} from './options.js';
 import { Tokenizer } from './tokenizer.js';
 
 /** A prompt: text, token ids, or a conversation that goes through the checkpoint's chat template. */
@@ -160,7 +167,10 @@ export class Policy {
     if (longest + (asked ?? 1) <= this.contextLength) return asked ?? 1;
     const index = prompts.findIndex((p) => p.length === longest);
     const plus = asked === undefined ? 'and leaves no room for a completion in' : `and with maxNewTokens ${asked} does not fit`;
-    throw new FusedGrpoError('ERR_CONTEXT_LENGTH', `prompts[${index}] has ${longest} tokens ${plus} the model's context of ${this.contextLength}`);
+    throw new FusedGrpoError(
+      'ERR_CONTEXT_LENGTH',
+      `prompts[${index}] has ${longest} tokens ${plus} the model's context of ${this.contextLength}`,
+    );
   }
 
   /**

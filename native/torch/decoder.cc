@@ -9,10 +9,12 @@ namespace fg {
 
 namespace {
 
-// Small models: a chunk of sequences is computed on one thread, products included. Its size is fixed, padded with dummy rows where the batch
-// ends, so that a sequence's numbers depend neither on the number of threads nor on how many sequences are left.
+// Small models: a chunk of sequences is computed on one thread, products included. Its size is fixed, padded with dummy
+// rows where the batch ends, so that a sequence's numbers depend neither on the number of threads nor on how many
+// sequences are left.
 constexpr int64_t kChunk = 16;
-// Weights up to this size are re-read from cache by every chunk; larger ones are read once per step by all threads together.
+// Weights up to this size are re-read from cache by every chunk; larger ones are read once per step by all threads
+// together.
 constexpr int64_t kSmallWeights = int64_t{8} << 20;
 // Larger models: rows per pass, which bounds the logits.
 constexpr int64_t kMaxRows = 128;
@@ -50,7 +52,8 @@ CacheSegment allocate_segment(const Transformer& model, int64_t positions, at::T
 Decoder::Decoder(Transformer& model, const GenerateOptions& options)
     : model_(model), options_(options), small_(model.parameter_bytes() <= kSmallWeights) {}
 
-at::Tensor Decoder::attend(int64_t layer, const at::Tensor& qkv, const DecodeSequence* const* sequences, int64_t rows, const ops::RowMap& map) {
+at::Tensor Decoder::attend(int64_t layer, const at::Tensor& qkv, const DecodeSequence* const* sequences, int64_t rows,
+                           const ops::RowMap& map) {
   const ModelConfig& c = model_.config();
   const LayerWeights& w = model_.weights().layers[static_cast<size_t>(layer)];
   const auto [q, k, v] = ops::split_heads(qkv, w.q_norm, w.k_norm, map, model_.head_params(), model_.rope(layer, 0));
@@ -79,9 +82,9 @@ void Decoder::step_rows(Running* const* sequences, int64_t rows, int64_t padded)
   const ops::RowMap map = positions_of(sequences, rows, padded);
   std::vector<const DecodeSequence*> caches;
   for (int64_t r = 0; r < rows; ++r) caches.push_back(&sequences[r]->cache);
-  const at::Tensor hidden = model_.layers(ids_of(sequences, rows, padded), map, [&](int64_t layer, const at::Tensor& qkv) {
-    return attend(layer, qkv, caches.data(), rows, map);
-  });
+  const at::Tensor hidden =
+      model_.layers(ids_of(sequences, rows, padded), map,
+                    [&](int64_t layer, const at::Tensor& qkv) { return attend(layer, qkv, caches.data(), rows, map); });
   for (int64_t r = 0; r < rows; ++r) ++sequences[r]->cache.own.length;
   choose(model_.logits(hidden), sequences, rows);
 }
@@ -102,7 +105,8 @@ void Decoder::step(std::vector<Running*>& active) {
   }
   const int64_t chunks = (total + kChunk - 1) / kChunk;
   at::parallel_for(0, chunks, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t c = begin; c < end; ++c) step_rows(active.data() + c * kChunk, std::min(kChunk, total - c * kChunk), kChunk);
+    for (int64_t c = begin; c < end; ++c)
+      step_rows(active.data() + c * kChunk, std::min(kChunk, total - c * kChunk), kChunk);
   });
 }
 
@@ -127,8 +131,9 @@ void Decoder::choose(const at::Tensor& logits, Running* const* sequences, int64_
 
 void Decoder::accept(Running& s) {
   if (s.row.status != SampleStatus::ok)
-    throw CodedError("ERR_NON_FINITE", "The model's logits are not finite: prompt " + std::to_string(s.prompt - options_.prompt_offset) +
-                                           ", completion " + std::to_string(s.completion) + ", token " + std::to_string(s.row.token));
+    throw CodedError("ERR_NON_FINITE", "The model's logits are not finite: prompt " +
+                                           std::to_string(s.prompt - options_.prompt_offset) + ", completion " +
+                                           std::to_string(s.completion) + ", token " + std::to_string(s.row.token));
   const int32_t token = s.row.chosen;
   s.out->tokens.push_back(token);
   s.out->logps.push_back(s.row.logp);

@@ -20,10 +20,10 @@ struct PromptCache {
 struct Running {
   explicit Running(const std::vector<std::string>& stop) : matcher(stop) {}
   DecodeSequence cache;
-  at::Tensor k, v;              // own segment, as in PromptCache
+  at::Tensor k, v;                      // own segment, as in PromptCache
   uint32_t prompt = 0, completion = 0;  // coordinates of the random numbers
   int64_t prompt_length = 0;
-  std::vector<uint8_t> seen;    // (vocab), only with a repetition penalty
+  std::vector<uint8_t> seen;  // (vocab), only with a repetition penalty
   StopMatcher matcher;
   Completion* out = nullptr;
   SampleRow row{};
@@ -40,7 +40,8 @@ class Decoder {
 
  private:
   void step_rows(Running* const* sequences, int64_t rows, int64_t padded);
-  at::Tensor attend(int64_t layer, const at::Tensor& qkv, const DecodeSequence* const* sequences, int64_t rows, const ops::RowMap& map);
+  at::Tensor attend(int64_t layer, const at::Tensor& qkv, const DecodeSequence* const* sequences, int64_t rows,
+                    const ops::RowMap& map);
   void accept(Running& s);
 
   Transformer& model_;
