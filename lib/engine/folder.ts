@@ -24,7 +24,9 @@ function shards(dir: string, index: unknown): string[] {
   const names = new Set<string>();
   for (const [tensor, name] of Object.entries(map)) {
     if (typeof name !== 'string' || !/^[^/\\\0]+\.safetensors$/.test(name))
-      throw modelError(`${join(dir, INDEX)}: weight_map[${JSON.stringify(tensor)}] must be the name of a .safetensors file in the same folder`);
+      throw modelError(
+        `${join(dir, INDEX)}: weight_map[${JSON.stringify(tensor)}] must be the name of a .safetensors file in the same folder`,
+      );
     names.add(name);
   }
   if (names.size === 0) throw modelError(`${join(dir, INDEX)} lists no tensors`);

@@ -169,7 +169,10 @@ export class Policy {
     if (longest + (asked ?? 1) <= this.contextLength) return asked ?? 1;
     const index = prompts.findIndex((p) => p.length === longest);
     const plus = asked === undefined ? 'and leaves no room for a completion in' : `and with maxNewTokens ${asked} does not fit`;
-    throw new FusedGrpoError('ERR_CONTEXT_LENGTH', `prompts[${index}] has ${longest} tokens ${plus} the model's context of ${this.contextLength}`);
+    throw new FusedGrpoError(
+      'ERR_CONTEXT_LENGTH',
+      `prompts[${index}] has ${longest} tokens ${plus} the model's context of ${this.contextLength}`,
+    );
   }
 
   /**

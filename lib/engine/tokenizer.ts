@@ -130,7 +130,8 @@ export class Tokenizer {
     const types = decoderTypes(this.json.decoder);
     if (types.has('ByteLevel')) {
       const alphabet = byteLevelAlphabet();
-      return (piece) => Buffer.from(Array.from(piece, (c) => alphabet.get(c)).flatMap((b, i) => b ?? [...Buffer.from(Array.from(piece)[i]!)]));
+      return (piece) =>
+        Buffer.from(Array.from(piece, (c) => alphabet.get(c)).flatMap((b, i) => b ?? [...Buffer.from(Array.from(piece)[i]!)]));
     }
     const fallback = /^<0x([0-9A-Fa-f]{2})>$/;
     return (piece) => {

@@ -1,5 +1,6 @@
 #pragma once
-// The kernels of one decoding step: attention of one query per sequence over its own cache, and the choice of the next token.
+// The kernels of one decoding step: attention of one query per sequence over its own cache, and the choice of the next
+// token.
 #include "kernels/context.h"
 #include "kernels/scalar.h"
 
@@ -7,8 +8,8 @@ namespace fg {
 
 constexpr int64_t kCacheBlock = 64;  // capacities are multiples of it
 
-/// The keys and values of a run of positions. Keys lie transposed, (layers, kv_heads, dim, capacity), so that scores of neighbouring
-/// positions are computed together; values (layers, kv_heads, capacity, dim).
+/// The keys and values of a run of positions. Keys lie transposed, (layers, kv_heads, dim, capacity), so that scores of
+/// neighbouring positions are computed together; values (layers, kv_heads, capacity, dim).
 struct CacheSegment {
   void* k = nullptr;
   void* v = nullptr;
@@ -22,15 +23,16 @@ struct DecodeSequence {
 
 struct DecodeAttentionArgs {
   const DecodeSequence* const* sequences;  // (rows)
-  const void *q, *k, *v;                   // (rows, heads * dim), (rows, kv_heads * dim) twice: of the new position, rotated
-  void* out;                               // (rows, heads * dim)
+  const void *q, *k, *v;  // (rows, heads * dim), (rows, kv_heads * dim) twice: of the new position, rotated
+  void* out;              // (rows, heads * dim)
   int64_t rows, layer, heads, kv_heads, dim;  // dim at most 1024
-  int64_t window;                          // attends to that many last positions; 0: to all
+  int64_t window;                             // attends to that many last positions; 0: to all
   float scale;
-  Storage storage;                         // of all of it, caches included; arithmetic is float32
+  Storage storage;  // of all of it, caches included; arithmetic is float32
 };
-/// Stores k and v at position own.length of each sequence's own segment (which must have room; the caller advances own.length after the last
-/// layer), then out = softmax(scale q K) V over the sequence's positions, the new one included.
+/// Stores k and v at position own.length of each sequence's own segment (which must have room; the caller advances
+/// own.length after the last layer), then out = softmax(scale q K) V over the sequence's positions, the new one
+/// included.
 void decode_attention(const Context&, const DecodeAttentionArgs&);
 
 struct SampleParams {
@@ -45,14 +47,16 @@ struct SampleParams {
 enum class SampleStatus : int32_t { ok, not_finite };
 struct SampleRow {
   uint32_t prompt, completion, token;  // with seed and step: the random number's coordinates
-  const uint8_t* seen;                 // (vocab) 1 for tokens of the prompt and the completion; only read with a repetition penalty
-  int32_t chosen;                      // out
-  float logp;                          // out: under softmax(logits / temperature), before penalty and truncation
-  SampleStatus status;                 // out: not_finite for a NaN, a +inf or no finite logit; `chosen` is then -1
+  const uint8_t* seen;  // (vocab) 1 for tokens of the prompt and the completion; only read with a repetition penalty
+  int32_t chosen;       // out
+  float logp;           // out: under softmax(logits / temperature), before penalty and truncation
+  SampleStatus status;  // out: not_finite for a NaN, a +inf or no finite logit; `chosen` is then -1
 };
 /// Bytes of scratch for one row.
 int64_t sample_workspace(int64_t vocab);
-/// One row of logits (vocab), repetition penalty -> temperature -> top-k -> top-p -> min-p -> draw, the order of transformers.
-void sample_row(const void* logits, int64_t vocab, Storage storage, const SampleParams& params, SampleRow& row, void* workspace);
+/// One row of logits (vocab), repetition penalty -> temperature -> top-k -> top-p -> min-p -> draw, the order of
+/// transformers.
+void sample_row(const void* logits, int64_t vocab, Storage storage, const SampleParams& params, SampleRow& row,
+                void* workspace);
 
 }  // namespace fg

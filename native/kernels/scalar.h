@@ -1,13 +1,16 @@
 #pragma once
-// Storage types of the model kernels (float32 and bfloat16; arithmetic is float32), and how one source serves several instruction sets.
+// Storage types of the model kernels (float32 and bfloat16; arithmetic is float32), and how one source serves several
+// instruction sets.
 #include <bit>
 #include <cmath>
 #include <cstdint>
 
-// GCC compiles a function marked FG_CLONES once per instruction set and picks one when the library is loaded. What it calls must be
-// inlined into it (FG_INLINE), otherwise the callee is compiled for the oldest set only. Name features, not "arch=": that asks for one CPU model. Products and sums are never contracted
+// GCC compiles a function marked FG_CLONES once per instruction set and picks one when the library is loaded. What it
+// calls must be inlined into it (FG_INLINE), otherwise the callee is compiled for the oldest set only. Name features,
+// not "arch=": that asks for one CPU model. Products and sums are never contracted
 // (-ffp-contract=off) and reductions have a fixed number of lanes, so that all clones give the same bits.
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && \
+    !defined(__SANITIZE_THREAD__)
 #define FG_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
 #else
 #define FG_CLONES
@@ -55,7 +58,8 @@ FG_INLINE float lane_sum(int64_t n, F f) {
   return acc[0];
 }
 
-/// exp for the loops that must vectorise: relative error below 2e-7 for -87 <= x <= 88, 0 below (and for -inf), inf above, NaN for NaN.
+/// exp for the loops that must vectorise: relative error below 2e-7 for -87 <= x <= 88, 0 below (and for -inf), inf
+/// above, NaN for NaN.
 FG_INLINE float exp_fast(float x) {
   const float clamped = x < -87.0f ? -87.0f : (x > 88.0f ? 88.0f : x);
   const float magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer in the low bits
@@ -77,7 +81,8 @@ FG_INLINE float exp_fast(float x) {
   return x != x ? x : high;
 }
 
-// ---- Sixteen lanes at a time, by GCC's vector types: one register or several, whatever the instruction set has ----------------------
+// ---- Sixteen lanes at a time, by GCC's vector types: one register or several, whatever the instruction set has
+// ----------------------
 using f32x16 = float __attribute__((vector_size(64)));
 using i32x16 = int32_t __attribute__((vector_size(64)));
 using u32x16 = uint32_t __attribute__((vector_size(64)));
@@ -106,7 +111,7 @@ FG_INLINE V load_vector(const bf16* p) {
 }
 
 /// exp_fast, sixteen at a time, the same operations in the same order; for finite or -inf arguments not above 88.
-FG_INLINE f32x16 exp_fast(f32x16 x) {
+FG_INLINE f32x16 exp_fast(const f32x16& x) {
   const f32x16 zero = {};
   const f32x16 low = zero - 87.0f, clamped = x < low ? low : x, magic = zero + 12582912.0f;
   const f32x16 shifted = clamped * 1.44269504088896341f + magic;

@@ -22,10 +22,14 @@ at::ScalarType scalar_type_of(const std::string& dtype, const std::string& name)
 
 const char* dtype_name(at::ScalarType type) {
   switch (type) {
-    case at::kFloat: return "F32";
-    case at::kBFloat16: return "BF16";
-    case at::kHalf: return "F16";
-    default: throw model_error(std::string("cannot save weights of type ") + c10::toString(type));
+    case at::kFloat:
+      return "F32";
+    case at::kBFloat16:
+      return "BF16";
+    case at::kHalf:
+      return "F16";
+    default:
+      throw model_error(std::string("cannot save weights of type ") + c10::toString(type));
   }
 }
 
@@ -38,7 +42,8 @@ std::string shape_text(at::IntArrayRef shape) {
 /// A file that removes itself unless it was renamed to its final name.
 class TemporaryFile {
  public:
-  explicit TemporaryFile(std::string final_path) : final_(std::move(final_path)), path_(final_ + ".tmp-" + std::to_string(::getpid())) {
+  explicit TemporaryFile(std::string final_path)
+      : final_(std::move(final_path)), path_(final_ + ".tmp-" + std::to_string(::getpid())) {
     fd_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     if (fd_ < 0) fail("Could not create");
   }
@@ -64,7 +69,8 @@ class TemporaryFile {
     if (::rename(path_.c_str(), final_.c_str()) != 0) fail("Could not rename to " + final_ + ":");
     done_ = true;
     const size_t slash = final_.rfind('/');
-    const int folder = ::open(slash == std::string::npos ? "." : final_.substr(0, slash + 1).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const int folder = ::open(slash == std::string::npos ? "." : final_.substr(0, slash + 1).c_str(),
+                              O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (folder >= 0) {
       ::fsync(folder);  // some file systems cannot; the file itself is safe
       ::close(folder);
@@ -72,7 +78,9 @@ class TemporaryFile {
   }
 
  private:
-  [[noreturn]] void fail(const std::string& what) const { throw io_error(what + " " + path_ + ": " + std::strerror(errno)); }
+  [[noreturn]] void fail(const std::string& what) const {
+    throw io_error(what + " " + path_ + ": " + std::strerror(errno));
+  }
   std::string final_, path_;
   int fd_ = -1;
   bool done_ = false;
@@ -88,7 +96,8 @@ Checkpoint::Checkpoint(const std::vector<std::string>& files) {
     for (TensorEntry& entry : header.tensors) {
       std::string name = entry.name;
       if (!entries_.emplace(name, Located{file, header.data_start, std::move(entry)}).second)
-        throw model_error("Tensor '" + name + "' occurs in more than one file of the checkpoint (again in " + path + ")");
+        throw model_error("Tensor '" + name + "' occurs in more than one file of the checkpoint (again in " + path +
+                          ")");
     }
   }
 }
@@ -106,7 +115,8 @@ void Checkpoint::copy_to(const std::string& name, at::Tensor into) const {
   const Located& at = found->second;
   const at::ScalarType type = scalar_type_of(at.entry.dtype, name);
   if (into.sizes() != at::IntArrayRef(at.entry.shape))
-    throw model_error("Tensor '" + name + "' has shape " + shape_text(at.entry.shape) + " but config.json asks for " + shape_text(into.sizes()));
+    throw model_error("Tensor '" + name + "' has shape " + shape_text(at.entry.shape) + " but config.json asks for " +
+                      shape_text(into.sizes()));
   if (into.numel() == 0) return;
   // The data section need not be aligned to the element size, so copy bytes first and convert after.
   at::Tensor raw = at::empty(at.entry.shape, at::TensorOptions().dtype(type));
@@ -117,7 +127,8 @@ void Checkpoint::copy_to(const std::string& name, at::Tensor into) const {
 
 void write_safetensors(const std::string& path, const std::vector<std::pair<std::string, at::Tensor>>& tensors) {
   std::vector<TensorEntry> entries;
-  for (const auto& [name, tensor] : tensors) entries.push_back({name, dtype_name(tensor.scalar_type()), tensor.sizes().vec(), 0, 0});
+  for (const auto& [name, tensor] : tensors)
+    entries.push_back({name, dtype_name(tensor.scalar_type()), tensor.sizes().vec(), 0, 0});
   const std::string header = safetensors_header(entries, {{"format", "pt"}});
   TemporaryFile file(path);
   uint8_t length[8];

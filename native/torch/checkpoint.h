@@ -23,7 +23,8 @@ class TensorSource {
 
 class Checkpoint : public TensorSource {
  public:
-  /// Maps and checks `files`. Throws CodedError: ERR_IO (cannot be opened), ERR_MODEL (not valid, or a tensor occurs twice).
+  /// Maps and checks `files`. Throws CodedError: ERR_IO (cannot be opened), ERR_MODEL (not valid, or a tensor occurs
+  /// twice).
   explicit Checkpoint(const std::vector<std::string>& files);
 
   bool has(const std::string& name) const override { return entries_.contains(name); }
@@ -41,8 +42,9 @@ class Checkpoint : public TensorSource {
   std::unordered_map<std::string, Located> entries_;
 };
 
-/// Writes tensors (float32, bfloat16 or float16; any device, any strides) to `path`: a temporary file in the same folder, fsync, rename,
-/// fsync of the folder. A crash leaves the old file or the new one. Throws CodedError ERR_IO and removes the temporary file.
+/// Writes tensors (float32, bfloat16 or float16; any device, any strides) to `path`: a temporary file in the same
+/// folder, fsync, rename, fsync of the folder. A crash leaves the old file or the new one. Throws CodedError ERR_IO and
+/// removes the temporary file.
 void write_safetensors(const std::string& path, const std::vector<std::pair<std::string, at::Tensor>>& tensors);
 
 }  // namespace fg

@@ -14,14 +14,17 @@ inline Context cpu_context() {
     auto run = [&](int64_t begin, int64_t end) {
       for (int64_t c = begin; c < end; ++c) body(state, c * chunk, std::min(n, (c + 1) * chunk));
     };
-    if (tasks == 1 || at::in_parallel_region()) run(0, tasks);
-    else at::parallel_for(0, tasks, 1, run);
+    if (tasks == 1 || at::in_parallel_region())
+      run(0, tasks);
+    else
+      at::parallel_for(0, tasks, 1, run);
   };
   return context;
 }
 
 inline Storage storage_of(const at::Tensor& t) {
-  TORCH_CHECK(t.scalar_type() == at::kFloat || t.scalar_type() == at::kBFloat16, "expected float32 or bfloat16, not ", t.scalar_type());
+  TORCH_CHECK(t.scalar_type() == at::kFloat || t.scalar_type() == at::kBFloat16, "expected float32 or bfloat16, not ",
+              t.scalar_type());
   return t.scalar_type() == at::kFloat ? Storage::f32 : Storage::bf16;
 }
 

@@ -1,5 +1,6 @@
 #pragma once
-// Errors of the torch layer that a caller may tell apart; the addon turns them into JavaScript errors with the same `code`.
+// Errors of the torch layer that a caller may tell apart; the addon turns them into JavaScript errors with the same
+// `code`.
 #include <stdexcept>
 #include <string>
 

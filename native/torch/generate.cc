@@ -10,17 +10,20 @@ namespace fg {
 
 namespace {
 
-constexpr int64_t kCacheBudget = int64_t{2} << 30;  // bytes of cache of the prompts decoded together; at least one prompt
+constexpr int64_t kCacheBudget = int64_t{2}
+                                 << 30;  // bytes of cache of the prompts decoded together; at least one prompt
 constexpr int64_t kMaxSequences = 512;
 constexpr int64_t kPrefillTokens = 4096;
 
 void check(const Transformer& model, const std::vector<std::vector<int32_t>>& prompts, const GenerateOptions& o) {
   for (size_t i = 0; i < prompts.size(); ++i) {
     const auto length = static_cast<int64_t>(prompts[i].size());
-    if (length == 0) throw CodedError("ERR_INVALID_ARG", "Expected at least one token for prompts[" + std::to_string(i) + "]");
+    if (length == 0)
+      throw CodedError("ERR_INVALID_ARG", "Expected at least one token for prompts[" + std::to_string(i) + "]");
     if (length + o.max_new_tokens > model.max_positions())
-      throw CodedError("ERR_CONTEXT_LENGTH", "prompts[" + std::to_string(i) + "] has " + std::to_string(length) + " tokens; with maxNewTokens " +
-                                                 std::to_string(o.max_new_tokens) + " it does not fit the model's context of " +
+      throw CodedError("ERR_CONTEXT_LENGTH", "prompts[" + std::to_string(i) + "] has " + std::to_string(length) +
+                                                 " tokens; with maxNewTokens " + std::to_string(o.max_new_tokens) +
+                                                 " it does not fit the model's context of " +
                                                  std::to_string(model.max_positions()));
   }
 }
@@ -35,8 +38,10 @@ void keep(PromptCache& cache, int64_t layer, const at::Tensor& k, const at::Tens
   cache.v.select(0, layer).narrow(1, 0, length).copy_(v.narrow(0, 0, length).permute({1, 0, 2}));
 }
 
-/// One forward pass over prompts [begin, end): fills their caches and returns the logits after each prompt's last token.
-at::Tensor prefill(Transformer& model, const std::vector<std::vector<int32_t>>& prompts, size_t begin, size_t end, PromptCache* caches) {
+/// One forward pass over prompts [begin, end): fills their caches and returns the logits after each prompt's last
+/// token.
+at::Tensor prefill(Transformer& model, const std::vector<std::vector<int32_t>>& prompts, size_t begin, size_t end,
+                   PromptCache* caches) {
   std::vector<int64_t> ids, offsets{0}, last;
   for (size_t i = begin; i < end; ++i) {
     const auto length = static_cast<int64_t>(prompts[i].size());
@@ -47,20 +52,23 @@ at::Tensor prefill(Transformer& model, const std::vector<std::vector<int32_t>>& 
     c.segment = allocate_segment(model, length, c.k, c.v);
     c.segment.length = length;
   }
-  const at::Tensor hidden = model.hidden_ragged(at::tensor(ids, at::kLong), offsets, [&](int64_t layer, const at::Tensor& k, const at::Tensor& v) {
-    for (size_t i = 0; i < end - begin; ++i)
-      keep(caches[i], layer, k[static_cast<int64_t>(i)], v[static_cast<int64_t>(i)], caches[i].segment.length);
-  });
+  const at::Tensor hidden = model.hidden_ragged(
+      at::tensor(ids, at::kLong), offsets, [&](int64_t layer, const at::Tensor& k, const at::Tensor& v) {
+        for (size_t i = 0; i < end - begin; ++i)
+          keep(caches[i], layer, k[static_cast<int64_t>(i)], v[static_cast<int64_t>(i)], caches[i].segment.length);
+      });
   return model.logits(hidden.index_select(0, at::tensor(last, at::kLong)));
 }
 
 /// How many prompts from `begin` on are decoded together.
-size_t wave_end(const Transformer& model, const std::vector<std::vector<int32_t>>& prompts, size_t begin, const GenerateOptions& o) {
+size_t wave_end(const Transformer& model, const std::vector<std::vector<int32_t>>& prompts, size_t begin,
+                const GenerateOptions& o) {
   const int64_t per_position = cache_bytes_per_position(model);
   int64_t bytes = 0, sequences = 0;
   size_t end = begin;
   for (; end < prompts.size(); ++end) {
-    bytes += per_position * (static_cast<int64_t>(prompts[end].size()) + o.completions * (o.max_new_tokens + kCacheBlock));
+    bytes +=
+        per_position * (static_cast<int64_t>(prompts[end].size()) + o.completions * (o.max_new_tokens + kCacheBlock));
     sequences += o.completions;
     if (end > begin && (bytes > kCacheBudget || sequences > kMaxSequences)) break;
   }
@@ -79,7 +87,8 @@ size_t prefill_end(const std::vector<std::vector<int32_t>>& prompts, size_t begi
 
 class Wave {
  public:
-  Wave(Transformer& model, const std::vector<std::vector<int32_t>>& prompts, const GenerateOptions& options, std::vector<Completion>& out)
+  Wave(Transformer& model, const std::vector<std::vector<int32_t>>& prompts, const GenerateOptions& options,
+       std::vector<Completion>& out)
       : model_(model), prompts_(prompts), options_(options), out_(out), decoder_(model, options) {}
 
   void run(size_t begin, size_t end, const std::atomic<bool>& abort) {
@@ -115,7 +124,8 @@ class Wave {
       }
       group.push_back(&s);
     }
-    decoder_.choose(logits.unsqueeze(0).expand({options_.completions, logits.size(0)}), group.data(), options_.completions);
+    decoder_.choose(logits.unsqueeze(0).expand({options_.completions, logits.size(0)}), group.data(),
+                    options_.completions);
     active_.insert(active_.end(), group.begin(), group.end());
   }
 
@@ -138,8 +148,8 @@ class Wave {
 
 }  // namespace
 
-std::vector<Completion> generate(Transformer& model, const std::vector<std::vector<int32_t>>& prompts, const GenerateOptions& options,
-                                 const std::atomic<bool>& abort) {
+std::vector<Completion> generate(Transformer& model, const std::vector<std::vector<int32_t>>& prompts,
+                                 const GenerateOptions& options, const std::atomic<bool>& abort) {
   check(model, prompts, options);
   const c10::InferenceMode inference;
   std::vector<Completion> out(prompts.size() * static_cast<size_t>(options.completions));

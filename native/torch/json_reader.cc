@@ -57,10 +57,14 @@ unsigned JsonReader::hex4() {
   unsigned value = 0;
   for (int i = 0; i < 4; ++i) {
     const char c = next();
-    if (digit(c)) value = value * 16 + (c - '0');
-    else if (c >= 'a' && c <= 'f') value = value * 16 + (c - 'a' + 10);
-    else if (c >= 'A' && c <= 'F') value = value * 16 + (c - 'A' + 10);
-    else fail("bad \\u escape");
+    if (digit(c))
+      value = value * 16 + (c - '0');
+    else if (c >= 'a' && c <= 'f')
+      value = value * 16 + (c - 'a' + 10);
+    else if (c >= 'A' && c <= 'F')
+      value = value * 16 + (c - 'A' + 10);
+    else
+      fail("bad \\u escape");
   }
   return value;
 }
@@ -105,10 +109,14 @@ std::string JsonReader::string() {
   for (;;) {
     const unsigned char c = static_cast<unsigned char>(next());
     if (c == '"') return out;
-    if (c == '\\') escape(out);
-    else if (c < 0x20) fail("control character in a string");
-    else if (c < 0x80) out += static_cast<char>(c);
-    else utf8_sequence(out, c);
+    if (c == '\\')
+      escape(out);
+    else if (c < 0x20)
+      fail("control character in a string");
+    else if (c < 0x80)
+      out += static_cast<char>(c);
+    else
+      utf8_sequence(out, c);
   }
 }
 
@@ -118,7 +126,8 @@ uint64_t JsonReader::unsigned_integer() {
   if (*p_ == '0' && p_ + 1 < end_ && digit(p_[1])) fail("a number must not begin with 0");
   uint64_t value = 0;
   for (; p_ < end_ && digit(*p_); ++p_) {
-    if (__builtin_mul_overflow(value, uint64_t{10}, &value) || __builtin_add_overflow(value, static_cast<uint64_t>(*p_ - '0'), &value))
+    if (__builtin_mul_overflow(value, uint64_t{10}, &value) ||
+        __builtin_add_overflow(value, static_cast<uint64_t>(*p_ - '0'), &value))
       fail("a number does not fit 64 bits");
   }
   if (p_ < end_ && (*p_ == '.' || *p_ == 'e' || *p_ == 'E')) fail("expected an integer");
@@ -153,10 +162,15 @@ void JsonReader::skip_value(int depth) {
   blanks();
   if (p_ >= end_) fail("it ends too early");
   switch (*p_) {
-    case '"': string(); return;
-    case 't': return literal("true");
-    case 'f': return literal("false");
-    case 'n': return literal("null");
+    case '"':
+      string();
+      return;
+    case 't':
+      return literal("true");
+    case 'f':
+      return literal("false");
+    case 'n':
+      return literal("null");
     case '{':
       ++p_;
       if (take('}')) return;
@@ -172,7 +186,8 @@ void JsonReader::skip_value(int depth) {
       do skip_value(depth + 1);
       while (take(','));
       return expect(']');
-    default: return number();
+    default:
+      return number();
   }
 }
 

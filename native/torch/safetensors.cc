@@ -48,10 +48,14 @@ TensorEntry read_entry(JsonReader& json, std::string name) {
       const std::string key = json.string();
       if (!seen.insert(key).second) json.fail("'" + t.name + "' has two entries '" + key + "'");
       json.expect(':');
-      if (key == "dtype") t.dtype = json.string();
-      else if (key == "shape") read_shape(json, t);
-      else if (key == "data_offsets") read_offsets(json, t);
-      else json.skip_value();
+      if (key == "dtype")
+        t.dtype = json.string();
+      else if (key == "shape")
+        read_shape(json, t);
+      else if (key == "data_offsets")
+        read_offsets(json, t);
+      else
+        json.skip_value();
     } while (json.take(','));
     json.expect('}');
   }
@@ -81,8 +85,10 @@ void read_header(JsonReader& json, SafetensorsHeader& header) {
       std::string key = json.string();
       if (!seen.insert(key).second) json.fail("two tensors are named '" + key + "'");
       json.expect(':');
-      if (key == "__metadata__") read_metadata(json, header);
-      else header.tensors.push_back(read_entry(json, std::move(key)));
+      if (key == "__metadata__")
+        read_metadata(json, header);
+      else
+        header.tensors.push_back(read_entry(json, std::move(key)));
     } while (json.take(','));
     json.expect('}');
   }
@@ -101,29 +107,35 @@ uint64_t byte_size(const TensorEntry& t, const std::string& path) {
 }
 
 void check_layout(SafetensorsHeader& header, uint64_t data_size, const std::string& path) {
-  std::stable_sort(header.tensors.begin(), header.tensors.end(),
-                   [](const TensorEntry& a, const TensorEntry& b) { return std::pair(a.begin, a.end) < std::pair(b.begin, b.end); });
+  std::stable_sort(header.tensors.begin(), header.tensors.end(), [](const TensorEntry& a, const TensorEntry& b) {
+    return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
+  });
   uint64_t at = 0;
   for (const TensorEntry& t : header.tensors) {
     if (t.end < t.begin) throw model_error(path + ": tensor '" + t.name + "' ends before it begins");
     if (t.begin != at) throw model_error(path + ": tensor '" + t.name + "' overlaps another one or leaves a hole");
-    if (t.end > data_size) throw model_error(path + ": tensor '" + t.name + "' lies beyond the end of the file (is it cut off?)");
+    if (t.end > data_size)
+      throw model_error(path + ": tensor '" + t.name + "' lies beyond the end of the file (is it cut off?)");
     if (t.end - t.begin != byte_size(t, path))
-      throw model_error(path + ": tensor '" + t.name + "' has " + std::to_string(t.end - t.begin) + " bytes, which its shape and dtype do not give");
+      throw model_error(path + ": tensor '" + t.name + "' has " + std::to_string(t.end - t.begin) +
+                        " bytes, which its shape and dtype do not give");
     at = t.end;
   }
-  if (at != data_size) throw model_error(path + ": " + std::to_string(data_size - at) + " bytes of the file belong to no tensor");
+  if (at != data_size)
+    throw model_error(path + ": " + std::to_string(data_size - at) + " bytes of the file belong to no tensor");
 }
 
 std::string quoted(const std::string& text) {
   std::string out = "\"";
   for (const unsigned char c : text) {
-    if (c == '"' || c == '\\') (out += '\\') += static_cast<char>(c);
+    if (c == '"' || c == '\\')
+      (out += '\\') += static_cast<char>(c);
     else if (c < 0x20) {
       static constexpr char kHex[] = "0123456789abcdef";
       (out += "\\u00") += kHex[c >> 4];
       out += kHex[c & 15];
-    } else out += static_cast<char>(c);
+    } else
+      out += static_cast<char>(c);
   }
   return out + '"';
 }
@@ -131,9 +143,10 @@ std::string quoted(const std::string& text) {
 }  // namespace
 
 int safetensors_item_size(const std::string& dtype) {
-  static constexpr std::pair<const char*, int> kSizes[] = {{"F32", 4}, {"BF16", 2}, {"F16", 2}, {"F64", 8},     {"I64", 8},     {"U64", 8}, {"I32", 4},
-                                                           {"U32", 4}, {"I16", 2},  {"U16", 2}, {"I8", 1},      {"U8", 1},      {"BOOL", 1}, {"F8_E4M3", 1},
-                                                           {"F8_E5M2", 1}, {"F8_E8M0", 1}, {"C64", 8}};
+  static constexpr std::pair<const char*, int> kSizes[] = {
+      {"F32", 4},  {"BF16", 2},    {"F16", 2},     {"F64", 8},     {"I64", 8}, {"U64", 8},
+      {"I32", 4},  {"U32", 4},     {"I16", 2},     {"U16", 2},     {"I8", 1},  {"U8", 1},
+      {"BOOL", 1}, {"F8_E4M3", 1}, {"F8_E5M2", 1}, {"F8_E8M0", 1}, {"C64", 8}};
   for (const auto& [name, size] : kSizes)
     if (dtype == name) return size;
   return 0;
@@ -143,7 +156,8 @@ SafetensorsHeader parse_safetensors(const uint8_t* bytes, uint64_t size, const s
   if (size < 8) throw model_error(path + ": too short to be a safetensors file (" + std::to_string(size) + " bytes)");
   uint64_t length = 0;
   for (int i = 7; i >= 0; --i) length = length << 8 | bytes[i];
-  if (length > kMaxHeader) throw model_error(path + ": not a safetensors file (header of " + std::to_string(length) + " bytes)");
+  if (length > kMaxHeader)
+    throw model_error(path + ": not a safetensors file (header of " + std::to_string(length) + " bytes)");
   if (length > size - 8) throw model_error(path + ": the header lies beyond the end of the file (is it cut off?)");
   SafetensorsHeader header;
   header.data_start = 8 + length;
@@ -155,9 +169,11 @@ SafetensorsHeader parse_safetensors(const uint8_t* bytes, uint64_t size, const s
   return header;
 }
 
-std::string safetensors_header(const std::vector<TensorEntry>& tensors, const std::vector<std::pair<std::string, std::string>>& metadata) {
+std::string safetensors_header(const std::vector<TensorEntry>& tensors,
+                               const std::vector<std::pair<std::string, std::string>>& metadata) {
   std::string text = "{\"__metadata__\":{";
-  for (size_t i = 0; i < metadata.size(); ++i) text += (i ? "," : "") + quoted(metadata[i].first) + ":" + quoted(metadata[i].second);
+  for (size_t i = 0; i < metadata.size(); ++i)
+    text += (i ? "," : "") + quoted(metadata[i].first) + ":" + quoted(metadata[i].second);
   text += "}";
   uint64_t at = 0;
   for (const TensorEntry& t : tensors) {
@@ -174,7 +190,7 @@ std::string safetensors_header(const std::vector<TensorEntry>& tensors, const st
 MappedFile::MappedFile(const std::string& path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) throw io_error("Could not open " + path + ": " + std::strerror(errno));
-  struct stat info {};
+  struct stat info{};
   if (::fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
     ::close(fd);
     throw io_error(path + " is not a regular file");

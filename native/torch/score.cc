@@ -11,7 +11,8 @@ namespace {
 
 constexpr int64_t kLogitBytes = int64_t{64} << 20;
 
-/// Groups of inputs whose tokens fit the budget, longest first so that a group's lengths are alike. Always at least one per group.
+/// Groups of inputs whose tokens fit the budget, longest first so that a group's lengths are alike. Always at least one
+/// per group.
 std::vector<std::vector<size_t>> plan(const std::vector<ScoreInput>& inputs, int64_t budget) {
   std::vector<size_t> order(inputs.size());
   std::iota(order.begin(), order.end(), size_t{0});
@@ -57,16 +58,19 @@ void check(const Transformer& model, const std::vector<ScoreInput>& inputs) {
   for (size_t i = 0; i < inputs.size(); ++i) {
     const int64_t length = inputs[i].prompt_length + inputs[i].completion_length;
     if (inputs[i].completion_length > 0 && inputs[i].prompt_length == 0)
-      throw CodedError("ERR_INVALID_ARG", "Expected at least one token for prompts[" + std::to_string(i) + "]: nothing predicts the first token");
+      throw CodedError("ERR_INVALID_ARG", "Expected at least one token for prompts[" + std::to_string(i) +
+                                              "]: nothing predicts the first token");
     if (length > model.max_positions() + 1)
-      throw CodedError("ERR_CONTEXT_LENGTH", "prompts[" + std::to_string(i) + "] and its completion have " + std::to_string(length) +
-                                                 " tokens, but the model's context has " + std::to_string(model.max_positions()));
+      throw CodedError("ERR_CONTEXT_LENGTH", "prompts[" + std::to_string(i) + "] and its completion have " +
+                                                 std::to_string(length) + " tokens, but the model's context has " +
+                                                 std::to_string(model.max_positions()));
   }
 }
 
 }  // namespace
 
-at::Tensor selective_logp(const at::Tensor& logits, const at::Tensor& targets, double temperature, at::Tensor* entropy) {
+at::Tensor selective_logp(const at::Tensor& logits, const at::Tensor& targets, double temperature,
+                          at::Tensor* entropy) {
   const at::Tensor z = temperature == 1.0 ? logits.to(at::kFloat) : logits.to(at::kFloat) / temperature;
   const at::Tensor lse = at::logsumexp(z, {1});
   if (entropy) {
@@ -95,18 +99,19 @@ ScoreResult score_completions(Transformer& model, const std::vector<ScoreInput>&
       if (abort.load()) throw CodedError("ERR_ABORTED", "The call was aborted");
       const int64_t n = std::min(rows_at_once, hidden.size(0) - at);
       at::Tensor entropy;
-      const at::Tensor logp = selective_logp(model.logits(hidden.narrow(0, at, n)), p.targets.narrow(0, at, n), options.temperature,
-                                             options.entropy ? &entropy : nullptr)
+      const at::Tensor logp = selective_logp(model.logits(hidden.narrow(0, at, n)), p.targets.narrow(0, at, n),
+                                             options.temperature, options.entropy ? &entropy : nullptr)
                                   .contiguous();
       logps.insert(logps.end(), logp.const_data_ptr<float>(), logp.const_data_ptr<float>() + n);
-      if (options.entropy) entropies.insert(entropies.end(), entropy.const_data_ptr<float>(), entropy.const_data_ptr<float>() + n);
+      if (options.entropy)
+        entropies.insert(entropies.end(), entropy.const_data_ptr<float>(), entropy.const_data_ptr<float>() + n);
     }
     size_t from = 0;
     for (const size_t i : group)
       for (int64_t t = 0; t < inputs[i].completion_length; ++t, ++from) {
         if (std::isnan(logps[from]))
-          throw CodedError("ERR_NON_FINITE", "The model's logits for token " + std::to_string(t) + " of completions[" + std::to_string(i) +
-                                                 "] are not finite");
+          throw CodedError("ERR_NON_FINITE", "The model's logits for token " + std::to_string(t) + " of completions[" +
+                                                 std::to_string(i) + "] are not finite");
         result.logps[static_cast<size_t>(start[i] + t)] = logps[from];
         if (options.entropy) result.entropies[static_cast<size_t>(start[i] + t)] = entropies[from];
       }
@@ -114,7 +119,8 @@ ScoreResult score_completions(Transformer& model, const std::vector<ScoreInput>&
   return result;
 }
 
-NllGradients nll_gradients(Transformer& model, const std::vector<int32_t>& tokens, const std::vector<int64_t>& offsets) {
+NllGradients nll_gradients(Transformer& model, const std::vector<int32_t>& tokens,
+                           const std::vector<int64_t>& offsets) {
   const at::AutoGradMode grad_on(true);
   std::vector<int64_t> rows, targets;
   for (size_t b = 0; b + 1 < offsets.size(); ++b)
@@ -122,7 +128,8 @@ NllGradients nll_gradients(Transformer& model, const std::vector<int32_t>& token
       rows.push_back(i);
       targets.push_back(tokens[static_cast<size_t>(i) + 1]);
     }
-  const at::Tensor hidden = model.hidden_ragged(at::tensor(tokens, at::kLong), offsets).index_select(0, at::tensor(rows, at::kLong));
+  const at::Tensor hidden =
+      model.hidden_ragged(at::tensor(tokens, at::kLong), offsets).index_select(0, at::tensor(rows, at::kLong));
   const at::Tensor loss = -selective_logp(model.logits(hidden), at::tensor(targets, at::kLong), 1.0, nullptr).mean();
   std::vector<at::Tensor> inputs;
   for (const auto& [name, tensor] : model.parameters()) inputs.push_back(tensor);

@@ -9,30 +9,32 @@ namespace fg {
 
 struct ScoreInput {
   const int32_t* prompt;
-  int64_t prompt_length;      // at least 1 unless the completion is empty
+  int64_t prompt_length;  // at least 1 unless the completion is empty
   const int32_t* completion;
   int64_t completion_length;
 };
 struct ScoreOptions {
-  double temperature = 1;     // logits are divided by it; greater than 0
+  double temperature = 1;  // logits are divided by it; greater than 0
   bool entropy = false;
-  int64_t token_budget = 4096;  // tokens of one forward pass; logits exist for that many rows times the vocabulary only in part (below)
+  int64_t token_budget =
+      4096;  // tokens of one forward pass; logits exist for that many rows times the vocabulary only in part (below)
 };
 struct ScoreResult {
-  std::vector<float> logps, entropies;  // of all completion tokens end to end; entropies in nats, empty unless asked for
+  std::vector<float> logps,
+      entropies;  // of all completion tokens end to end; entropies in nats, empty unless asked for
 };
 
-/// logp[t] = log softmax(logits of the row before token t / temperature)[token t]. Only completion rows go through the head, at most 64 MB of
-/// logits at a time. Throws CodedError: ERR_ABORTED, ERR_CONTEXT_LENGTH, ERR_NON_FINITE.
+/// logp[t] = log softmax(logits of the row before token t / temperature)[token t]. Only completion rows go through the
+/// head, at most 64 MB of logits at a time. Throws CodedError: ERR_ABORTED, ERR_CONTEXT_LENGTH, ERR_NON_FINITE.
 ScoreResult score_completions(Transformer& model, const std::vector<ScoreInput>& inputs, const ScoreOptions& options,
                               const std::atomic<bool>& abort);
 
-/// Log-prob (and, when `entropy` is defined, entropy) of targets (N) int64 under logits (N, V) / temperature, float32 statistics.
-/// Returns float32 (N). A NaN, +inf or all -inf row gives NaN.
+/// Log-prob (and, when `entropy` is defined, entropy) of targets (N) int64 under logits (N, V) / temperature, float32
+/// statistics. Returns float32 (N). A NaN, +inf or all -inf row gives NaN.
 at::Tensor selective_logp(const at::Tensor& logits, const at::Tensor& targets, double temperature, at::Tensor* entropy);
 
-/// Mean negative log-likelihood of the next tokens and its gradient by parameter (float32), leaving `.grad` alone: for checking a model
-/// against another implementation. The parameters must be trainable.
+/// Mean negative log-likelihood of the next tokens and its gradient by parameter (float32), leaving `.grad` alone: for
+/// checking a model against another implementation. The parameters must be trainable.
 struct NllGradients {
   double loss;
   NamedTensors gradients;

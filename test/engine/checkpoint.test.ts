@@ -57,7 +57,11 @@ const malformed: [string, () => Buffer, RegExp][] = [
   ['a control character', () => file('{"a\n":1}'), /control character/],
   ['a bad escape', () => file('{"\\x":1}'), /bad escape/],
   ['deep nesting', () => file('{"a":{"x":' + '['.repeat(100000)), /nested too deeply/],
-  ['a duplicate tensor', () => file(headerText.trimEnd().replace(/\}$/, `,"${NORM}":${JSON.stringify(header()[NORM])}}`)), /two tensors are named/],
+  [
+    'a duplicate tensor',
+    () => file(headerText.trimEnd().replace(/\}$/, `,"${NORM}":${JSON.stringify(header()[NORM])}}`)),
+    /two tensors are named/,
+  ],
   ['a duplicate field', () => file('{"a":{"dtype":"F32","dtype":"F32","shape":[],"data_offsets":[0,4]}}'), /two entries 'dtype'/],
   ['a missing field', () => file('{"a":{"dtype":"F32","shape":[1]}}'), /has no data_offsets/],
   ['metadata that is not text', () => file('{"__metadata__":{"a":1}}', Buffer.alloc(0)), /expected '"'/],
@@ -69,18 +73,35 @@ const malformed: [string, () => Buffer, RegExp][] = [
   ['one offset', () => file('{"a":{"dtype":"F32","shape":[1],"data_offsets":[4]}}'), /expected ','/],
   ['three offsets', () => file('{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4,8]}}'), /expected '\]'/],
   ['inverted offsets', () => file('{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}}'), /ends before it begins/],
-  ['a shape whose product wraps', () => file('{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}}'), /overflows 64 bits/],
+  [
+    'a shape whose product wraps',
+    () => file('{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}}'),
+    /overflows 64 bits/,
+  ],
   ['a shape that does not fit its bytes', () => edited((h) => (h[NORM]!.shape = [31])), /its shape and dtype do not give/],
   ['an unknown dtype', () => edited((h) => (h[NORM]!.dtype = 'F31')), /unknown dtype 'F31'/],
   ['a hole', () => file('{"a":{"dtype":"U8","shape":[4],"data_offsets":[4,8]}}', Buffer.alloc(8)), /leaves a hole/],
-  ['an overlap', () => file('{"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"b":{"dtype":"U8","shape":[4],"data_offsets":[2,6]}}', Buffer.alloc(6)), /overlaps/],
+  [
+    'an overlap',
+    () =>
+      file('{"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"b":{"dtype":"U8","shape":[4],"data_offsets":[2,6]}}', Buffer.alloc(6)),
+    /overlaps/,
+  ],
   ['bytes of nobody at the end', () => file(headerText, Buffer.concat([data, Buffer.alloc(3)])), /3 bytes of the file belong to no tensor/],
   ['a cut-off file', () => file(headerText, data.subarray(0, -4)), /beyond the end of the file/],
   ['a missing tensor', () => file('{"__metadata__":{}}', Buffer.alloc(0)), /no tensor 'model.embed_tokens.weight'/],
   ['a renamed tensor', () => file(headerText.replace(NORM, 'model.n0rm.weight')), /no tensor 'model.norm.weight'/],
-  ['an unexpected tensor', () => file(headerText.trimEnd().replace(/\}$/, ',"extra":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}')), /does not use, first 'extra'/],
-  ['a mis-shaped tensor', () => edited((h) => (h[NORM]!.shape = [4, 8])), /'model.norm.weight' has shape \[4, 8\] but config.json asks for \[32\]/],
-  ['integer weights', () => edited((h) => ((h[NORM]!.dtype = 'I32'))), /dtype I32; only F32, BF16 and F16/],
+  [
+    'an unexpected tensor',
+    () => file(headerText.trimEnd().replace(/\}$/, ',"extra":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}')),
+    /does not use, first 'extra'/,
+  ],
+  [
+    'a mis-shaped tensor',
+    () => edited((h) => (h[NORM]!.shape = [4, 8])),
+    /'model.norm.weight' has shape \[4, 8\] but config.json asks for \[32\]/,
+  ],
+  ['integer weights', () => edited((h) => (h[NORM]!.dtype = 'I32')), /dtype I32; only F32, BF16 and F16/],
 ];
 
 describe('malformed', () => {
@@ -130,7 +151,13 @@ describe('saving', () => {
       expect(again.tokenizer).toBeDefined();
       again.dispose();
     }
-    expect(readdirSync(to).sort()).toEqual(['config.json', 'generation_config.json', 'model.safetensors', 'tokenizer.json', 'tokenizer_config.json']);
+    expect(readdirSync(to).sort()).toEqual([
+      'config.json',
+      'generation_config.json',
+      'model.safetensors',
+      'tokenizer.json',
+      'tokenizer_config.json',
+    ]);
     expect(readdirSync(from).filter((f) => f.includes('tmp'))).toEqual([]);
     await expect(policy.save(join(from, 'config.json/below-a-file'))).rejects.toMatchObject({ code: 'ERR_IO' });
     policy.dispose();

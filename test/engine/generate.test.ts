@@ -49,7 +49,8 @@ function chiSquare(counts: Map<number, number>, p: number[], n: number): { stati
 }
 
 /** Wilson-Hilferty: chi-square as a standard normal deviate. 3.7 is p = 1e-4. */
-const deviate = (statistic: number, freedom: number) => ((statistic / freedom) ** (1 / 3) - (1 - 2 / (9 * freedom))) / Math.sqrt(2 / (9 * freedom));
+const deviate = (statistic: number, freedom: number) =>
+  ((statistic / freedom) ** (1 / 3) - (1 - 2 / (9 * freedom))) / Math.sqrt(2 / (9 * freedom));
 
 describe('distribution', () => {
   test.each([0.5, 1, 2])('20000 draws at temperature %p follow the softmax', async (temperature) => {
@@ -98,7 +99,8 @@ describe('distribution', () => {
 
 describe('reproducibility', () => {
   test('same seed, same tokens; another seed or step, others', async () => {
-    const run = async (o: object) => (await policy.generate([prompt], { numGenerations: 4, maxNewTokens: 20, ...o })).completions.map((c) => [...c.tokens]);
+    const run = async (o: object) =>
+      (await policy.generate([prompt], { numGenerations: 4, maxNewTokens: 20, ...o })).completions.map((c) => [...c.tokens]);
     const first = await run({ seed: 1 });
     expect(await run({ seed: 1 })).toEqual(first);
     expect(await run({ seed: 2 })).not.toEqual(first);
@@ -145,7 +147,11 @@ describe('ends', () => {
     const texts = await Policy.load(dir);
     const options = { maxNewTokens: 40, seed: 8, ignoreEos: true };
     const whole = (await texts.generate([prompt], options)).completions[0]!;
-    for (const [from, length] of [[3, 2], [10, 4], [0, 1]] as const) {
+    for (const [from, length] of [
+      [3, 2],
+      [10, 4],
+      [0, 1],
+    ] as const) {
       const stop = whole.text.slice(from, from + length);
       const cut = (await texts.generate([prompt], { ...options, stop: ['never seen here', stop] })).completions[0]!;
       expect(cut.finishReason).toBe('stop');
@@ -162,7 +168,9 @@ describe('ends', () => {
   test('the context: what must fit, and what is taken when nothing is said', async () => {
     const long = Int32Array.from({ length: 60 }, (_, i) => 3 + i);
     await expect(policy.generate([prompt, long], { maxNewTokens: 5 })).rejects.toMatchObject({ code: 'ERR_CONTEXT_LENGTH' });
-    await expect(policy.generate([prompt, long], { maxNewTokens: 5 })).rejects.toThrow(/prompts\[1\] has 60 tokens and with maxNewTokens 5/);
+    await expect(policy.generate([prompt, long], { maxNewTokens: 5 })).rejects.toThrow(
+      /prompts\[1\] has 60 tokens and with maxNewTokens 5/,
+    );
     const { completions } = await policy.generate([prompt, long], { ignoreEos: true });
     expect(completions.map((c) => c.tokens.length)).toEqual([4, 4]);
     await expect(policy.generate([new Int32Array(64).fill(3)])).rejects.toMatchObject({ code: 'ERR_CONTEXT_LENGTH' });

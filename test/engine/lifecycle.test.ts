@@ -70,7 +70,11 @@ describe('dispose', () => {
 
   test('settles what is running and what waits', async () => {
     const policy = await loadGolden('llama');
-    const calls = [policy.generate([prompt, prompt], long), policy.generate([prompt], { maxNewTokens: 1 }), policy.score([prompt], [prompt])];
+    const calls = [
+      policy.generate([prompt, prompt], long),
+      policy.generate([prompt], { maxNewTokens: 1 }),
+      policy.score([prompt], [prompt]),
+    ];
     setTimeout(() => policy.dispose(), 10);
     for (const call of calls) await expect(call).rejects.toMatchObject({ code: 'ERR_DISPOSED' });
   });
@@ -86,7 +90,9 @@ describe('dispose', () => {
 test('many calls at once are served in order', async () => {
   const policy = await loadGolden('llama');
   const order: number[] = [];
-  const calls = Array.from({ length: 32 }, (_, i) => policy.generate([prompt], { maxNewTokens: 4, seed: i }).then((r) => (order.push(i), r)));
+  const calls = Array.from({ length: 32 }, (_, i) =>
+    policy.generate([prompt], { maxNewTokens: 4, seed: i }).then((r) => (order.push(i), r)),
+  );
   const results = await Promise.all(calls);
   expect(order).toEqual(results.map((_, i) => i));
   const alone = await policy.generate([prompt], { maxNewTokens: 4, seed: 17 });
@@ -125,7 +131,10 @@ function child(body: string): { status: number | null; signal: string | null; st
 describe('in a process of its own', () => {
   test('the engine loads (so that the next ones mean something)', () => {
     expect(engine().info().torchVersion).toBeTruthy();
-    expect(child(`model().generate(lists, options).promise.then((r) => console.log(r.length))`)).toMatchObject({ status: 0, stdout: '500\n' });
+    expect(child(`model().generate(lists, options).promise.then((r) => console.log(r.length))`)).toMatchObject({
+      status: 0,
+      stdout: '500\n',
+    });
   });
 
   test('an idle model does not keep the process alive, a pending call does', () => {
@@ -133,11 +142,16 @@ describe('in a process of its own', () => {
   });
 
   test('process.exit in the middle of a call', () => {
-    expect(child(`const m = model(); for (let i = 0; i < 20; ++i) m.generate(lists, options); setTimeout(() => process.exit(3), 60);`)).toMatchObject({ status: 3, signal: null });
+    expect(
+      child(`const m = model(); for (let i = 0; i < 20; ++i) m.generate(lists, options); setTimeout(() => process.exit(3), 60);`),
+    ).toMatchObject({ status: 3, signal: null });
   });
 
   test('an uncaught error in the middle of a call', () => {
-    expect(child(`const m = model(); m.generate(lists, options); setTimeout(() => { throw new Error('x') }, 40);`)).toMatchObject({ status: 1, signal: null });
+    expect(child(`const m = model(); m.generate(lists, options); setTimeout(() => { throw new Error('x') }, 40);`)).toMatchObject({
+      status: 1,
+      signal: null,
+    });
   });
 
   test('worker threads: terminated in the middle of calls, and the main thread goes on', () => {

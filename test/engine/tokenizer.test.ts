@@ -51,7 +51,8 @@ test('chat templates: the file, the config, a named list; errors raised by the t
     { role: 'user', content: 'Hi' },
   ];
   expect(ChatTemplate.load(dir, {})).toBeUndefined();
-  const inline = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{{ eos_token }}{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}";
+  const inline =
+    '{% for m in messages %}<{{ m.role }}>{{ m.content }}{{ eos_token }}{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}';
   const want = '<system>Be brief.</s><user>Hi</s><assistant>';
   expect(ChatTemplate.load(dir, { chat_template: inline, eos_token: { content: '</s>' } })!.render(messages)).toBe(want);
   const named = [

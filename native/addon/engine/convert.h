@@ -1,5 +1,6 @@
 #pragma once
-// Reading plain JavaScript objects and typed arrays. lib/engine validates; these checks only keep wrong calls from reading wild memory.
+// Reading plain JavaScript objects and typed arrays. lib/engine validates; these checks only keep wrong calls from
+// reading wild memory.
 #include <cmath>
 #include <string>
 #include <vector>
@@ -41,7 +42,8 @@ template <class T>
 std::vector<T> copy_typed(const Napi::Value& v, const std::string& name, napi_typedarray_type type, const char* what) {
   if (!v.IsTypedArray() || v.As<Napi::TypedArray>().TypedArrayType() != type) throw bad_argument(name, what);
   const auto array = v.As<Napi::TypedArrayOf<T>>();
-  return array.ElementLength() == 0 ? std::vector<T>() : std::vector<T>(array.Data(), array.Data() + array.ElementLength());
+  return array.ElementLength() == 0 ? std::vector<T>()
+                                    : std::vector<T>(array.Data(), array.Data() + array.ElementLength());
 }
 inline std::vector<int32_t> int32s(const Napi::Value& v, const std::string& name) {
   return copy_typed<int32_t>(v, name, napi_int32_array, "an Int32Array");

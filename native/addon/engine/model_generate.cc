@@ -21,18 +21,20 @@ GenerateOptions read_options(const Napi::Object& o, int64_t vocab) {
   options.prompt_offset = static_cast<uint32_t>(integer_at(o, "promptOffset"));
   options.eos = int32s_at(o, "eosTokenIds");
   options.stop = strings_at(o.Get("stop"), "stop");
-  if (!(s.temperature >= 0) || !(s.top_p > 0) || !(s.min_p >= 0 && s.min_p <= 1) || !(s.repetition_penalty > 0) || options.completions < 1 ||
-      options.max_new_tokens < 1)
+  if (!(s.temperature >= 0) || !(s.top_p > 0) || !(s.min_p >= 0 && s.min_p <= 1) || !(s.repetition_penalty > 0) ||
+      options.completions < 1 || options.max_new_tokens < 1)
     throw bad_argument("options", "values in their ranges");
   for (const std::string& stop : options.stop)
     if (stop.empty()) throw bad_argument("stop", "strings that are not empty");
   return options;
 }
 
-/// The bytes of every token: { bytes: Uint8Array, offsets: Int32Array (vocab + 1) }. Ids beyond the table have no bytes.
+/// The bytes of every token: { bytes: Uint8Array, offsets: Int32Array (vocab + 1) }. Ids beyond the table have no
+/// bytes.
 std::vector<std::string> read_token_bytes(const Napi::Value& value, int64_t vocab) {
   const Napi::Object o = object_at(value, "tokenBytes");
-  const std::vector<uint8_t> bytes = copy_typed<uint8_t>(o.Get("bytes"), "tokenBytes.bytes", napi_uint8_array, "a Uint8Array");
+  const std::vector<uint8_t> bytes =
+      copy_typed<uint8_t>(o.Get("bytes"), "tokenBytes.bytes", napi_uint8_array, "a Uint8Array");
   const std::vector<int32_t> offsets = int32s_at(o, "offsets");
   std::vector<std::string> table(static_cast<size_t>(vocab));
   for (size_t i = 0; i + 1 < offsets.size() && i < table.size(); ++i) {
@@ -71,10 +73,12 @@ Napi::Value ModelHandle::generate(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const TokenLists lists = token_lists(info[0], "prompts", vocab_);
     GenerateOptions options = read_options(object_at(info[1], "options"), vocab_);
-    if (!options.stop.empty() && !token_bytes_) throw UserError(UserError::Kind::error, "ERR_TOKENIZER", "stop strings need a tokenizer");
+    if (!options.stop.empty() && !token_bytes_)
+      throw UserError(UserError::Kind::error, "ERR_TOKENIZER", "stop strings need a tokenizer");
     std::vector<std::vector<int32_t>> prompts;
     for (int64_t i = 0; i < lists.count(); ++i) prompts.emplace_back(lists.begin(i), lists.begin(i) + lists.length(i));
-    return submit(info, [prompts = std::move(prompts), options, table = token_bytes_](ModelState& state, const std::atomic<bool>& abort) mutable {
+    return submit(info, [prompts = std::move(prompts), options, table = token_bytes_](
+                            ModelState& state, const std::atomic<bool>& abort) mutable {
       options.token_bytes = table.get();
       std::vector<Completion> completions = fg::generate(*state.model, prompts, options, abort);
       return [completions](Napi::Env env) { return to_js(env, completions); };

@@ -17,7 +17,7 @@ struct TrainingState {
 
 /// Everything that belongs to the owner thread. Calls capture it by shared_ptr, so it outlives the handle if need be.
 struct ModelState {
-  std::shared_ptr<Transformer> model;         // null before load and after dispose
+  std::shared_ptr<Transformer> model;  // null before load and after dispose
   std::unique_ptr<TrainingState> training;
 };
 
@@ -30,17 +30,22 @@ class ModelHandle : public Napi::ObjectWrap<ModelHandle> {
 
  private:
   // model_load.cc
-  Napi::Value load(const Napi::CallbackInfo& info);        // (config, files: string[], dtype) -> call<{ parameters, bytes, ... }>
-  Napi::Value save(const Napi::CallbackInfo& info);        // (file) -> call<void>
-  Napi::Value dispose(const Napi::CallbackInfo& info);     // ()
-  Napi::Value parameters(const Napi::CallbackInfo& info);  // () -> call<{ name, shape, data: Float32Array }[]>: for tests and tools
+  Napi::Value load(
+      const Napi::CallbackInfo& info);  // (config, files: string[], dtype) -> call<{ parameters, bytes, ... }>
+  Napi::Value save(const Napi::CallbackInfo& info);     // (file) -> call<void>
+  Napi::Value dispose(const Napi::CallbackInfo& info);  // ()
+  Napi::Value parameters(
+      const Napi::CallbackInfo& info);  // () -> call<{ name, shape, data: Float32Array }[]>: for tests and tools
   // model_score.cc
-  Napi::Value logits(const Napi::CallbackInfo& info);      // (lists) -> call<Float32Array (tokens, vocab)>
-  Napi::Value score(const Napi::CallbackInfo& info);       // (prompts, completions, options) -> call<{ logps, entropies? }>
-  Napi::Value gradients(const Napi::CallbackInfo& info);   // (lists) -> call<{ loss, gradients }> of the mean NLL: for checks
+  Napi::Value logits(const Napi::CallbackInfo& info);  // (lists) -> call<Float32Array (tokens, vocab)>
+  Napi::Value score(const Napi::CallbackInfo& info);   // (prompts, completions, options) -> call<{ logps, entropies? }>
+  Napi::Value gradients(
+      const Napi::CallbackInfo& info);  // (lists) -> call<{ loss, gradients }> of the mean NLL: for checks
   // model_generate.cc
-  Napi::Value generate(const Napi::CallbackInfo& info);         // (prompts, options) -> call<{ tokens, logps, stopped, stopAt }[]>
-  Napi::Value set_token_bytes(const Napi::CallbackInfo& info);  // ({ bytes, offsets }): once, before stop strings are used
+  Napi::Value generate(
+      const Napi::CallbackInfo& info);  // (prompts, options) -> call<{ tokens, logps, stopped, stopAt }[]>
+  Napi::Value set_token_bytes(
+      const Napi::CallbackInfo& info);  // ({ bytes, offsets }): once, before stop strings are used
 
   // model_train.cc
   Napi::Value accumulate(const Napi::CallbackInfo& info);      // (batch, options) -> call<AccumulateResult>
@@ -53,16 +58,17 @@ class ModelHandle : public Napi::ObjectWrap<ModelHandle> {
   /// Queues `work(model, abort)`; the model is there.
   template <class Fn>
   Napi::Value submit(const Napi::CallbackInfo& info, Fn work) {
-    return thread_.submit(info.Env(), info.This().As<Napi::Object>(), [state = state_, work = std::move(work)](const std::atomic<bool>& abort) mutable {
-      if (!state->model) throw CodedError("ERR_MODEL", "no model is loaded");
-      return Deliver(work(*state, abort));
-    });
+    return thread_.submit(info.Env(), info.This().As<Napi::Object>(),
+                          [state = state_, work = std::move(work)](const std::atomic<bool>& abort) mutable {
+                            if (!state->model) throw CodedError("ERR_MODEL", "no model is loaded");
+                            return Deliver(work(*state, abort));
+                          });
   }
   void report_memory(Napi::Env env, int64_t bytes);
 
   OwnerThread thread_;
   std::shared_ptr<ModelState> state_ = std::make_shared<ModelState>();
-  int64_t vocab_ = 0;          // event loop: for checking ids before a call is queued
+  int64_t vocab_ = 0;  // event loop: for checking ids before a call is queued
   int64_t reported_bytes_ = 0;
   std::shared_ptr<const std::vector<std::string>> token_bytes_;
 };

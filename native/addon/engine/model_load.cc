@@ -19,7 +19,9 @@ RopeConfig read_rope(const Napi::Value& value) {
   if (value.IsNull() || value.IsUndefined()) return r;
   const Napi::Object o = object_at(value, "rope");
   using Type = RopeConfig::Type;
-  r.type = choice<Type>(o, "type", {{"default", Type::standard}, {"linear", Type::linear}, {"llama3", Type::llama3}, {"yarn", Type::yarn}});
+  r.type = choice<Type>(
+      o, "type",
+      {{"default", Type::standard}, {"linear", Type::linear}, {"llama3", Type::llama3}, {"yarn", Type::yarn}});
   r.theta = number_at(o, "theta");
   r.factor = number_at(o, "factor");
   r.low_freq_factor = number_at(o, "lowFreqFactor");
@@ -33,8 +35,8 @@ RopeConfig read_rope(const Napi::Value& value) {
 }
 
 void check(const ModelConfig& c) {
-  const bool sizes = c.vocab > 0 && c.hidden > 0 && c.layers > 0 && c.heads > 0 && c.kv_heads > 0 && c.head_dim > 0 && c.intermediate > 0 &&
-                     c.max_positions > 0;
+  const bool sizes = c.vocab > 0 && c.hidden > 0 && c.layers > 0 && c.heads > 0 && c.kv_heads > 0 && c.head_dim > 0 &&
+                     c.intermediate > 0 && c.max_positions > 0;
   if (!sizes || c.heads % c.kv_heads != 0 || c.head_dim > 1024 || c.head_dim % 2 != 0 || c.vocab > INT32_MAX ||
       c.layer_rope.size() != static_cast<size_t>(c.layers) || c.layer_window.size() != static_cast<size_t>(c.layers))
     throw model_error("the model's dimensions do not fit together");
@@ -55,9 +57,11 @@ ModelConfig read_config(const Napi::Value& value) {
   c.norm_eps = number_at(o, "normEps");
   c.layer_norm = bool_at(o, "layerNorm");
   c.norm_offset = number_at(o, "normOffset");
-  c.activation = choice<Activation>(
-      o, "activation",
-      {{"silu", Activation::silu}, {"gelu_tanh", Activation::gelu_tanh}, {"gelu", Activation::gelu}, {"relu", Activation::relu}});
+  c.activation = choice<Activation>(o, "activation",
+                                    {{"silu", Activation::silu},
+                                     {"gelu_tanh", Activation::gelu_tanh},
+                                     {"gelu", Activation::gelu},
+                                     {"relu", Activation::relu}});
   c.gated_mlp = bool_at(o, "gatedMlp");
   c.qkv_bias = bool_at(o, "qkvBias");
   c.out_bias = bool_at(o, "outBias");
@@ -101,10 +105,12 @@ Napi::Function ModelHandle::define(Napi::Env env) {
 }
 
 ModelHandle::ModelHandle(const Napi::CallbackInfo& info)
-    : Napi::ObjectWrap<ModelHandle>(info), thread_(info.Env(), static_cast<int>(integer_at(object_at(info[0], "options"), "threads"))) {}
+    : Napi::ObjectWrap<ModelHandle>(info),
+      thread_(info.Env(), static_cast<int>(integer_at(object_at(info[0], "options"), "threads"))) {}
 
 ModelHandle::~ModelHandle() {
-  // A finalizer: the queue is empty, since pending calls keep the handle alive. Env() is gone or going: no JavaScript here.
+  // A finalizer: the queue is empty, since pending calls keep the handle alive. Env() is gone or going: no JavaScript
+  // here.
   if (reported_bytes_ != 0) Napi::MemoryManagement::AdjustExternalMemory(Env(), -reported_bytes_);
 }
 
@@ -126,17 +132,19 @@ Napi::Value ModelHandle::load(const Napi::CallbackInfo& info) {
     if (dtype != "float32" && dtype != "bfloat16") throw bad_argument("dtype", "'float32' or 'bfloat16'");
     const at::ScalarType type = dtype == "float32" ? at::kFloat : at::kBFloat16;
     vocab_ = config.vocab;
-    return thread_.submit(info.Env(), info.This().As<Napi::Object>(), [this, state = state_, config, files, type](const std::atomic<bool>& abort) {
-      state->model = Transformer::load(config, files, type, abort);
-      const int64_t count = state->model->parameter_count(), bytes = state->model->parameter_bytes();
-      return Deliver([this, count, bytes](Napi::Env env) -> Napi::Value {
-        report_memory(env, bytes);
-        auto out = Napi::Object::New(env);
-        out.Set("parameters", static_cast<double>(count));
-        out.Set("bytes", static_cast<double>(bytes));
-        return out;
-      });
-    });
+    return thread_.submit(info.Env(), info.This().As<Napi::Object>(),
+                          [this, state = state_, config, files, type](const std::atomic<bool>& abort) {
+                            state->model = Transformer::load(config, files, type, abort);
+                            const int64_t count = state->model->parameter_count(),
+                                          bytes = state->model->parameter_bytes();
+                            return Deliver([this, count, bytes](Napi::Env env) -> Napi::Value {
+                              report_memory(env, bytes);
+                              auto out = Napi::Object::New(env);
+                              out.Set("parameters", static_cast<double>(count));
+                              out.Set("bytes", static_cast<double>(bytes));
+                              return out;
+                            });
+                          });
   });
 }
 
@@ -164,7 +172,8 @@ Napi::Value ModelHandle::parameters(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     return submit(info, [](ModelState& state, const std::atomic<bool>&) {
       NamedTensors copies;
-      for (const auto& [name, tensor] : state.model->parameters()) copies.emplace_back(name, tensor.detach().to(at::kFloat).contiguous());
+      for (const auto& [name, tensor] : state.model->parameters())
+        copies.emplace_back(name, tensor.detach().to(at::kFloat).contiguous());
       return [copies](Napi::Env env) -> Napi::Value {
         auto out = Napi::Array::New(env, copies.size());
         for (uint32_t i = 0; i < copies.size(); ++i) {

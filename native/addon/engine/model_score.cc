@@ -6,45 +6,49 @@ namespace fg {
 
 Napi::Value ModelHandle::logits(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
-    return submit(info, [lists = token_lists(info[0], "sequences", vocab_)](ModelState& state, const std::atomic<bool>&) {
-      at::NoGradGuard no_grad;
-      const at::Tensor ids = at::tensor(lists.tokens, at::kLong);
-      const at::Tensor z = state.model->logits(state.model->hidden_ragged(ids, lists.offsets)).to(at::kFloat).contiguous();
-      return [z](Napi::Env env) -> Napi::Value {
-        auto out = Napi::Float32Array::New(env, static_cast<size_t>(z.numel()));
-        std::copy_n(z.const_data_ptr<float>(), z.numel(), out.Data());
-        return out;
-      };
-    });
+    return submit(info,
+                  [lists = token_lists(info[0], "sequences", vocab_)](ModelState& state, const std::atomic<bool>&) {
+                    at::NoGradGuard no_grad;
+                    const at::Tensor ids = at::tensor(lists.tokens, at::kLong);
+                    const at::Tensor z =
+                        state.model->logits(state.model->hidden_ragged(ids, lists.offsets)).to(at::kFloat).contiguous();
+                    return [z](Napi::Env env) -> Napi::Value {
+                      auto out = Napi::Float32Array::New(env, static_cast<size_t>(z.numel()));
+                      std::copy_n(z.const_data_ptr<float>(), z.numel(), out.Data());
+                      return out;
+                    };
+                  });
   });
 }
 
 Napi::Value ModelHandle::gradients(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
-    return submit(info, [lists = token_lists(info[0], "sequences", vocab_)](ModelState& state, const std::atomic<bool>&) {
-      Transformer& model = *state.model;
-      const bool trainable = model.parameters().front().second.requires_grad();
-      model.set_trainable(true);
-      const NllGradients result = nll_gradients(model, lists.tokens, lists.offsets);
-      model.set_trainable(trainable);
-      return [result](Napi::Env env) -> Napi::Value {
-        auto out = Napi::Object::New(env), grads = Napi::Object::New(env);
-        for (const auto& [name, grad] : result.gradients) {
-          auto data = Napi::Float32Array::New(env, static_cast<size_t>(grad.numel()));
-          std::copy_n(grad.const_data_ptr<float>(), grad.numel(), data.Data());
-          grads.Set(name, data);
-        }
-        out.Set("loss", result.loss);
-        out.Set("gradients", grads);
-        return out;
-      };
-    });
+    return submit(info,
+                  [lists = token_lists(info[0], "sequences", vocab_)](ModelState& state, const std::atomic<bool>&) {
+                    Transformer& model = *state.model;
+                    const bool trainable = model.parameters().front().second.requires_grad();
+                    model.set_trainable(true);
+                    const NllGradients result = nll_gradients(model, lists.tokens, lists.offsets);
+                    model.set_trainable(trainable);
+                    return [result](Napi::Env env) -> Napi::Value {
+                      auto out = Napi::Object::New(env), grads = Napi::Object::New(env);
+                      for (const auto& [name, grad] : result.gradients) {
+                        auto data = Napi::Float32Array::New(env, static_cast<size_t>(grad.numel()));
+                        std::copy_n(grad.const_data_ptr<float>(), grad.numel(), data.Data());
+                        grads.Set(name, data);
+                      }
+                      out.Set("loss", result.loss);
+                      out.Set("gradients", grads);
+                      return out;
+                    };
+                  });
   });
 }
 
 Napi::Value ModelHandle::score(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
-    const TokenLists prompts = token_lists(info[0], "prompts", vocab_), completions = token_lists(info[1], "completions", vocab_);
+    const TokenLists prompts = token_lists(info[0], "prompts", vocab_),
+                     completions = token_lists(info[1], "completions", vocab_);
     const Napi::Object o = object_at(info[2], "options");
     const ScoreOptions options{number_at(o, "temperature"), bool_at(o, "entropy"), integer_at(o, "tokenBudget")};
     if (prompts.count() != completions.count()) throw bad_argument("completions", "as many completions as prompts");

@@ -47,7 +47,8 @@ Napi::Error to_js_error(Napi::Env env, const std::exception_ptr& error) {
 OwnerThread::OwnerThread(Napi::Env env, int threads) : env_(env) {
   tsfn_ = Tsfn::New(env, Napi::Function::New(env, [](const Napi::CallbackInfo&) {}), "fused-grpo owner thread", 0, 1);
   tsfn_.Unref(env);  // only pending calls keep the process alive
-  // Added after the thread-safe function's own hook, so that it runs before it: the thread is gone when the function closes.
+  // Added after the thread-safe function's own hook, so that it runs before it: the thread is gone when the function
+  // closes.
   napi_add_env_cleanup_hook(env, on_env_cleanup, this);
   thread_ = std::thread([this, threads] {
     at::set_num_threads(threads > 0 ? threads : at::get_num_threads());
@@ -178,7 +179,8 @@ void OwnerThread::finish(std::unique_ptr<Call> call) {
     }
   };
   Call* raw = call.release();
-  if (tsfn_.NonBlockingCall(raw, settle) != napi_ok) raw->keep.SuppressDestruct();  // closing: the call is leaked, JavaScript is gone
+  if (tsfn_.NonBlockingCall(raw, settle) != napi_ok)
+    raw->keep.SuppressDestruct();  // closing: the call is leaked, JavaScript is gone
 }
 
 }  // namespace fg

@@ -15,23 +15,27 @@ namespace fg {
 
 /// Turns a finished call's result into a JavaScript value; runs on the event loop.
 using Deliver = std::function<Napi::Value(Napi::Env)>;
-/// The work of a call; runs on the owner thread. Must poll `abort` between tokens or micro-batches and then throw CodedError ERR_ABORTED.
+/// The work of a call; runs on the owner thread. Must poll `abort` between tokens or micro-batches and then throw
+/// CodedError ERR_ABORTED.
 using Work = std::function<Deliver(const std::atomic<bool>& abort)>;
 
 class OwnerThread {
  public:
-  /// `threads`: OpenMP threads of the calls (the count belongs to the thread that opens a region); 0 = libtorch's default.
+  /// `threads`: OpenMP threads of the calls (the count belongs to the thread that opens a region); 0 = libtorch's
+  /// default.
   OwnerThread(Napi::Env env, int threads);
   ~OwnerThread();
   OwnerThread(const OwnerThread&) = delete;
   OwnerThread& operator=(const OwnerThread&) = delete;
 
-  /// Queues a call. Returns { promise, abort }: abort() asks the call to stop; the promise then rejects with ERR_ABORTED unless the work had
-  /// already finished. `keep` (the handle object) cannot be collected before the call has settled. Event loop only.
+  /// Queues a call. Returns { promise, abort }: abort() asks the call to stop; the promise then rejects with
+  /// ERR_ABORTED unless the work had already finished. `keep` (the handle object) cannot be collected before the call
+  /// has settled. Event loop only.
   Napi::Object submit(Napi::Env env, Napi::Object keep, Work work);
 
-  /// Stops accepting calls; aborts the running one and rejects the queued ones with ERR_DISPOSED; `last` then runs on the owner thread (to
-  /// free memory there). With no call pending it waits for that; otherwise it returns at once. Idempotent. Event loop only.
+  /// Stops accepting calls; aborts the running one and rejects the queued ones with ERR_DISPOSED; `last` then runs on
+  /// the owner thread (to free memory there). With no call pending it waits for that; otherwise it returns at once.
+  /// Idempotent. Event loop only.
   void dispose(std::function<void()> last);
   bool disposed() const { return disposed_; }
 
@@ -41,9 +45,9 @@ class OwnerThread {
   void run();
   void finish(std::unique_ptr<Call> call);
   static void execute(Call& call);
-  void settled(Napi::Env env);              // event loop: one call less
-  void close();                             // event loop: joins the thread, which is about to end
-  void shut_down();                         // aborts, joins; nothing is delivered afterwards
+  void settled(Napi::Env env);  // event loop: one call less
+  void close();                 // event loop: joins the thread, which is about to end
+  void shut_down();             // aborts, joins; nothing is delivered afterwards
   static void on_env_cleanup(void* self);
 
   Napi::Env env_;

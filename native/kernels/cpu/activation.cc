@@ -17,7 +17,10 @@ FG_INLINE float tanh_fast(float x) {
 
 struct Silu {
   static FG_INLINE float value(float x) { return x * sigmoid(x); }
-  static FG_INLINE float slope(float x) { const float s = sigmoid(x); return s * (1.0f + x * (1.0f - s)); }
+  static FG_INLINE float slope(float x) {
+    const float s = sigmoid(x);
+    return s * (1.0f + x * (1.0f - s));
+  }
 };
 struct GeluTanh {
   static FG_INLINE float inner(float x) { return tanh_fast(kSqrt2OverPi * (x + 0.044715f * x * x * x)); }
@@ -29,7 +32,9 @@ struct GeluTanh {
 };
 struct Gelu {
   static FG_INLINE float value(float x) { return 0.5f * x * (1.0f + std::erf(x * kSqrtHalf)); }
-  static FG_INLINE float slope(float x) { return 0.5f * (1.0f + std::erf(x * kSqrtHalf)) + x * kInvSqrt2Pi * exp_fast(-0.5f * x * x); }
+  static FG_INLINE float slope(float x) {
+    return 0.5f * (1.0f + std::erf(x * kSqrtHalf)) + x * kInvSqrt2Pi * exp_fast(-0.5f * x * x);
+  }
 };
 struct Relu {
   static FG_INLINE float value(float x) { return x > 0 ? x : 0.0f; }
@@ -71,19 +76,27 @@ FG_INLINE void backward_rows(const ActivationArgs& a, int64_t begin, int64_t end
 template <class T>
 FG_INLINE void forward_typed(const ActivationArgs& a, int64_t begin, int64_t end) {
   switch (a.activation) {
-    case Activation::silu: return forward_rows<T, Silu>(a, begin, end);
-    case Activation::gelu_tanh: return forward_rows<T, GeluTanh>(a, begin, end);
-    case Activation::gelu: return forward_rows<T, Gelu>(a, begin, end);
-    case Activation::relu: return forward_rows<T, Relu>(a, begin, end);
+    case Activation::silu:
+      return forward_rows<T, Silu>(a, begin, end);
+    case Activation::gelu_tanh:
+      return forward_rows<T, GeluTanh>(a, begin, end);
+    case Activation::gelu:
+      return forward_rows<T, Gelu>(a, begin, end);
+    case Activation::relu:
+      return forward_rows<T, Relu>(a, begin, end);
   }
 }
 template <class T>
 FG_INLINE void backward_typed(const ActivationArgs& a, int64_t begin, int64_t end) {
   switch (a.activation) {
-    case Activation::silu: return backward_rows<T, Silu>(a, begin, end);
-    case Activation::gelu_tanh: return backward_rows<T, GeluTanh>(a, begin, end);
-    case Activation::gelu: return backward_rows<T, Gelu>(a, begin, end);
-    case Activation::relu: return backward_rows<T, Relu>(a, begin, end);
+    case Activation::silu:
+      return backward_rows<T, Silu>(a, begin, end);
+    case Activation::gelu_tanh:
+      return backward_rows<T, GeluTanh>(a, begin, end);
+    case Activation::gelu:
+      return backward_rows<T, Gelu>(a, begin, end);
+    case Activation::relu:
+      return backward_rows<T, Relu>(a, begin, end);
   }
 }
 

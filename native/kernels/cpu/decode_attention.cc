@@ -1,6 +1,6 @@
-// Attention of one query per sequence over its own cache length: no padding, no mask, online softmax over blocks of 64 positions.
+// Attention of one query per sequence over its own cache length: no padding, no mask, online softmax over blocks of 64
+// positions.
 #include <algorithm>
-#include <type_traits>
 
 #include "kernels/decode.h"
 
@@ -11,14 +11,15 @@ struct Running {
   float max = -INFINITY, sum = 0.0f;
 };
 
+constexpr int64_t kMaxDim = 1024;
 constexpr int kVectors = kCacheBlock / 16;
 
-FG_INLINE float reduce_max(f32x16 v) {
+FG_INLINE float reduce_max(const f32x16& v) {
   float top = v[0];
   for (int j = 1; j < 16; ++j) top = v[j] > top ? v[j] : top;
   return top;
 }
-FG_INLINE float reduce_sum(f32x16 v) {
+FG_INLINE float reduce_sum(const f32x16& v) {
   float x[16];
   __builtin_memcpy(x, &v, sizeof x);
   for (int w = 8; w > 0; w /= 2)
@@ -27,48 +28,53 @@ FG_INLINE float reduce_sum(f32x16 v) {
 }
 
 /// s = q K for the 64 positions of a block.
-template <class T, int kDim>
+template <class T>
 FG_INLINE void scores(const float* q, const T* k, int64_t capacity, int64_t dim, f32x16* s) {
   for (int i = 0; i < kVectors; ++i) s[i] = f32x16{};
-  for (int64_t d = 0; d < (kDim ? kDim : dim); ++d)
+  for (int64_t d = 0; d < dim; ++d)
     for (int i = 0; i < kVectors; ++i) s[i] += q[d] * load_vector<f32x16>(k + d * capacity + 16 * i);
 }
 
-/// acc += p V over positions [from, to) of a block. Two sets of accumulators where heads are small: one would wait for itself.
-template <class T, int kDim>
-FG_INLINE void add_values(const float* p, const T* v, int from, int to, int64_t dim, float* acc) {
-  if constexpr (kDim == 0) {
-    for (int j = from; j < to; ++j)
-      for (int64_t d = 0; d < dim; ++d) acc[d] += p[j] * load(v + j * dim + d);
-  } else {
-    using V = std::conditional_t<kDim == 8, f32x8, f32x16>;
-    constexpr int kWidth = sizeof(V) / 4, kCount = kDim / kWidth, kSets = kDim <= 32 ? 2 : 1;
-    V sum[kSets][kCount] = {};
-    for (int i = 0; i < kCount; ++i) sum[0][i] = load_vector<V>(acc + i * kWidth);
-    int j = from;
-    for (; j + kSets <= to; j += kSets)
-      for (int set = 0; set < kSets; ++set)
-        for (int i = 0; i < kCount; ++i) sum[set][i] += p[j + set] * load_vector<V>(v + (j + set) * kDim + i * kWidth);
-    for (; j < to; ++j)
-      for (int i = 0; i < kCount; ++i) sum[0][i] += p[j] * load_vector<V>(v + j * kDim + i * kWidth);
-    for (int i = 0; i < kCount; ++i) {
-      if constexpr (kSets == 2) sum[0][i] += sum[1][i];
-      __builtin_memcpy(acc + i * kWidth, &sum[0][i], sizeof(V));
-    }
+/// acc += p V over positions [from, to) for kCount vectors of columns, kept in registers. Several sets of accumulators
+/// where there are few columns: one would wait for itself.
+template <class V, int kCount, int kSets, class T>
+FG_INLINE void add_columns(const float* p, const T* v, int from, int to, int64_t dim, float* acc) {
+  constexpr int kWidth = sizeof(V) / sizeof(float);
+  V sum[kSets][kCount] = {};
+  int j = from;
+  for (; j + kSets <= to; j += kSets)
+    for (int set = 0; set < kSets; ++set)
+      for (int i = 0; i < kCount; ++i) sum[set][i] += p[j + set] * load_vector<V>(v + (j + set) * dim + i * kWidth);
+  for (; j < to; ++j)
+    for (int i = 0; i < kCount; ++i) sum[0][i] += p[j] * load_vector<V>(v + j * dim + i * kWidth);
+  for (int i = 0; i < kCount; ++i) {
+    for (int set = 1; set < kSets; ++set) sum[0][i] += sum[set][i];
+    const V total = load_vector<V>(acc + i * kWidth) + sum[0][i];
+    __builtin_memcpy(acc + i * kWidth, &total, sizeof total);
   }
 }
 
+template <class T>
+FG_INLINE void add_values(const float* p, const T* v, int from, int to, int64_t dim, float* acc) {
+  int64_t d = 0;
+  for (; d + 64 <= dim; d += 64) add_columns<f32x16, 4, 1>(p, v + d, from, to, dim, acc + d);
+  for (; d + 16 <= dim; d += 16) add_columns<f32x16, 1, 4>(p, v + d, from, to, dim, acc + d);
+  for (; d + 8 <= dim; d += 8) add_columns<f32x8, 1, 4>(p, v + d, from, to, dim, acc + d);
+  for (; d < dim; ++d)
+    for (int j = from; j < to; ++j) acc[d] += p[j] * load(v + j * dim + d);
+}
+
 /// Adds positions [begin, end) of one segment and head to the running softmax; acc (dim) is the unnormalised output.
-template <class T, int kDim>
-FG_INLINE void add_segment(const float* q, const T* k, const T* v, int64_t begin, int64_t end, int64_t capacity, int64_t dynamic_dim,
-                           Running& run, float* acc) {
-  const int64_t dim = kDim ? kDim : dynamic_dim;
+template <class T>
+FG_INLINE void add_segment(const float* q, const T* k, const T* v, int64_t begin, int64_t end, int64_t capacity,
+                           int64_t dim, Running& run, float* acc) {
   const i32x16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
   for (int64_t block = begin / kCacheBlock * kCacheBlock; block < end; block += kCacheBlock) {
     f32x16 s[kVectors];
-    scores<T, kDim>(q, k + block, capacity, dim, s);
+    scores(q, k + block, capacity, dim, s);
     // What the block holds outside [begin, end) was never written or is out of the window: it is replaced, not used.
-    const int from = static_cast<int>(std::max<int64_t>(begin - block, 0)), to = static_cast<int>(std::min(end - block, kCacheBlock));
+    const int from = static_cast<int>(std::max<int64_t>(begin - block, 0)),
+              to = static_cast<int>(std::min(end - block, kCacheBlock));
     const f32x16 nothing = f32x16{} - INFINITY;
     f32x16 top = nothing;
     for (int i = 0; i < kVectors; ++i) {
@@ -92,39 +98,41 @@ FG_INLINE void add_segment(const float* q, const T* k, const T* v, int64_t begin
       __builtin_memcpy(p + 16 * i, &e, sizeof e);
     }
     run.sum += reduce_sum(sum);
-    add_values<T, kDim>(p, v + block * dim, from, to, dim, acc);
+    add_values(p, v + block * dim, from, to, dim, acc);
   }
 }
 
 template <class T>
-FG_INLINE void append(const DecodeAttentionArgs& a, const CacheSegment& own, int64_t head_offset, const T* k, const T* v) {
+FG_INLINE void append(const DecodeAttentionArgs& a, const CacheSegment& own, int64_t head_offset, const T* k,
+                      const T* v) {
   T* keys = static_cast<T*>(own.k) + head_offset * a.dim * own.capacity + own.length;
   T* values = static_cast<T*>(own.v) + (head_offset * own.capacity + own.length) * a.dim;
   for (int64_t d = 0; d < a.dim; ++d) keys[d * own.capacity] = k[d];
   std::copy(v, v + a.dim, values);
 }
 
-template <class T, int kDim>
+template <class T>
 FG_INLINE void attend_row(const DecodeAttentionArgs& a, int64_t r) {
   const DecodeSequence& s = *a.sequences[r];
-  const int64_t dim = kDim ? kDim : a.dim, group = a.heads / a.kv_heads, length = s.prompt.length + s.own.length + 1;
+  const int64_t dim = a.dim, group = a.heads / a.kv_heads, length = s.prompt.length + s.own.length + 1;
   const int64_t first = a.window > 0 ? std::max<int64_t>(0, length - a.window) : 0;
-  const int64_t own_first = std::max<int64_t>(0, first - s.prompt.length);
+  const CacheSegment* segments[2] = {&s.prompt, &s.own};
+  const int64_t begins[2] = {first, std::max<int64_t>(0, first - s.prompt.length)},
+                ends[2] = {s.prompt.length, s.own.length + 1};
   for (int64_t h = 0; h < a.kv_heads; ++h) {
     const int64_t head = a.layer * a.kv_heads + h;
-    append(a, s.own, head, static_cast<const T*>(a.k) + (r * a.kv_heads + h) * dim, static_cast<const T*>(a.v) + (r * a.kv_heads + h) * dim);
+    append(a, s.own, head, static_cast<const T*>(a.k) + (r * a.kv_heads + h) * dim,
+           static_cast<const T*>(a.v) + (r * a.kv_heads + h) * dim);
     for (int64_t g = h * group; g < (h + 1) * group; ++g) {
-      float q[kDim ? kDim : 1024], acc[kDim ? kDim : 1024];
+      float q[kMaxDim], acc[kMaxDim];
       const T* from = static_cast<const T*>(a.q) + (r * a.heads + g) * dim;
       for (int64_t d = 0; d < dim; ++d) q[d] = load(from + d) * a.scale, acc[d] = 0.0f;
       Running run;
-      // One inlined body for both segments: two would double what is compiled, three clones of it.
-      const CacheSegment* segments[2] = {&s.prompt, &s.own};
-      const int64_t begins[2] = {first, own_first}, ends[2] = {s.prompt.length, s.own.length + 1};
-      for (int i = first < s.prompt.length ? 0 : 1; i < 2; ++i) {
+      for (int i = 0; i < 2; ++i) {
         const CacheSegment& c = *segments[i];
-        add_segment<T, kDim>(q, static_cast<const T*>(c.k) + head * dim * c.capacity, static_cast<const T*>(c.v) + head * c.capacity * dim,
-                             begins[i], ends[i], c.capacity, dim, run, acc);
+        add_segment(q, static_cast<const T*>(c.k) + head * dim * c.capacity,
+                    static_cast<const T*>(c.v) + head * c.capacity * dim, begins[i], ends[i], c.capacity, dim, run,
+                    acc);
       }
       T* to = static_cast<T*>(a.out) + (r * a.heads + g) * dim;
       for (int64_t d = 0; d < dim; ++d) store(to + d, acc[d] / run.sum);
@@ -132,15 +140,9 @@ FG_INLINE void attend_row(const DecodeAttentionArgs& a, int64_t r) {
   }
 }
 
-/// The head sizes of most models get code of their own; each costs compile time in every clone.
 template <class T>
 FG_INLINE void attend_rows(const DecodeAttentionArgs& a, int64_t begin, int64_t end) {
-  for (int64_t r = begin; r < end; ++r) switch (a.dim) {
-      case 8: attend_row<T, 8>(a, r); break;
-      case 64: attend_row<T, 64>(a, r); break;
-      case 128: attend_row<T, 128>(a, r); break;
-      default: attend_row<T, 0>(a, r);
-    }
+  for (int64_t r = begin; r < end; ++r) attend_row<T>(a, r);
 }
 
 FG_CLONES void attend_range(const DecodeAttentionArgs& a, int64_t begin, int64_t end) {

@@ -1,5 +1,5 @@
-// RMSNorm and LayerNorm. As in transformers: statistics in float32, the normalised value is rounded to the storage type before an RMSNorm
-// weight multiplies it (Llama) or is not (Gemma, LayerNorm).
+// RMSNorm and LayerNorm. As in transformers: statistics in float32, the normalised value is rounded to the storage type
+// before an RMSNorm weight multiplies it (Llama) or is not (Gemma, LayerNorm).
 #include <algorithm>
 
 #include "kernels/model.h"
@@ -20,12 +20,18 @@ FG_INLINE void forward_rows(const NormArgs& a, int64_t begin, int64_t end) {
     const T* x = static_cast<const T*>(a.x) + r * a.x_stride;
     T* y = static_cast<T*>(a.y) + r * n;
     const float mean = a.center ? lane_sum(n, [&](int64_t i) { return load(x + i); }) / n : 0.0f;
-    const float square = lane_sum(n, [&](int64_t i) { const float d = load(x + i) - mean; return d * d; }) / n;
+    const float square = lane_sum(n,
+                                  [&](int64_t i) {
+                                    const float d = load(x + i) - mean;
+                                    return d * d;
+                                  }) /
+                         n;
     const float rstd = 1.0f / std::sqrt(square + a.eps);
     if (a.rstd) a.rstd[r] = rstd;
     if (a.mean) a.mean[r] = mean;
     if (a.center) {
-      for (int64_t i = 0; i < n; ++i) store(y + i, (load(x + i) - mean) * rstd * load(w + i) + (b ? load(b + i) : 0.0f));
+      for (int64_t i = 0; i < n; ++i)
+        store(y + i, (load(x + i) - mean) * rstd * load(w + i) + (b ? load(b + i) : 0.0f));
     } else if (round_first) {
       for (int64_t i = 0; i < n; ++i) store(y + i, rounded<T>(load(x + i) * rstd) * load(w + i));
     } else {
@@ -38,7 +44,8 @@ FG_CLONES void forward_range(const NormArgs& a, int64_t begin, int64_t end) {
   a.storage == Storage::f32 ? forward_rows<float>(a, begin, end) : forward_rows<bf16>(a, begin, end);
 }
 
-// dx = rstd * (g - mean(g) [LayerNorm] - xhat * mean(g * xhat)) with g = dy * weight; dweight = sum dy * xhat; dbias = sum dy.
+// dx = rstd * (g - mean(g) [LayerNorm] - xhat * mean(g * xhat)) with g = dy * weight; dweight = sum dy * xhat; dbias =
+// sum dy.
 template <class T>
 FG_INLINE void backward_rows(const NormGradArgs& g, int64_t begin, int64_t end, float* dw, float* db) {
   const NormArgs& a = g.forward;
@@ -64,11 +71,13 @@ FG_INLINE void backward_rows(const NormGradArgs& g, int64_t begin, int64_t end, 
 }
 
 FG_CLONES void backward_range(const NormGradArgs& g, int64_t begin, int64_t end, float* dw, float* db) {
-  g.forward.storage == Storage::f32 ? backward_rows<float>(g, begin, end, dw, db) : backward_rows<bf16>(g, begin, end, dw, db);
+  g.forward.storage == Storage::f32 ? backward_rows<float>(g, begin, end, dw, db)
+                                    : backward_rows<bf16>(g, begin, end, dw, db);
 }
 
 template <class T>
-FG_INLINE void add_partials(const float* partials, int64_t count, int64_t stride, int64_t begin, int64_t end, void* out) {
+FG_INLINE void add_partials(const float* partials, int64_t count, int64_t stride, int64_t begin, int64_t end,
+                            void* out) {
   for (int64_t i = begin; i < end; ++i) {
     float sum = 0.0f;
     for (int64_t p = 0; p < count; ++p) sum += partials[p * stride + i];
@@ -82,7 +91,9 @@ void norm_forward(const Context& context, const NormArgs& a) {
   parallel_for(context, a.rows, kRowsPerTask, [&](int64_t begin, int64_t end) { forward_range(a, begin, end); });
 }
 
-int64_t norm_workspace(int64_t rows, int64_t width) { return (rows + kRowsPerPartial - 1) / kRowsPerPartial * 2 * width; }
+int64_t norm_workspace(int64_t rows, int64_t width) {
+  return (rows + kRowsPerPartial - 1) / kRowsPerPartial * 2 * width;
+}
 
 void norm_backward(const Context& context, const NormGradArgs& g) {
   const int64_t n = g.forward.width, partials = (g.forward.rows + kRowsPerPartial - 1) / kRowsPerPartial;

@@ -1,5 +1,5 @@
-// Splits joint q/k/v rows into heads, normalises the heads (Qwen3, Gemma 3) and rotates them: pair (i, i + dim/2), the convention of
-// Hugging Face checkpoints. The gradient rotates back.
+// Splits joint q/k/v rows into heads, normalises the heads (Qwen3, Gemma 3) and rotates them: pair (i, i + dim/2), the
+// convention of Hugging Face checkpoints. The gradient rotates back.
 #include <algorithm>
 
 #include "kernels/model.h"
@@ -12,7 +12,8 @@ constexpr int64_t kRowsPerPartial = 64;
 
 FG_INLINE int64_t position_of(const RopeArgs& a, int64_t r) { return a.positions ? a.positions[r] : r % a.length; }
 
-/// One head: y = rotate(norm(x)); every intermediate is rounded to the storage type, as separate tensor operations would.
+/// One head: y = rotate(norm(x)); every intermediate is rounded to the storage type, as separate tensor operations
+/// would.
 template <class T>
 FG_INLINE float head_forward(const RopeArgs& a, const T* x, const T* w, const float* cos, const float* sin, T* y) {
   const int64_t d = a.dim, half = d / 2;
@@ -21,7 +22,8 @@ FG_INLINE float head_forward(const RopeArgs& a, const T* x, const T* w, const fl
   auto value = [&](int64_t i) {
     if (!w) return load(x + i);
     const float xhat = load(x + i) * rstd;
-    return a.weight_offset == 0.0f ? rounded<T>(rounded<T>(xhat) * load(w + i)) : rounded<T>(xhat * (a.weight_offset + load(w + i)));
+    return a.weight_offset == 0.0f ? rounded<T>(rounded<T>(xhat) * load(w + i))
+                                   : rounded<T>(xhat * (a.weight_offset + load(w + i)));
   };
   if (!cos) {
     for (int64_t i = 0; i < d; ++i) store(y + i, value(i));
@@ -65,8 +67,8 @@ FG_CLONES void forward_range(const RopeArgs& a, int64_t begin, int64_t end) {
 
 /// The gradient of one head; `scratch` (dim floats) holds the gradient before the head norm.
 template <class T>
-FG_INLINE void head_backward(const RopeArgs& a, const T* dy, const T* x, const T* w, float rstd, const float* cos, const float* sin, T* dx,
-                             float* dw, float* scratch) {
+FG_INLINE void head_backward(const RopeArgs& a, const T* dy, const T* x, const T* w, float rstd, const float* cos,
+                             const float* sin, T* dx, float* dw, float* scratch) {
   const int64_t d = a.dim, half = d / 2;
   for (int64_t i = 0; i < half; ++i) {
     const float lo = load(dy + i), hi = load(dy + i + half);
@@ -103,17 +105,19 @@ FG_INLINE void backward_rows(const RopeGradArgs& g, int64_t begin, int64_t end, 
     const T* dk = static_cast<const T*>(g.dk) + b * g.dk_batch + t * g.dk_row;
     const T* dv = static_cast<const T*>(g.dv) + b * g.dv_batch + t * g.dv_row;
     for (int64_t h = 0; h < a.heads; ++h)
-      head_backward(a, dq + h * g.dq_head, row + h * d, static_cast<const T*>(a.q_norm), rstd ? rstd[h] : 1.0f, cos, sin, out + h * d, dwq, scratch);
+      head_backward(a, dq + h * g.dq_head, row + h * d, static_cast<const T*>(a.q_norm), rstd ? rstd[h] : 1.0f, cos,
+                    sin, out + h * d, dwq, scratch);
     for (int64_t h = 0; h < a.kv_heads; ++h)
-      head_backward(a, dk + h * g.dk_head, row + (a.heads + h) * d, static_cast<const T*>(a.k_norm), rstd ? rstd[a.heads + h] : 1.0f, cos, sin,
-                    out + (a.heads + h) * d, dwk, scratch);
+      head_backward(a, dk + h * g.dk_head, row + (a.heads + h) * d, static_cast<const T*>(a.k_norm),
+                    rstd ? rstd[a.heads + h] : 1.0f, cos, sin, out + (a.heads + h) * d, dwk, scratch);
     for (int64_t h = 0; h < a.kv_heads; ++h)
       std::copy(dv + h * g.dv_head, dv + h * g.dv_head + d, out + (a.heads + a.kv_heads + h) * d);
   }
 }
 
 FG_CLONES void backward_range(const RopeGradArgs& g, int64_t begin, int64_t end, float* dwq, float* dwk) {
-  g.forward.storage == Storage::f32 ? backward_rows<float>(g, begin, end, dwq, dwk) : backward_rows<bf16>(g, begin, end, dwq, dwk);
+  g.forward.storage == Storage::f32 ? backward_rows<float>(g, begin, end, dwq, dwk)
+                                    : backward_rows<bf16>(g, begin, end, dwq, dwk);
 }
 
 template <class T>
@@ -143,7 +147,8 @@ void rope_backward(const Context& context, const RopeGradArgs& g) {
   });
   if (!norms) return;
   auto add = [&](const float* from, void* to) {
-    g.forward.storage == Storage::f32 ? add_partials<float>(from, partials, 2 * d, d, to) : add_partials<bf16>(from, partials, 2 * d, d, to);
+    g.forward.storage == Storage::f32 ? add_partials<float>(from, partials, 2 * d, d, to)
+                                      : add_partials<bf16>(from, partials, 2 * d, d, to);
   };
   add(g.workspace, g.dq_norm);
   add(g.workspace + d, g.dk_norm);

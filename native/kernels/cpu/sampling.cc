@@ -1,28 +1,31 @@
 // From a row of logits to a token and its log-prob.
+#include "math/sampling.h"
+
 #include <algorithm>
 #include <functional>
 
 #include "kernels/decode.h"
 #include "math/random.h"
-#include "math/sampling.h"
 
 namespace fg {
 namespace {
 
-constexpr int64_t kBlock = 512;      // sums: float32 inside a block, float64 across blocks
-constexpr int64_t kMaxBlock = 64;    // top-k looks at the maxima of blocks first
+constexpr int64_t kBlock = 512;    // sums: float32 inside a block, float64 across blocks
+constexpr int64_t kMaxBlock = 64;  // top-k looks at the maxima of blocks first
 
 struct Candidate {
   float weight;  // exp((z - max) / temperature) after the penalty
   int32_t id;
 };
-bool heavier(const Candidate& a, const Candidate& b) { return a.weight > b.weight || (a.weight == b.weight && a.id < b.id); }
+bool heavier(const Candidate& a, const Candidate& b) {
+  return a.weight > b.weight || (a.weight == b.weight && a.id < b.id);
+}
 
 struct Scratch {
-  float* z;             // (vocab) logits, later penalised
-  float* weight;        // (vocab)
-  Candidate* candidate; // (vocab)
-  float* maxima;        // (vocab / 64 + 1)
+  float* z;              // (vocab) logits, later penalised
+  float* weight;         // (vocab)
+  Candidate* candidate;  // (vocab)
+  float* maxima;         // (vocab / 64 + 1)
 };
 
 Scratch carve(void* workspace, int64_t vocab) {
@@ -56,7 +59,8 @@ FG_INLINE float copy_max(const T* from, int64_t n, float* to) {
 }
 
 FG_CLONES float load_row(const void* logits, Storage storage, int64_t n, float* to) {
-  return storage == Storage::f32 ? copy_max(static_cast<const float*>(logits), n, to) : copy_max(static_cast<const bf16*>(logits), n, to);
+  return storage == Storage::f32 ? copy_max(static_cast<const float*>(logits), n, to)
+                                 : copy_max(static_cast<const bf16*>(logits), n, to);
 }
 
 /// weight[i] = exp((z[i] - max) * inverse); returns the sum.
@@ -81,8 +85,8 @@ void penalise(float* z, int64_t n, const uint8_t* seen, float penalty) {
     if (seen[i]) z[i] = penalised(z[i], penalty);
 }
 
-/// The entry where the running sum passes `target`; the last entry of positive weight when rounding carried the target past the end. An entry
-/// of weight 0 is never chosen.
+/// The entry where the running sum passes `target`; the last entry of positive weight when rounding carried the target
+/// past the end. An entry of weight 0 is never chosen.
 int32_t draw_all(const float* weight, int64_t n, double target) {
   double sum = 0;
   int32_t last = -1;
@@ -124,13 +128,14 @@ int64_t collect(const float* weight, int64_t n, float least, Candidate* out) {
   return count;
 }
 
-/// The k heaviest entries and whatever ties with the k-th. At least k entries reach the k-th largest of the block maxima, so smaller ones
-/// need not be looked at.
+/// The k heaviest entries and whatever ties with the k-th. At least k entries reach the k-th largest of the block
+/// maxima, so smaller ones need not be looked at.
 int64_t take_top_k(const float* weight, int64_t n, int64_t k, const Scratch& s) {
   const int64_t blocks = (n + kMaxBlock - 1) / kMaxBlock;
   float floor = 0;
   if (k < blocks) {
-    for (int64_t b = 0; b < blocks; ++b) s.maxima[b] = *std::max_element(weight + b * kMaxBlock, weight + std::min(n, (b + 1) * kMaxBlock));
+    for (int64_t b = 0; b < blocks; ++b)
+      s.maxima[b] = *std::max_element(weight + b * kMaxBlock, weight + std::min(n, (b + 1) * kMaxBlock));
     std::nth_element(s.maxima, s.maxima + k - 1, s.maxima + blocks, std::greater<>());
     floor = s.maxima[k - 1];
   }
@@ -138,7 +143,8 @@ int64_t take_top_k(const float* weight, int64_t n, int64_t k, const Scratch& s) 
   if (count <= k) return count;
   std::nth_element(s.candidate, s.candidate + k - 1, s.candidate + count, heavier);
   const float least = s.candidate[k - 1].weight;
-  return std::partition(s.candidate, s.candidate + count, [&](const Candidate& c) { return c.weight >= least; }) - s.candidate;
+  return std::partition(s.candidate, s.candidate + count, [&](const Candidate& c) { return c.weight >= least; }) -
+         s.candidate;
 }
 
 /// Sorts, and keeps an entry while the mass of heavier ones is below p.
@@ -157,13 +163,15 @@ int32_t draw_truncated(const SampleParams& p, int64_t vocab, double mass, double
     mass = 0;
     for (int64_t i = 0; i < count; ++i) mass += s.candidate[i].weight;
   } else {
-    // An entry below (1 - p) / vocab of the mass, and all entries lighter than it, weigh less than 1 - p together: top-p drops them anyway.
-    // The comparison is made a little smaller so that rounding cannot drop more.
+    // An entry below (1 - p) / vocab of the mass, and all entries lighter than it, weigh less than 1 - p together:
+    // top-p drops them anyway. The comparison is made a little smaller so that rounding cannot drop more.
     const double least = p.top_p < 1 ? (1.0 - p.top_p) * mass / static_cast<double>(vocab) * 0.999 : 0.0;
     count = collect(s.weight, vocab, static_cast<float>(least), s.candidate);
   }
-  if (p.top_p < 1) count = cut_top_p(s.candidate, count, p.top_p, mass);
-  else std::sort(s.candidate, s.candidate + count, heavier);
+  if (p.top_p < 1)
+    count = cut_top_p(s.candidate, count, p.top_p, mass);
+  else
+    std::sort(s.candidate, s.candidate + count, heavier);
   if (p.min_p > 0) {
     const float least = p.min_p * s.candidate[0].weight;
     while (count > 1 && s.candidate[count - 1].weight < least) --count;
@@ -178,7 +186,8 @@ int64_t sample_workspace(int64_t vocab) {
   return static_cast<int64_t>(sizeof(float)) * (4 * n + n / kMaxBlock + 2);
 }
 
-void sample_row(const void* logits, int64_t vocab, Storage storage, const SampleParams& p, SampleRow& row, void* workspace) {
+void sample_row(const void* logits, int64_t vocab, Storage storage, const SampleParams& p, SampleRow& row,
+                void* workspace) {
   const Scratch s = carve(workspace, vocab);
   row.chosen = -1;
   row.logp = NAN;
@@ -191,7 +200,8 @@ void sample_row(const void* logits, int64_t vocab, Storage storage, const Sample
   row.status = SampleStatus::ok;
   auto settle = [&](int32_t token, float z, float weight) {
     row.chosen = token;
-    row.logp = static_cast<float>(log_softmax((static_cast<double>(z) - max) * inverse, std::max(0.0, all - weight), all));
+    row.logp =
+        static_cast<float>(log_softmax((static_cast<double>(z) - max) * inverse, std::max(0.0, all - weight), all));
   };
   const double uniform = token_uniform(p.seed, p.step, row.prompt, row.completion, row.token);
   const bool truncated = p.top_k > 0 || p.top_p < 1.0f || p.min_p > 0.0f;
@@ -209,7 +219,8 @@ void sample_row(const void* logits, int64_t vocab, Storage storage, const Sample
     token = truncated ? draw_truncated(p, vocab, mass, uniform, s) : draw_all(s.weight, vocab, uniform * mass);
   }
   // The log-prob is that of the logits as they were.
-  const float z = storage == Storage::f32 ? load(static_cast<const float*>(logits) + token) : load(static_cast<const bf16*>(logits) + token);
+  const float z = storage == Storage::f32 ? load(static_cast<const float*>(logits) + token)
+                                          : load(static_cast<const bf16*>(logits) + token);
   settle(token, z, exp_fast((z - max) * inverse));
 }
 

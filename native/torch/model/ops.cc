@@ -12,15 +12,19 @@ using torch::autograd::variable_list;
 
 const void* data_or_null(const at::Tensor& t) { return t.defined() ? t.const_data_ptr() : nullptr; }
 float* floats_or_null(const at::Tensor& t) { return t.defined() ? t.mutable_data_ptr<float>() : nullptr; }
-bool records(const at::Tensor& a, const at::Tensor& b) { return at::GradMode::is_enabled() && (a.requires_grad() || b.requires_grad()); }
+bool records(const at::Tensor& a, const at::Tensor& b) {
+  return at::GradMode::is_enabled() && (a.requires_grad() || b.requires_grad());
+}
 // Function::apply refuses an undefined tensor, but takes an absent one.
 using Maybe = std::optional<at::Tensor>;
 Maybe maybe(const at::Tensor& t) { return t.defined() ? Maybe(t) : std::nullopt; }
 at::Tensor float_scratch(int64_t n) { return at::empty({n}, at::kFloat); }
 
-// ---- norm ----------------------------------------------------------------------------------------------------------------------------
+// ---- norm
+// ----------------------------------------------------------------------------------------------------------------------------
 NormArgs norm_args(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const NormParams& p) {
-  TORCH_CHECK(x.dim() == 2 && x.stride(1) == 1 && weight.numel() == x.size(1) && weight.is_contiguous(), "norm: bad shapes");
+  TORCH_CHECK(x.dim() == 2 && x.stride(1) == 1 && weight.numel() == x.size(1) && weight.is_contiguous(),
+              "norm: bad shapes");
   NormArgs a{};
   a.x = x.const_data_ptr();
   a.weight = weight.const_data_ptr();
@@ -36,7 +40,8 @@ NormArgs norm_args(const at::Tensor& x, const at::Tensor& weight, const at::Tens
 }
 
 struct Norm : Function<Norm> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight, const Maybe& maybe_bias, const NormParams& p) {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight,
+                            const Maybe& maybe_bias, const NormParams& p) {
     at::AutoDispatchBelowADInplaceOrView guard;
     const at::Tensor bias = maybe_bias.value_or(at::Tensor());
     NormArgs a = norm_args(x, weight, bias, p);
@@ -56,7 +61,9 @@ struct Norm : Function<Norm> {
     const auto saved = ctx->get_saved_variables();
     const at::Tensor &x = saved[0], &weight = saved[1], &bias = saved[2], dy = grads[0].contiguous();
     NormGradArgs g{};
-    g.forward = norm_args(x, weight, bias, {ctx->saved_data["eps"].toDouble(), ctx->saved_data["offset"].toDouble(), ctx->saved_data["center"].toBool()});
+    g.forward = norm_args(
+        x, weight, bias,
+        {ctx->saved_data["eps"].toDouble(), ctx->saved_data["offset"].toDouble(), ctx->saved_data["center"].toBool()});
     g.forward.rstd = floats_or_null(saved[3]);
     g.forward.mean = floats_or_null(saved[4]);
     at::Tensor dx = at::empty({x.size(0), x.size(1)}, x.options()), dw = at::empty_like(weight), db;
@@ -72,9 +79,10 @@ struct Norm : Function<Norm> {
   }
 };
 
-// ---- heads ---------------------------------------------------------------------------------------------------------------------------
-RopeArgs rope_args(const at::Tensor& qkv, const at::Tensor& q_norm, const at::Tensor& k_norm, const RowMap& rows, const HeadParams& p,
-                   const at::Tensor& cos, const at::Tensor& sin) {
+// ---- heads
+// ---------------------------------------------------------------------------------------------------------------------------
+RopeArgs rope_args(const at::Tensor& qkv, const at::Tensor& q_norm, const at::Tensor& k_norm, const RowMap& rows,
+                   const HeadParams& p, const at::Tensor& cos, const at::Tensor& sin) {
   TORCH_CHECK(qkv.is_contiguous() && qkv.size(1) == (p.heads + 2 * p.kv_heads) * p.dim, "split_heads: bad shapes");
   RopeArgs a{};
   a.qkv = qkv.const_data_ptr();
@@ -117,8 +125,8 @@ struct HeadState {  // what backward needs besides tensors; kept alive by the gr
 };
 
 struct SplitHeads : Function<SplitHeads> {
-  static variable_list forward(AutogradContext* ctx, const at::Tensor& qkv, const Maybe& maybe_q_norm, const Maybe& maybe_k_norm,
-                               const HeadState& state) {
+  static variable_list forward(AutogradContext* ctx, const at::Tensor& qkv, const Maybe& maybe_q_norm,
+                               const Maybe& maybe_k_norm, const HeadState& state) {
     at::AutoDispatchBelowADInplaceOrView guard;
     const at::Tensor q_norm = maybe_q_norm.value_or(at::Tensor()), k_norm = maybe_k_norm.value_or(at::Tensor());
     const HeadParams& p = state.params;
@@ -126,7 +134,8 @@ struct SplitHeads : Function<SplitHeads> {
     // The input is needed again only for the head norms: without them, only its shape.
     const at::Tensor kept = q_norm.defined() ? qkv : at::Tensor();
     ctx->save_for_backward({kept, q_norm, k_norm, rstd, state.cos, state.sin, state.rows.positions, state.rows.slots});
-    ctx->saved_data["ints"] = std::vector<int64_t>{qkv.size(0), state.rows.sequences, state.rows.length, p.heads, p.kv_heads, p.dim};
+    ctx->saved_data["ints"] =
+        std::vector<int64_t>{qkv.size(0), state.rows.sequences, state.rows.length, p.heads, p.kv_heads, p.dim};
     ctx->saved_data["floats"] = std::vector<double>{p.eps, p.weight_offset};
     return run_split(rope_args(qkv, q_norm, k_norm, state.rows, p, state.cos, state.sin), qkv, state.rows, rstd);
   }
@@ -138,7 +147,8 @@ struct SplitHeads : Function<SplitHeads> {
     const HeadParams p{n[3], n[4], n[5], f[0], f[1]};
     for (auto& grad : grads)
       if (grad.stride(3) != 1) grad = grad.contiguous();
-    at::Tensor dqkv = at::empty({n[0], (p.heads + 2 * p.kv_heads) * p.dim}, grads[0].options()), dq_norm, dk_norm, scratch;
+    at::Tensor dqkv = at::empty({n[0], (p.heads + 2 * p.kv_heads) * p.dim}, grads[0].options()), dq_norm, dk_norm,
+               scratch;
     RopeGradArgs g{};
     g.forward = rope_args(saved[0].defined() ? saved[0] : dqkv, saved[1], saved[2], rows, p, saved[4], saved[5]);
     g.forward.rstd = floats_or_null(saved[3]);
@@ -163,10 +173,12 @@ struct SplitHeads : Function<SplitHeads> {
   }
 };
 
-// ---- activation ----------------------------------------------------------------------------------------------------------------------
+// ---- activation
+// ----------------------------------------------------------------------------------------------------------------------
 ActivationArgs activation_args(const at::Tensor& x, Activation activation, bool gated) {
   TORCH_CHECK(x.dim() == 2 && x.is_contiguous(), "activate: bad shapes");
-  return {x.const_data_ptr(), nullptr, nullptr, x.size(0), gated ? x.size(1) / 2 : x.size(1), activation, gated, storage_of(x)};
+  return {x.const_data_ptr(), nullptr, nullptr,      x.size(0), gated ? x.size(1) / 2 : x.size(1),
+          activation,         gated,   storage_of(x)};
 }
 
 at::Tensor run_activation(const at::Tensor& x, Activation activation, bool gated) {
@@ -187,7 +199,8 @@ struct Activate : Function<Activate> {
   }
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     const at::Tensor x = ctx->get_saved_variables()[0], dy = grads[0].contiguous();
-    ActivationArgs a = activation_args(x, static_cast<Activation>(ctx->saved_data["activation"].toInt()), ctx->saved_data["gated"].toBool());
+    ActivationArgs a = activation_args(x, static_cast<Activation>(ctx->saved_data["activation"].toInt()),
+                                       ctx->saved_data["gated"].toBool());
     at::Tensor dx = at::empty_like(x);
     a.dy = dy.const_data_ptr();
     a.y = dx.mutable_data_ptr();
@@ -196,9 +209,11 @@ struct Activate : Function<Activate> {
   }
 };
 
-// ---- join ----------------------------------------------------------------------------------------------------------------------------
+// ---- join
+// ----------------------------------------------------------------------------------------------------------------------------
 struct Join : Function<Join> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& a, const at::Tensor& b, const Maybe& c, const at::Tensor& whole) {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& a, const at::Tensor& b, const Maybe& c,
+                            const at::Tensor& whole) {
     at::AutoDispatchBelowADInplaceOrView guard;
     ctx->saved_data["sizes"] = std::vector<int64_t>{a.size(0), b.size(0), c ? c->size(0) : 0};
     return at::alias(whole);  // not `whole` itself: an output that is an input would be copied
@@ -224,17 +239,20 @@ at::Tensor norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor&
   return y;
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor> split_heads(const at::Tensor& qkv, const at::Tensor& q_norm, const at::Tensor& k_norm,
-                                                           const RowMap& rows, const HeadParams& params, const RopeTable* rope) {
+std::tuple<at::Tensor, at::Tensor, at::Tensor> split_heads(const at::Tensor& qkv, const at::Tensor& q_norm,
+                                                           const at::Tensor& k_norm, const RowMap& rows,
+                                                           const HeadParams& params, const RopeTable* rope) {
   const at::Tensor cos = rope ? rope->cos_tensor() : at::Tensor(), sin = rope ? rope->sin_tensor() : at::Tensor();
-  const variable_list out = at::GradMode::is_enabled() && qkv.requires_grad()
-                                ? SplitHeads::apply(qkv, maybe(q_norm), maybe(k_norm), HeadState{rows, params, cos, sin})
-                                : run_split(rope_args(qkv, q_norm, k_norm, rows, params, cos, sin), qkv, rows, {});
+  const variable_list out =
+      at::GradMode::is_enabled() && qkv.requires_grad()
+          ? SplitHeads::apply(qkv, maybe(q_norm), maybe(k_norm), HeadState{rows, params, cos, sin})
+          : run_split(rope_args(qkv, q_norm, k_norm, rows, params, cos, sin), qkv, rows, {});
   return {out[0], out[1], out[2]};
 }
 
 at::Tensor activate(const at::Tensor& x, Activation activation, bool gated) {
-  if (at::GradMode::is_enabled() && x.requires_grad()) return Activate::apply(x, static_cast<int64_t>(activation), gated);
+  if (at::GradMode::is_enabled() && x.requires_grad())
+    return Activate::apply(x, static_cast<int64_t>(activation), gated);
   return run_activation(x, activation, gated);
 }
 

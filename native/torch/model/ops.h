@@ -27,16 +27,17 @@ struct HeadParams {
   int64_t heads, kv_heads, dim;
   double eps, weight_offset;
 };
-/// Joint rows (rows, (heads + 2 kv_heads) dim) -> q (B, T, heads, dim), k and v (B, T, kv_heads, dim), q and k normalised per head (when
-/// q_norm is defined) and rotated (when `rope` is given). Slots without a row are zero.
-std::tuple<at::Tensor, at::Tensor, at::Tensor> split_heads(const at::Tensor& qkv, const at::Tensor& q_norm, const at::Tensor& k_norm,
-                                                           const RowMap& rows, const HeadParams& params, const RopeTable* rope);
+/// Joint rows (rows, (heads + 2 kv_heads) dim) -> q (B, T, heads, dim), k and v (B, T, kv_heads, dim), q and k
+/// normalised per head (when q_norm is defined) and rotated (when `rope` is given). Slots without a row are zero.
+std::tuple<at::Tensor, at::Tensor, at::Tensor> split_heads(const at::Tensor& qkv, const at::Tensor& q_norm,
+                                                           const at::Tensor& k_norm, const RowMap& rows,
+                                                           const HeadParams& params, const RopeTable* rope);
 
 /// gated: (rows, 2 width) -> act(left half) * right half; else act(x).
 at::Tensor activate(const at::Tensor& x, Activation activation, bool gated);
 
-/// The tensors of `parts` (leaves that are consecutive slices of `whole` along dimension 0) as one tensor, without copying; the gradient
-/// goes back to the parts as slices of one tensor.
+/// The tensors of `parts` (leaves that are consecutive slices of `whole` along dimension 0) as one tensor, without
+/// copying; the gradient goes back to the parts as slices of one tensor.
 at::Tensor join(const std::vector<at::Tensor>& parts, const at::Tensor& whole);
 
 }  // namespace fg::ops

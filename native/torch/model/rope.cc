@@ -1,5 +1,5 @@
-// Rotary frequencies, computed with the operations and the precision (float32) of transformers/modeling_rope_utils.py, so that the angles
-// agree to the last bit: at position 8192 one float32 ulp of a frequency is an angle of 5e-4.
+// Rotary frequencies, computed with the operations and the precision (float32) of transformers/modeling_rope_utils.py,
+// so that the angles agree to the last bit: at position 8192 one float32 ulp of a frequency is an angle of 5e-4.
 #include "torch/model/rope.h"
 
 #include <cmath>
@@ -18,7 +18,8 @@ at::Tensor llama3(const RopeConfig& c, const at::Tensor& inv_freq) {
   const at::Tensor wavelength = 2 * std::numbers::pi / inv_freq;
   const double low = c.original_max_positions / c.low_freq_factor, high = c.original_max_positions / c.high_freq_factor;
   const at::Tensor scaled = at::where(wavelength > low, inv_freq / c.factor, inv_freq);
-  const at::Tensor smooth = (c.original_max_positions / wavelength - c.low_freq_factor) / (c.high_freq_factor - c.low_freq_factor);
+  const at::Tensor smooth =
+      (c.original_max_positions / wavelength - c.low_freq_factor) / (c.high_freq_factor - c.low_freq_factor);
   const at::Tensor mixed = (1 - smooth) * scaled / c.factor + smooth * scaled;
   return at::where(at::logical_not(wavelength < high).logical_and(at::logical_not(wavelength > low)), mixed, scaled);
 }
@@ -45,10 +46,14 @@ at::Tensor yarn(const RopeConfig& c, int64_t dim) {
 
 at::Tensor frequencies(const RopeConfig& c, int64_t dim) {
   switch (c.type) {
-    case RopeConfig::Type::linear: return (1.0 / pos_freqs(c, dim)) / c.factor;
-    case RopeConfig::Type::llama3: return llama3(c, 1.0 / pos_freqs(c, dim));
-    case RopeConfig::Type::yarn: return yarn(c, dim);
-    default: return 1.0 / pos_freqs(c, dim);
+    case RopeConfig::Type::linear:
+      return (1.0 / pos_freqs(c, dim)) / c.factor;
+    case RopeConfig::Type::llama3:
+      return llama3(c, 1.0 / pos_freqs(c, dim));
+    case RopeConfig::Type::yarn:
+      return yarn(c, dim);
+    default:
+      return 1.0 / pos_freqs(c, dim);
   }
 }
 

@@ -4,8 +4,8 @@
 
 namespace fg {
 
-/// cos and sin of the angles, float32, (positions, head_dim / 2) each, times the attention factor of yarn. Grown on demand by doubling;
-/// not thread-safe: call `reserve` before a parallel region.
+/// cos and sin of the angles, float32, (positions, head_dim / 2) each, times the attention factor of yarn. Grown on
+/// demand by doubling; not thread-safe: call `reserve` before a parallel region.
 class RopeTable {
  public:
   RopeTable() = default;

@@ -41,20 +41,22 @@ at::Tensor apply_linear(const Linear& l, const at::Tensor& x) {
   return at::addmm(ops::join(l.bias_parts, l.bias), x, l.transposed ? w : w.t());
 }
 
-Transformer::Transformer(ModelConfig config, Weights weights) : config_(std::move(config)), weights_(std::move(weights)) {
+Transformer::Transformer(ModelConfig config, Weights weights)
+    : config_(std::move(config)), weights_(std::move(weights)) {
   if (config_.rope.type != RopeConfig::Type::none) rope_ = RopeTable(config_.rope, config_.head_dim);
   if (config_.rope_local.type != RopeConfig::Type::none) rope_local_ = RopeTable(config_.rope_local, config_.head_dim);
 }
 
-std::shared_ptr<Transformer> Transformer::load(const ModelConfig& config, const std::vector<std::string>& files, at::ScalarType dtype,
-                                               const std::atomic<bool>& abort) {
+std::shared_ptr<Transformer> Transformer::load(const ModelConfig& config, const std::vector<std::string>& files,
+                                               at::ScalarType dtype, const std::atomic<bool>& abort) {
   const Checkpoint checkpoint(files);
   return std::shared_ptr<Transformer>(new Transformer(config, load_weights(config, checkpoint, dtype, abort)));
 }
 
 std::shared_ptr<Transformer> Transformer::clone() const {
   static const std::atomic<bool> never{false};
-  return std::shared_ptr<Transformer>(new Transformer(config_, load_weights(config_, ModelSource(weights_.named), dtype(), never)));
+  return std::shared_ptr<Transformer>(
+      new Transformer(config_, load_weights(config_, ModelSource(weights_.named), dtype(), never)));
 }
 
 const RopeTable* Transformer::rope(int64_t layer, int64_t positions) {
@@ -70,7 +72,9 @@ int64_t Transformer::parameter_count() const {
   for (const auto& [name, tensor] : weights_.named) n += tensor.numel();
   return n;
 }
-int64_t Transformer::parameter_bytes() const { return parameter_count() * static_cast<int64_t>(c10::elementSize(dtype())); }
+int64_t Transformer::parameter_bytes() const {
+  return parameter_count() * static_cast<int64_t>(c10::elementSize(dtype()));
+}
 
 void Transformer::set_trainable(bool trainable) {
   for (auto& [name, tensor] : weights_.named) tensor.set_requires_grad(trainable);
@@ -85,7 +89,8 @@ at::Tensor Transformer::hidden(const at::Tensor& ids) {
 }
 
 at::Tensor Transformer::hidden_ragged(const at::Tensor& ids, const std::vector<int64_t>& offsets, const KvSink& sink) {
-  TORCH_CHECK(ids.dim() == 1 && offsets.size() >= 2 && offsets.front() == 0 && offsets.back() == ids.size(0), "offsets must span ids");
+  TORCH_CHECK(ids.dim() == 1 && offsets.size() >= 2 && offsets.front() == 0 && offsets.back() == ids.size(0),
+              "offsets must span ids");
   const int64_t sequences = static_cast<int64_t>(offsets.size()) - 1;
   int64_t longest = 0;
   for (int64_t b = 0; b < sequences; ++b) longest = std::max(longest, offsets[b + 1] - offsets[b]);
@@ -105,7 +110,8 @@ at::Tensor Transformer::embed(const at::Tensor& ids, const ops::RowMap& rows) co
   // Gemma rounds the scale to the weights' dtype before it multiplies.
   if (config_.embed_scale != 1) x = x * at::scalar_tensor(config_.embed_scale, x.options());
   if (!config_.learned_positions) return x;
-  const at::Tensor positions = rows.positions.defined() ? rows.positions : at::arange(rows.length, at::kLong).repeat({rows.sequences});
+  const at::Tensor positions =
+      rows.positions.defined() ? rows.positions : at::arange(rows.length, at::kLong).repeat({rows.sequences});
   return x + at::embedding(weights_.positions, positions);
 }
 
@@ -126,8 +132,8 @@ at::Tensor Transformer::attention(const at::Tensor& qkv, int64_t layer, const op
   std::optional<at::Tensor> mask;
   if (window > 0 && window < rows.length) mask = window_mask(rows.length, window);
   const at::Tensor out =
-      at::scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), mask, 0.0, !mask.has_value(),
-                                       config_.attention_scale, config_.heads != config_.kv_heads);
+      at::scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), mask, 0.0,
+                                       !mask.has_value(), config_.attention_scale, config_.heads != config_.kv_heads);
   const at::Tensor flat = out.transpose(1, 2).reshape({rows.sequences * rows.length, config_.heads * config_.head_dim});
   return rows.slots.defined() ? flat.index_select(0, rows.slots) : flat;
 }
@@ -138,7 +144,8 @@ at::Tensor Transformer::mlp(const at::Tensor& x, const LayerWeights& layer) cons
 
 at::Tensor Transformer::run(const at::Tensor& ids, const ops::RowMap& rows, const KvSink& sink) {
   if (rows.length > config_.max_positions)
-    throw CodedError("ERR_CONTEXT_LENGTH", "A sequence of " + std::to_string(rows.length) + " tokens does not fit the model's context of " +
+    throw CodedError("ERR_CONTEXT_LENGTH", "A sequence of " + std::to_string(rows.length) +
+                                               " tokens does not fit the model's context of " +
                                                std::to_string(config_.max_positions));
   return layers(ids, rows, [&](int64_t layer, const at::Tensor& qkv) { return attention(qkv, layer, rows, sink); });
 }
@@ -150,7 +157,8 @@ at::Tensor Transformer::layers(const at::Tensor& ids, const ops::RowMap& rows, c
   for (int64_t i = 0; i < config_.layers; ++i) {
     const LayerWeights& w = weights_.layers[static_cast<size_t>(i)];
     const at::Tensor attended = attend(i, apply_linear(w.qkv, norm(x, w.attention_norm)));
-    x = config_.post_norms ? x + norm(apply_linear(w.out, attended), w.post_attention_norm) : add_linear(x, w.out, attended);
+    x = config_.post_norms ? x + norm(apply_linear(w.out, attended), w.post_attention_norm)
+                           : add_linear(x, w.out, attended);
     const at::Tensor inner = mlp(norm(x, w.mlp_norm), w);
     x = config_.post_norms ? x + norm(apply_linear(w.down, inner), w.post_mlp_norm) : add_linear(x, w.down, inner);
   }

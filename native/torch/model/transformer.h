@@ -21,21 +21,23 @@ using Attend = std::function<at::Tensor(int64_t layer, const at::Tensor& qkv)>;
 class Transformer {
  public:
   /// Loads weights as `dtype` (float32 or bfloat16), not trainable. Throws CodedError (ERR_MODEL, ERR_IO, ERR_ABORTED).
-  static std::shared_ptr<Transformer> load(const ModelConfig& config, const std::vector<std::string>& files, at::ScalarType dtype,
-                                           const std::atomic<bool>& abort);
+  static std::shared_ptr<Transformer> load(const ModelConfig& config, const std::vector<std::string>& files,
+                                           at::ScalarType dtype, const std::atomic<bool>& abort);
   /// A second model with copies of the weights, not trainable (a frozen reference).
   std::shared_ptr<Transformer> clone() const;
 
-  /// ids (B, T) int64, right-padded with any valid id. Returns (B, T, hidden) after the final norm. Attention is causal and positions count
-  /// from 0, so what stands at a padded position cannot reach an earlier one; its own row is meaningless. Differentiable when grad mode is
-  /// on and the parameters are trainable. Every id must be in [0, vocab): the caller checks.
+  /// ids (B, T) int64, right-padded with any valid id. Returns (B, T, hidden) after the final norm. Attention is causal
+  /// and positions count from 0, so what stands at a padded position cannot reach an earlier one; its own row is
+  /// meaningless. Differentiable when grad mode is on and the parameters are trainable. Every id must be in [0, vocab):
+  /// the caller checks.
   at::Tensor hidden(const at::Tensor& ids);
 
-  /// The same without padding: ids (N) int64 of all sequences end to end, offsets (B+1) from 0 to N. Returns (N, hidden). Only attention
-  /// works on a padded copy; everything else computes N rows.
+  /// The same without padding: ids (N) int64 of all sequences end to end, offsets (B+1) from 0 to N. Returns (N,
+  /// hidden). Only attention works on a padded copy; everything else computes N rows.
   at::Tensor hidden_ragged(const at::Tensor& ids, const std::vector<int64_t>& offsets, const KvSink& sink = {});
 
-  /// All layers and the final norm, attention left to the caller (decoding). `rows.positions` must be defined. (rows) -> (rows, hidden).
+  /// All layers and the final norm, attention left to the caller (decoding). `rows.positions` must be defined. (rows)
+  /// -> (rows, hidden).
   at::Tensor layers(const at::Tensor& ids, const ops::RowMap& rows, const Attend& attend);
 
   /// rows (N, hidden) -> logits (N, vocab) in the model's dtype, soft cap included. Differentiable.
@@ -61,7 +63,9 @@ class Transformer {
   /// The table of layer `layer`, for `positions` positions, or null when the layer has no rotation.
   const RopeTable* rope(int64_t layer, int64_t positions);
   ops::NormParams norm_params() const { return {config_.norm_eps, config_.norm_offset, config_.layer_norm}; }
-  ops::HeadParams head_params() const { return {config_.heads, config_.kv_heads, config_.head_dim, config_.norm_eps, config_.norm_offset}; }
+  ops::HeadParams head_params() const {
+    return {config_.heads, config_.kv_heads, config_.head_dim, config_.norm_eps, config_.norm_offset};
+  }
 
  private:
   Transformer(ModelConfig config, Weights weights);
@@ -74,7 +78,7 @@ class Transformer {
   ModelConfig config_;
   Weights weights_;
   RopeTable rope_, rope_local_;
-  at::Tensor mask_;           // the last sliding-window mask
+  at::Tensor mask_;  // the last sliding-window mask
   int64_t mask_window_ = 0;
 };
 

@@ -29,7 +29,9 @@ class Builder {
     return storage;
   }
   at::Tensor allocate(std::vector<int64_t> shape) { return at::empty(shape, at::TensorOptions().dtype(dtype_)); }
-  at::Tensor parameter(const std::string& name, std::vector<int64_t> shape) { return leaf(name, allocate(std::move(shape))); }
+  at::Tensor parameter(const std::string& name, std::vector<int64_t> shape) {
+    return leaf(name, allocate(std::move(shape)));
+  }
 
   NormWeights norm(const std::string& name) {
     NormWeights n{parameter(name + ".weight", {c_.hidden}), {}};
@@ -37,7 +39,8 @@ class Builder {
     return n;
   }
 
-  /// A product of one or several named parts that share storage. The slices are made below autograd: each becomes a leaf of its own.
+  /// A product of one or several named parts that share storage. The slices are made below autograd: each becomes a
+  /// leaf of its own.
   Linear linear(const std::vector<std::pair<std::string, int64_t>>& parts, int64_t in, bool bias) {
     int64_t out = 0;
     for (const auto& part : parts) out += part.second;
@@ -74,7 +77,8 @@ class Builder {
     const int64_t q = c_.heads * c_.head_dim, kv = c_.kv_heads * c_.head_dim;
     LayerWeights l;
     l.attention_norm = norm(p + "input_layernorm");
-    l.qkv = linear({{p + "self_attn.q_proj", q}, {p + "self_attn.k_proj", kv}, {p + "self_attn.v_proj", kv}}, c_.hidden, c_.qkv_bias);
+    l.qkv = linear({{p + "self_attn.q_proj", q}, {p + "self_attn.k_proj", kv}, {p + "self_attn.v_proj", kv}}, c_.hidden,
+                   c_.qkv_bias);
     if (c_.qk_norm) {
       l.q_norm = parameter(p + "self_attn.q_norm.weight", {c_.head_dim});
       l.k_norm = parameter(p + "self_attn.k_norm.weight", {c_.head_dim});
@@ -87,7 +91,8 @@ class Builder {
     } else {
       l.mlp_norm = norm(p + "post_attention_layernorm");
     }
-    l.up = linear({{p + "mlp.gate_proj", c_.intermediate}, {p + "mlp.up_proj", c_.intermediate}}, c_.hidden, c_.mlp_bias);
+    l.up =
+        linear({{p + "mlp.gate_proj", c_.intermediate}, {p + "mlp.up_proj", c_.intermediate}}, c_.hidden, c_.mlp_bias);
     l.down = linear({{p + "mlp.down_proj", c_.hidden}}, c_.intermediate, c_.mlp_bias);
     return l;
   }
@@ -139,8 +144,9 @@ class Builder {
     for (const std::string& name : source_.names())
       if (!used_.contains(name) && !harmless(name)) unknown.push_back(name);
     if (unknown.empty()) return;
-    throw model_error("The checkpoint has " + std::to_string(unknown.size()) + " tensor(s) that this architecture does not use, first '" +
-                      unknown.front() + "': config.json does not describe these weights");
+    throw model_error("The checkpoint has " + std::to_string(unknown.size()) +
+                      " tensor(s) that this architecture does not use, first '" + unknown.front() +
+                      "': config.json does not describe these weights");
   }
 
   const ModelConfig& c_;
@@ -153,7 +159,8 @@ class Builder {
 
 }  // namespace
 
-Weights load_weights(const ModelConfig& config, const TensorSource& source, at::ScalarType dtype, const std::atomic<bool>& abort) {
+Weights load_weights(const ModelConfig& config, const TensorSource& source, at::ScalarType dtype,
+                     const std::atomic<bool>& abort) {
   at::NoGradGuard no_grad;
   return Builder(config, source, dtype, abort).build();
 }

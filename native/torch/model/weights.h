@@ -10,7 +10,8 @@
 
 namespace fg {
 
-/// One matrix product. `weight_parts` and `bias_parts` are the leaves, consecutive slices of `weight` and `bias` (q, k, v; gate, up).
+/// One matrix product. `weight_parts` and `bias_parts` are the leaves, consecutive slices of `weight` and `bias` (q, k,
+/// v; gate, up).
 struct Linear {
   at::Tensor weight, bias;  // (out, in), or (in, out) when transposed (GPT-2's Conv1D); bias may be undefined
   std::vector<at::Tensor> weight_parts, bias_parts;
@@ -33,12 +34,13 @@ struct Weights {
   at::Tensor embedding, positions, head;  // head: its own tensor, or the embedding when tied
   NormWeights final_norm;
   std::vector<LayerWeights> layers;
-  NamedTensors named;                     // every leaf once, in checkpoint order
-  std::string prefix;                     // "transformer." or "" for GPT-2, as found on disk
+  NamedTensors named;  // every leaf once, in checkpoint order
+  std::string prefix;  // "transformer." or "" for GPT-2, as found on disk
 };
 
-/// Allocates all parameters and fills them. Every missing, unexpected or mis-shaped tensor is an error ERR_MODEL that names it.
-/// `abort` is polled between tensors; when set, throws CodedError ERR_ABORTED.
-Weights load_weights(const ModelConfig& config, const TensorSource& source, at::ScalarType dtype, const std::atomic<bool>& abort);
+/// Allocates all parameters and fills them. Every missing, unexpected or mis-shaped tensor is an error ERR_MODEL that
+/// names it. `abort` is polled between tensors; when set, throws CodedError ERR_ABORTED.
+Weights load_weights(const ModelConfig& config, const TensorSource& source, at::ScalarType dtype,
+                     const std::atomic<bool>& abort);
 
 }  // namespace fg
