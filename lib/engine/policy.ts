@@ -8,7 +8,14 @@ import { checkSignal, settle } from './call.js';
 import { ChatTemplate, type ChatMessage } from './chat.js';
 import type { ModelConfig } from './config.js';
 import { readFolder, removeShards, runModel, weightFiles, weightsFileName, writeCompanions, type CheckpointFolder } from './folder.js';
-import { readGenerateOptions, readLoadOptions, readScoreOptions, type GenerateOptions, type LoadOptions, type ScoreOptions } from './options.js';
+import {
+  readGenerateOptions,
+  readLoadOptions,
+  readScoreOptions,
+  type GenerateOptions,
+  type LoadOptions,
+  type ScoreOptions,
+} from './options.js';
 import { Tokenizer } from './tokenizer.js';
 
 /** A prompt: text, token ids, or a conversation that goes through the checkpoint's chat template. */

@@ -1,5 +1,6 @@
 #pragma once
-// What a kernel gets from the layer above: how to run in parallel, and on which stream. Kernels own no threads and no memory.
+// What a kernel gets from the layer above: how to run in parallel, and on which stream. Kernels own no threads and no
+// memory.
 #include <cstdint>
 
 namespace fg {

@@ -18,9 +18,12 @@ test.each([
   ['constant_with_warmup', 0, 5, 0],
   ['constant_with_warmup', 3, 5, 0.6],
   ['constant_with_warmup', 8, 5, 1],
-] as ['linear' | 'cosine' | 'constant' | 'constant_with_warmup', number, number, number][])('%s at step %d with warm-up %d', (type, step, warmup, expected) => {
-  expect(at(type, step, warmup)).toBeCloseTo(expected, 12);
-});
+] as ['linear' | 'cosine' | 'constant' | 'constant_with_warmup', number, number, number][])(
+  '%s at step %d with warm-up %d',
+  (type, step, warmup, expected) => {
+    expect(at(type, step, warmup)).toBeCloseTo(expected, 12);
+  },
+);
 
 test('warmupRatio counts in steps of the whole run', () => {
   expect(at('linear', 1, 0, 0.3)).toBeCloseTo(1 / 3, 12);

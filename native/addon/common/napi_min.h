@@ -12,7 +12,8 @@ struct UserError : std::runtime_error {
   enum class Kind { error, type, range };
   Kind kind;
   std::string code;
-  UserError(Kind k, std::string c, const std::string& message) : std::runtime_error(message), kind(k), code(std::move(c)) {}
+  UserError(Kind k, std::string c, const std::string& message)
+      : std::runtime_error(message), kind(k), code(std::move(c)) {}
 };
 
 inline Napi::Error to_js(Napi::Env env, const UserError& e) {

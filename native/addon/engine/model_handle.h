@@ -53,7 +53,8 @@ class ModelHandle : public Napi::ObjectWrap<ModelHandle> {
   Napi::Value zero_grad(const Napi::CallbackInfo& info);       // () -> call<void>
   Napi::Value save_optimizer(const Napi::CallbackInfo& info);  // (file) -> call<void>
   Napi::Value load_optimizer(const Napi::CallbackInfo& info);  // (file) -> call<void>
-  Napi::Value clone_into(const Napi::CallbackInfo& info);      // (empty Model) -> call<void>: copies of the weights, not trainable
+  Napi::Value clone_into(
+      const Napi::CallbackInfo& info);  // (empty Model) -> call<void>: copies of the weights, not trainable
 
   /// Queues `work(model, abort)`; the model is there.
   template <class Fn>

@@ -38,17 +38,21 @@ TrainBatch batch_of(const Napi::Object& o, int64_t vocab) {
   b.ref_logps = optional<float>(o, "refLogps", napi_float32_array, "a Float32Array");
   b.mask = optional<uint8_t>(o, "mask", napi_uint8_array, "a Uint8Array");
   b.truncated = optional<uint8_t>(o, "truncated", napi_uint8_array, "a Uint8Array");
-  check(b.offsets.size() == b.prompt_lengths.size() + 1 && b.offsets.front() == 0 && b.offsets.back() == static_cast<int64_t>(b.tokens.size()),
+  check(b.offsets.size() == b.prompt_lengths.size() + 1 && b.offsets.front() == 0 &&
+            b.offsets.back() == static_cast<int64_t>(b.tokens.size()),
         "offsets (B + 1) from 0 to the number of tokens");
   int64_t completion_tokens = 0;
   for (int64_t s = 0; s < b.sequences(); ++s) {
-    check(b.length(s) >= 1 && b.prompt_lengths[s] >= 1 && b.prompt_lengths[s] <= b.length(s), "promptLengths from 1 to the sequence's length");
+    check(b.length(s) >= 1 && b.prompt_lengths[s] >= 1 && b.prompt_lengths[s] <= b.length(s),
+          "promptLengths from 1 to the sequence's length");
     completion_tokens += b.completion(s);
   }
   for (const int32_t id : b.tokens) check(id >= 0 && id < vocab, "token ids within the vocabulary");
   const auto fits = [&](size_t size) { return size == 0 || static_cast<int64_t>(size) == completion_tokens; };
-  check(fits(b.old_logps.size()) && fits(b.ref_logps.size()) && fits(b.mask.size()), "one log-prob (and mask) per completion token");
-  check(static_cast<int64_t>(b.advantages.size()) == b.sequences() || fits(b.advantages.size()), "one advantage per sequence or per completion token");
+  check(fits(b.old_logps.size()) && fits(b.ref_logps.size()) && fits(b.mask.size()),
+        "one log-prob (and mask) per completion token");
+  check(static_cast<int64_t>(b.advantages.size()) == b.sequences() || fits(b.advantages.size()),
+        "one advantage per sequence or per completion token");
   check(b.truncated.empty() || b.truncated.size() == b.prompt_lengths.size(), "one truncated flag per sequence");
   return b;
 }
@@ -73,7 +77,8 @@ TrainOptions options_of(const Napi::Object& o) {
   t.normalizer = number_at(o, "normalizer");
   t.micro_batch_tokens = integer_at(o, "microBatchTokens");
   t.fused = bool_at(o, "fused");
-  check(t.normalizer > 0 && t.temperature > 0 && t.micro_batch_tokens > 0, "a positive normalizer, temperature and microBatchTokens");
+  check(t.normalizer > 0 && t.temperature > 0 && t.micro_batch_tokens > 0,
+        "a positive normalizer, temperature and microBatchTokens");
   return t;
 }
 
@@ -122,7 +127,7 @@ Napi::Value ModelHandle::accumulate(const Napi::CallbackInfo& info) {
 Napi::Value ModelHandle::optimizer_step(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const Napi::Object o = object_at(info[0], "options");
-    const AdamWOptions options{number_at(o, "learningRate"), number_at(o, "weightDecay"),  number_at(o, "adamBeta1"),
+    const AdamWOptions options{number_at(o, "learningRate"), number_at(o, "weightDecay"), number_at(o, "adamBeta1"),
                                number_at(o, "adamBeta2"),    number_at(o, "adamEpsilon"), number_at(o, "maxGradNorm")};
     return submit(info, [options](ModelState& state, const std::atomic<bool>&) -> Deliver {
       const double norm = trainer_of(state).optimizer().step(options);

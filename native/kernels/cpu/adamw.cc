@@ -77,7 +77,8 @@ void adamw(const Context& context, const AdamWTensor* tensors, int64_t count, co
   without_decay.weight_decay = 0;
   for_each_chunk(context, tensors, count, [&](const AdamWTensor& t, int64_t begin, int64_t end, int64_t) {
     float* p = t.master ? t.master : static_cast<float*>(t.parameter);
-    update(t.decay ? step : without_decay, p + begin, t.gradient + begin, t.moment1 + begin, t.moment2 + begin, end - begin);
+    update(t.decay ? step : without_decay, p + begin, t.gradient + begin, t.moment1 + begin, t.moment2 + begin,
+           end - begin);
     if (t.master) round_to_bfloat16(p + begin, static_cast<uint16_t*>(t.parameter) + begin, end - begin);
   });
 }
