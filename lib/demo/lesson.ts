@@ -38,12 +38,12 @@ export interface LessonOptions {
 /** The lesson's settings: small batches of many problems, a high learning rate for a very small model. */
 export const lessonConfig: GRPOConfig = {
   numGenerations: 8,
-  perDeviceTrainBatchSize: 1024,
+  perDeviceTrainBatchSize: 512,
   maxCompletionLength: 4,
-  learningRate: 1e-3,
+  learningRate: 7e-4,
   lrSchedulerType: 'linear',
   warmupSteps: 5,
-  maxSteps: 150,
+  maxSteps: 400,
   saveSteps: 0,
 };
 

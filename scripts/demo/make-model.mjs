@@ -27,7 +27,7 @@ const RECIPE = {
   stopAt: 0.5,
   checkEvery: 10,
 };
-const CHARACTERS = [...'0123456789+-='];
+const CHARACTERS = [...'0123456789+='];
 const EOS = 0;
 
 /** Standard normal numbers from a seed (mulberry32 and Box-Muller). */
