@@ -62,6 +62,21 @@ export interface NativeModel extends NativeTraining {
 export interface EngineAddon {
   /** The unfused twin of the core's grpoLoss: same arguments; advantages must be given. Milliseconds: forward and backward. */
   unfusedGrpoLoss(args: object): { logps: Float32Array; entropies?: Float32Array; metrics: NativeMetrics; milliseconds: number };
+  /** The optimizer's kernels on one tensor, in place (bfloat16 as Uint16Array with a float32 master): for tests. Returns the gradient's norm. */
+  adamwStep(args: {
+    parameter: Float32Array | Uint16Array;
+    master?: Float32Array;
+    gradient: Float32Array;
+    moment1: Float32Array;
+    moment2: Float32Array;
+    step: number;
+    learningRate: number;
+    beta1: number;
+    beta2: number;
+    epsilon: number;
+    weightDecay: number;
+    gradientScale: number;
+  }): number;
   info(): { torchVersion: string; threads: number };
   Model: new (options: { threads: number }) => NativeModel;
 }

@@ -1,5 +1,6 @@
 // The engine addon: models, sampling and training by libtorch.
 #include "addon/common/napi_min.h"
+#include "addon/engine/adamw.h"
 #include "addon/engine/model_handle.h"
 #include "addon/engine/reference.h"
 #include "torch/torch_min.h"
@@ -15,6 +16,7 @@ static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("info", Napi::Function::New(env, Info));
   exports.Set("Model", fg::ModelHandle::define(env));
   fg::register_reference(env, exports);
+  fg::register_adamw(env, exports);
   return exports;
 }
 NODE_API_MODULE(engine, Init)
