@@ -103,6 +103,14 @@ describe('built by npx fused-grpo build', () => {
     const doctor = JSON.parse(cli('doctor', '--json').out) as { ok: boolean; checks: { name: string; status: string }[] };
     expect(doctor.checks.filter((c) => c.status === 'bad').map((c) => c.name)).toEqual(slow ? [] : ['engine']);
   });
+  (slow ? test : test.skip)('the demo trains and writes its report (with the engine: FUSED_GRPO_SLOW_TESTS=1)', () => {
+    const demo = cli('demo', '--max-steps', '2', '--json', '--output', 'runs/demo');
+    expect(demo.code).toBe(0);
+    const result = JSON.parse(demo.out) as { steps: number; accuracyBefore: number; report: string };
+    expect(result).toMatchObject({ status: 'ok', steps: 2 });
+    expect(result.accuracyBefore).toBeGreaterThan(0.4);
+    expect(existsSync(result.report)).toBe(true);
+  });
   test('changed sources are noticed by doctor; a build that fails says why and leaves no old addon behind', () => {
     const source = join(installed, 'native/addon/core/core.cc');
     const good = readFileSync(source, 'utf8');
