@@ -100,7 +100,7 @@ export class Run {
     const { config, kind, model, dataset } = this.options;
     const described = {
       trainer: kind,
-      model: typeof model === 'string' ? model : '(a Policy)',
+      model: typeof model === 'string' ? model : model.path,
       trainDataset: typeof dataset === 'string' ? dataset : '(in memory)',
       ...config,
     };
