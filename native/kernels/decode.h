@@ -3,6 +3,7 @@
 // token.
 #include "kernels/context.h"
 #include "kernels/scalar.h"
+#include "kernels/view.h"
 
 namespace fg {
 
@@ -28,7 +29,7 @@ struct DecodeAttentionArgs {
   int64_t rows, layer, heads, kv_heads, dim;  // dim at most 1024
   int64_t window;                             // attends to that many last positions; 0: to all
   float scale;
-  Storage storage;  // of all of it, caches included; arithmetic is float32
+  DType dtype;  // f32 or bf16, of all of it, caches included; arithmetic is float32
 };
 /// Stores k and v at position own.length of each sequence's own segment (which must have room; the caller advances
 /// own.length after the last layer), then out = softmax(scale q K) V over the sequence's positions, the new one
@@ -56,7 +57,7 @@ struct SampleRow {
 int64_t sample_workspace(int64_t vocab);
 /// One row of logits (vocab), repetition penalty -> temperature -> top-k -> top-p -> min-p -> draw, the order of
 /// transformers.
-void sample_row(const void* logits, int64_t vocab, Storage storage, const SampleParams& params, SampleRow& row,
+void sample_row(const void* logits, int64_t vocab, DType dtype, const SampleParams& params, SampleRow& row,
                 void* workspace);
 
 }  // namespace fg

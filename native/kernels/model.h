@@ -3,6 +3,7 @@
 // its gradient and the decoding step use the same ones, so that a log-prob is the same number wherever it is computed.
 #include "kernels/context.h"
 #include "kernels/scalar.h"
+#include "kernels/view.h"
 
 namespace fg {
 
@@ -19,7 +20,7 @@ struct NormArgs {
   float eps;
   float weight_offset;  // 1 for Gemma, whose weights are stored minus one
   bool center;          // true: LayerNorm; false: RMSNorm
-  Storage storage;
+  DType dtype;
 };
 void norm_forward(const Context&, const NormArgs&);
 
@@ -50,7 +51,7 @@ struct RopeArgs {
   float* rstd;      // (rows, heads + kv_heads) or null: kept for the gradient of the head norms
   int64_t rows, length, heads, kv_heads, dim;
   float eps, weight_offset;
-  Storage storage;
+  DType dtype;
 };
 void rope_forward(const Context&, const RopeArgs&);
 
@@ -79,7 +80,7 @@ struct ActivationArgs {
   int64_t rows, width;
   Activation activation;
   bool gated;
-  Storage storage;
+  DType dtype;
 };
 void activation_forward(const Context&, const ActivationArgs&);
 void activation_backward(const Context&, const ActivationArgs&);

@@ -1,5 +1,5 @@
 #pragma once
-// Storage types of the model kernels (float32 and bfloat16; arithmetic is float32), and how one source serves several
+// Stored numbers of the model kernels (DType f32 and bf16; arithmetic is float32), and how one source serves several
 // instruction sets.
 #include <bit>
 #include <cmath>
@@ -19,8 +19,6 @@
 #pragma GCC diagnostic ignored "-Wpsabi"  // vectors wider than the oldest set's: only ever passed to inlined functions
 
 namespace fg {
-
-enum class Storage : int32_t { f32, bf16 };
 
 struct bf16 {
   uint16_t bits;

@@ -1,7 +1,8 @@
 #pragma once
 // Kernels on libtorch's threads.
+#include <algorithm>
+
 #include "kernels/context.h"
-#include "kernels/scalar.h"
 #include "torch/torch_min.h"
 
 namespace fg {
@@ -20,12 +21,6 @@ inline Context cpu_context() {
       at::parallel_for(0, tasks, 1, run);
   };
   return context;
-}
-
-inline Storage storage_of(const at::Tensor& t) {
-  TORCH_CHECK(t.scalar_type() == at::kFloat || t.scalar_type() == at::kBFloat16, "expected float32 or bfloat16, not ",
-              t.scalar_type());
-  return t.scalar_type() == at::kFloat ? Storage::f32 : Storage::bf16;
 }
 
 }  // namespace fg

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "torch/cpu_context.h"
+#include "torch/dtype.h"
 #include "torch/error.h"
 
 namespace fg {
@@ -72,7 +73,7 @@ at::Tensor Decoder::attend(int64_t layer, const at::Tensor& qkv, const DecodeSeq
   a.dim = c.head_dim;
   a.window = c.layer_window[static_cast<size_t>(layer)];
   a.scale = static_cast<float>(c.attention_scale);
-  a.storage = storage_of(qkv);
+  a.dtype = dtype_of(qkv);
   decode_attention(cpu_context(), a);
   return out;
 }
@@ -114,7 +115,7 @@ void Decoder::choose(const at::Tensor& logits, Running* const* sequences, int64_
   const int64_t vocab = model_.vocab(), bytes = sample_workspace(vocab);
   const auto* base = static_cast<const char*>(logits.const_data_ptr());
   const int64_t row_bytes = logits.stride(0) * static_cast<int64_t>(logits.element_size());
-  const Storage storage = storage_of(logits);
+  const DType dtype = dtype_of(logits);
   at::parallel_for(0, rows, 1, [&](int64_t begin, int64_t end) {
     std::vector<char> workspace(static_cast<size_t>(bytes) + 64);
     for (int64_t r = begin; r < end; ++r) {
@@ -123,7 +124,7 @@ void Decoder::choose(const at::Tensor& logits, Running* const* sequences, int64_
       s.row.completion = s.completion;
       s.row.token = static_cast<uint32_t>(s.out->tokens.size());
       s.row.seen = s.seen.empty() ? nullptr : s.seen.data();
-      sample_row(base + r * row_bytes, vocab, storage, options_.sampling, s.row, workspace.data());
+      sample_row(base + r * row_bytes, vocab, dtype, options_.sampling, s.row, workspace.data());
       accept(s);
     }
   });

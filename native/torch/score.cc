@@ -3,7 +3,11 @@
 #include <algorithm>
 #include <numeric>
 
+#include "kernels/kernels.h"
+#include "torch/cpu_context.h"
+#include "torch/dtype.h"
 #include "torch/error.h"
+#include "torch/logits_buffer.h"
 
 namespace fg {
 
@@ -30,27 +34,25 @@ std::vector<std::vector<size_t>> plan(const std::vector<ScoreInput>& inputs, int
 }
 
 struct Packed {
-  at::Tensor ids, rows, targets;  // rows: the hidden rows that predict a completion token
+  at::Tensor ids, rows;  // rows: the hidden rows that predict a completion token
+  std::vector<int32_t> targets;
   std::vector<int64_t> offsets{0};
 };
 
 Packed pack(const std::vector<ScoreInput>& inputs, const std::vector<size_t>& group) {
-  std::vector<int64_t> ids, rows, targets;
+  std::vector<int64_t> ids, rows;
   Packed p;
   for (const size_t i : group) {
     const ScoreInput& in = inputs[i];
     // The last token predicts nothing that is asked for: it need not be computed.
     ids.insert(ids.end(), in.prompt, in.prompt + in.prompt_length);
     ids.insert(ids.end(), in.completion, in.completion + in.completion_length - 1);
-    for (int64_t t = 0; t < in.completion_length; ++t) {
-      rows.push_back(p.offsets.back() + in.prompt_length - 1 + t);
-      targets.push_back(in.completion[t]);
-    }
+    for (int64_t t = 0; t < in.completion_length; ++t) rows.push_back(p.offsets.back() + in.prompt_length - 1 + t);
+    p.targets.insert(p.targets.end(), in.completion, in.completion + in.completion_length);
     p.offsets.push_back(static_cast<int64_t>(ids.size()));
   }
   p.ids = at::tensor(ids, at::kLong);
   p.rows = at::tensor(rows, at::kLong);
-  p.targets = at::tensor(targets, at::kLong);
   return p;
 }
 
@@ -67,18 +69,60 @@ void check(const Transformer& model, const std::vector<ScoreInput>& inputs) {
   }
 }
 
-}  // namespace
+/// Scores one group after another; what a group needs is kept for the next.
+class Scorer {
+ public:
+  Scorer(Transformer& model, const ScoreOptions& options) : model_(model), options_(options) {}
 
-at::Tensor selective_logp(const at::Tensor& logits, const at::Tensor& targets, double temperature,
-                          at::Tensor* entropy) {
-  const at::Tensor z = temperature == 1.0 ? logits.to(at::kFloat) : logits.to(at::kFloat) / temperature;
-  const at::Tensor lse = at::logsumexp(z, {1});
-  if (entropy) {
-    const at::Tensor p = at::exp(z - lse.unsqueeze(1));
-    *entropy = lse - at::where(p > 0, p * z, 0.0).sum(1);
+  const std::vector<float>& logps() const { return logps_; }
+  const std::vector<float>& entropies() const { return entropies_; }
+
+  /// The log-probs (and entropies) of the group's completion tokens end to end.
+  kernels::Status run(const Packed& p, const std::atomic<bool>& abort) {
+    const at::Tensor hidden = model_.hidden_ragged(p.ids, p.offsets).index_select(0, p.rows);
+    logps_.resize(p.targets.size());
+    faults_.resize(p.targets.size());
+    if (options_.entropy) entropies_.resize(p.targets.size());
+    const int64_t rows_at_once = std::max<int64_t>(1, kLogitBytes / (4 * model_.vocab()));
+    for (int64_t at = 0; at < hidden.size(0); at += rows_at_once) {
+      if (abort.load()) throw CodedError("ERR_ABORTED", "The call was aborted");
+      kernels::Status status = chunk(p, hidden, at, std::min(rows_at_once, hidden.size(0) - at));
+      status.row += at;
+      if (!status.ok()) return status;
+    }
+    return {};
   }
-  return at::clamp_max(z.gather(1, targets.unsqueeze(1)).squeeze(1) - lse, 0.0);
+
+ private:
+  kernels::Status chunk(const Packed& p, const at::Tensor& hidden, int64_t at, int64_t rows) {
+    const at::Tensor logits = buffer_.fill(model_, hidden.narrow(0, at, rows));
+    kernels::SelectiveLogpArgs args;
+    args.layout = {rows, 1};
+    args.logits = {logits.data_ptr(), dtype_of(logits), model_.vocab(), model_.vocab()};
+    args.targets = p.targets.data() + at;
+    args.temperature = options_.temperature;
+    args.logps = logps_.data() + at;
+    args.entropies = options_.entropy ? entropies_.data() + at : nullptr;
+    args.faults = faults_.data() + at;
+    return kernels::selective_logp(cpu_context(), args);
+  }
+
+  Transformer& model_;
+  const ScoreOptions& options_;
+  LogitsBuffer buffer_;
+  std::vector<float> logps_, entropies_;
+  std::vector<kernels::Fault> faults_;
+};
+
+/// Says in the caller's terms which row of the group is bad.
+[[noreturn]] void throw_fault(const std::vector<ScoreInput>& inputs, const std::vector<size_t>& group, int64_t row) {
+  size_t at = 0;
+  while (row >= inputs[group[at]].completion_length) row -= inputs[group[at++]].completion_length;
+  throw CodedError("ERR_NON_FINITE", "The model's logits for token " + std::to_string(row) + " of completions[" +
+                                         std::to_string(group[at]) + "] are not finite");
 }
+
+}  // namespace
 
 ScoreResult score_completions(Transformer& model, const std::vector<ScoreInput>& inputs, const ScoreOptions& options,
                               const std::atomic<bool>& abort) {
@@ -89,32 +133,18 @@ ScoreResult score_completions(Transformer& model, const std::vector<ScoreInput>&
   ScoreResult result;
   result.logps.resize(static_cast<size_t>(start.back()));
   if (options.entropy) result.entropies.resize(result.logps.size());
-  const int64_t rows_at_once = std::max<int64_t>(1, kLogitBytes / (4 * model.vocab()));
+  Scorer scorer(model, options);
   for (const auto& group : plan(inputs, options.token_budget)) {
     if (abort.load()) throw CodedError("ERR_ABORTED", "The call was aborted");
-    const Packed p = pack(inputs, group);
-    const at::Tensor hidden = model.hidden_ragged(p.ids, p.offsets).index_select(0, p.rows);
-    std::vector<float> logps, entropies;
-    for (int64_t at = 0; at < hidden.size(0); at += rows_at_once) {
-      if (abort.load()) throw CodedError("ERR_ABORTED", "The call was aborted");
-      const int64_t n = std::min(rows_at_once, hidden.size(0) - at);
-      at::Tensor entropy;
-      const at::Tensor logp = selective_logp(model.logits(hidden.narrow(0, at, n)), p.targets.narrow(0, at, n),
-                                             options.temperature, options.entropy ? &entropy : nullptr)
-                                  .contiguous();
-      logps.insert(logps.end(), logp.const_data_ptr<float>(), logp.const_data_ptr<float>() + n);
-      if (options.entropy)
-        entropies.insert(entropies.end(), entropy.const_data_ptr<float>(), entropy.const_data_ptr<float>() + n);
+    const kernels::Status status = scorer.run(pack(inputs, group), abort);
+    if (!status.ok()) throw_fault(inputs, group, status.row);
+    int64_t from = 0;
+    for (const size_t i : group) {
+      const int64_t n = inputs[i].completion_length;
+      std::copy_n(scorer.logps().begin() + from, n, result.logps.begin() + start[i]);
+      if (options.entropy) std::copy_n(scorer.entropies().begin() + from, n, result.entropies.begin() + start[i]);
+      from += n;
     }
-    size_t from = 0;
-    for (const size_t i : group)
-      for (int64_t t = 0; t < inputs[i].completion_length; ++t, ++from) {
-        if (std::isnan(logps[from]))
-          throw CodedError("ERR_NON_FINITE", "The model's logits for token " + std::to_string(t) + " of completions[" +
-                                                 std::to_string(i) + "] are not finite");
-        result.logps[static_cast<size_t>(start[i] + t)] = logps[from];
-        if (options.entropy) result.entropies[static_cast<size_t>(start[i] + t)] = entropies[from];
-      }
   }
   return result;
 }
@@ -130,7 +160,8 @@ NllGradients nll_gradients(Transformer& model, const std::vector<int32_t>& token
     }
   const at::Tensor hidden =
       model.hidden_ragged(at::tensor(tokens, at::kLong), offsets).index_select(0, at::tensor(rows, at::kLong));
-  const at::Tensor loss = -selective_logp(model.logits(hidden), at::tensor(targets, at::kLong), 1.0, nullptr).mean();
+  const at::Tensor loss =
+      at::cross_entropy_loss(model.logits(hidden).to(at::kFloat), at::tensor(targets, at::kLong));
   std::vector<at::Tensor> inputs;
   for (const auto& [name, tensor] : model.parameters()) inputs.push_back(tensor);
   const auto grads = torch::autograd::grad({loss}, inputs);

@@ -29,10 +29,6 @@ struct ScoreResult {
 ScoreResult score_completions(Transformer& model, const std::vector<ScoreInput>& inputs, const ScoreOptions& options,
                               const std::atomic<bool>& abort);
 
-/// Log-prob (and, when `entropy` is defined, entropy) of targets (N) int64 under logits (N, V) / temperature, float32
-/// statistics. Returns float32 (N). A NaN, +inf or all -inf row gives NaN.
-at::Tensor selective_logp(const at::Tensor& logits, const at::Tensor& targets, double temperature, at::Tensor* entropy);
-
 /// Mean negative log-likelihood of the next tokens and its gradient by parameter (float32), leaving `.grad` alone: for
 /// checking a model against another implementation. The parameters must be trainable.
 struct NllGradients {

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "torch/cpu_context.h"
+#include "torch/dtype.h"
 #include "torch/error.h"
 #include "torch/reference.h"
 
@@ -29,8 +30,6 @@ std::vector<std::vector<int64_t>> cut(const TrainBatch& batch, int64_t budget) {
   }
   return parts;
 }
-
-DType dtype_of(const at::Tensor& t) { return t.scalar_type() == at::kFloat ? DType::f32 : DType::bf16; }
 
 const char* describe(kernels::Fault fault) {
   switch (fault) {
@@ -122,13 +121,6 @@ Trainer::Part Trainer::gather(const TrainBatch& batch, const std::vector<int64_t
   return part;
 }
 
-at::Tensor Trainer::logits_buffer(int64_t rows, at::ScalarType dtype) {
-  const int64_t need = rows * model_.vocab();
-  if (!buffer_.defined() || buffer_.numel() < need || buffer_.scalar_type() != dtype)
-    buffer_ = at::empty({need}, at::TensorOptions(dtype));
-  return buffer_.narrow(0, 0, need).view({rows, model_.vocab()});
-}
-
 kernels::GrpoLossArgs Trainer::loss_args(Part& part, const TrainOptions& options, const at::Tensor& logits) const {
   kernels::GrpoLossArgs args;
   args.batch = part.view(options);
@@ -148,14 +140,9 @@ kernels::PolicyMetrics Trainer::fused_loss(Part& part, const TrainOptions& optio
   {
     at::NoGradGuard no_grad;
     const at::Tensor& weight = model_.head_weight();
-    at::Tensor logits = logits_buffer(part.size(), rows.scalar_type());
-    at::mm_out(logits, rows, weight.t());
+    const at::Tensor logits = buffer_.fill(model_, rows);
     at::Tensor capped_slope;  // of cap * tanh(z / cap), for the architectures that have a cap
-    if (const double cap = model_.logit_softcap(); cap > 0) {
-      logits.div_(cap).tanh_();
-      capped_slope = 1 - logits.square();
-      logits.mul_(cap);
-    }
+    if (const double cap = model_.logit_softcap(); cap > 0) capped_slope = 1 - (logits / cap).square();
     const kernels::Status status =
         kernels::grpo_loss(cpu_context(), options.loss, loss_args(part, options, logits), &metrics);
     if (!status.ok()) throw_fault(status, part.offsets, part.members);

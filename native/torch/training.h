@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kernels/kernels.h"
+#include "torch/logits_buffer.h"
 #include "torch/model/transformer.h"
 #include "torch/optimizer.h"
 
@@ -60,12 +61,11 @@ class Trainer {
   kernels::GrpoLossArgs loss_args(Part& part, const TrainOptions& options, const at::Tensor& logits) const;
   kernels::PolicyMetrics fused_loss(Part& part, const TrainOptions& options, const at::Tensor& rows);
   kernels::PolicyMetrics unfused_loss(Part& part, const TrainOptions& options, const at::Tensor& rows);
-  at::Tensor logits_buffer(int64_t rows, at::ScalarType dtype);
 
   std::shared_ptr<Transformer> owner_;
   Transformer& model_;
   Optimizer optimizer_;
-  at::Tensor buffer_;  // logits of one micro-batch, reused: fresh large allocations fault page by page
+  LogitsBuffer buffer_;  // of one micro-batch
 };
 
 }  // namespace fg

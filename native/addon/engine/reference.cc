@@ -7,14 +7,14 @@
 
 #include "addon/common/loss_arguments.h"
 #include "addon/engine/reference.h"
+#include "torch/dtype.h"
 
 namespace fg {
 namespace {
 
 at::Tensor matrix(const Rows& r, int64_t rows) {
   if (r.sequence_stride != 0) Arguments::fail("sequenceStride", "nothing (the reference takes rows one after another)");
-  const auto type = r.dtype == DType::f32 ? at::kFloat : r.dtype == DType::bf16 ? at::kBFloat16 : at::kHalf;
-  return at::from_blob(r.data, {rows, r.vocab}, {r.row_stride, 1}, at::TensorOptions(type));
+  return at::from_blob(r.data, {rows, r.vocab}, {r.row_stride, 1}, at::TensorOptions(scalar_type(r.dtype)));
 }
 
 Napi::Object run(Napi::Env env, const Arguments& a) {

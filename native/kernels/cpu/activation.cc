@@ -101,10 +101,10 @@ FG_INLINE void backward_typed(const ActivationArgs& a, int64_t begin, int64_t en
 }
 
 FG_CLONES void forward_range(const ActivationArgs& a, int64_t begin, int64_t end) {
-  a.storage == Storage::f32 ? forward_typed<float>(a, begin, end) : forward_typed<bf16>(a, begin, end);
+  a.dtype == DType::f32 ? forward_typed<float>(a, begin, end) : forward_typed<bf16>(a, begin, end);
 }
 FG_CLONES void backward_range(const ActivationArgs& a, int64_t begin, int64_t end) {
-  a.storage == Storage::f32 ? backward_typed<float>(a, begin, end) : backward_typed<bf16>(a, begin, end);
+  a.dtype == DType::f32 ? backward_typed<float>(a, begin, end) : backward_typed<bf16>(a, begin, end);
 }
 
 }  // namespace

@@ -146,7 +146,7 @@ FG_INLINE void attend_rows(const DecodeAttentionArgs& a, int64_t begin, int64_t 
 }
 
 FG_CLONES void attend_range(const DecodeAttentionArgs& a, int64_t begin, int64_t end) {
-  a.storage == Storage::f32 ? attend_rows<float>(a, begin, end) : attend_rows<bf16>(a, begin, end);
+  a.dtype == DType::f32 ? attend_rows<float>(a, begin, end) : attend_rows<bf16>(a, begin, end);
 }
 
 }  // namespace

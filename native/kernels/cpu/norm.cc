@@ -41,7 +41,7 @@ FG_INLINE void forward_rows(const NormArgs& a, int64_t begin, int64_t end) {
 }
 
 FG_CLONES void forward_range(const NormArgs& a, int64_t begin, int64_t end) {
-  a.storage == Storage::f32 ? forward_rows<float>(a, begin, end) : forward_rows<bf16>(a, begin, end);
+  a.dtype == DType::f32 ? forward_rows<float>(a, begin, end) : forward_rows<bf16>(a, begin, end);
 }
 
 // dx = rstd * (g - mean(g) [LayerNorm] - xhat * mean(g * xhat)) with g = dy * weight; dweight = sum dy * xhat; dbias =
@@ -71,7 +71,7 @@ FG_INLINE void backward_rows(const NormGradArgs& g, int64_t begin, int64_t end, 
 }
 
 FG_CLONES void backward_range(const NormGradArgs& g, int64_t begin, int64_t end, float* dw, float* db) {
-  g.forward.storage == Storage::f32 ? backward_rows<float>(g, begin, end, dw, db)
+  g.forward.dtype == DType::f32 ? backward_rows<float>(g, begin, end, dw, db)
                                     : backward_rows<bf16>(g, begin, end, dw, db);
 }
 
@@ -104,7 +104,7 @@ void norm_backward(const Context& context, const NormGradArgs& g) {
   });
   parallel_for(context, n, 256, [&](int64_t begin, int64_t end) {
     auto add = [&](const float* from, void* to) {
-      g.forward.storage == Storage::f32 ? add_partials<float>(from, partials, 2 * n, begin, end, to)
+      g.forward.dtype == DType::f32 ? add_partials<float>(from, partials, 2 * n, begin, end, to)
                                         : add_partials<bf16>(from, partials, 2 * n, begin, end, to);
     };
     add(g.workspace, g.dweight);

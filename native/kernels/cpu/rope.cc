@@ -62,7 +62,7 @@ FG_INLINE void forward_rows(const RopeArgs& a, int64_t begin, int64_t end) {
 }
 
 FG_CLONES void forward_range(const RopeArgs& a, int64_t begin, int64_t end) {
-  a.storage == Storage::f32 ? forward_rows<float>(a, begin, end) : forward_rows<bf16>(a, begin, end);
+  a.dtype == DType::f32 ? forward_rows<float>(a, begin, end) : forward_rows<bf16>(a, begin, end);
 }
 
 /// The gradient of one head; `scratch` (dim floats) holds the gradient before the head norm.
@@ -116,7 +116,7 @@ FG_INLINE void backward_rows(const RopeGradArgs& g, int64_t begin, int64_t end, 
 }
 
 FG_CLONES void backward_range(const RopeGradArgs& g, int64_t begin, int64_t end, float* dwq, float* dwk) {
-  g.forward.storage == Storage::f32 ? backward_rows<float>(g, begin, end, dwq, dwk)
+  g.forward.dtype == DType::f32 ? backward_rows<float>(g, begin, end, dwq, dwk)
                                     : backward_rows<bf16>(g, begin, end, dwq, dwk);
 }
 
@@ -147,7 +147,7 @@ void rope_backward(const Context& context, const RopeGradArgs& g) {
   });
   if (!norms) return;
   auto add = [&](const float* from, void* to) {
-    g.forward.storage == Storage::f32 ? add_partials<float>(from, partials, 2 * d, d, to)
+    g.forward.dtype == DType::f32 ? add_partials<float>(from, partials, 2 * d, d, to)
                                       : add_partials<bf16>(from, partials, 2 * d, d, to);
   };
   add(g.workspace, g.dq_norm);

@@ -58,8 +58,8 @@ FG_INLINE float copy_max(const T* from, int64_t n, float* to) {
   return any > 0 ? NAN : max;
 }
 
-FG_CLONES float load_row(const void* logits, Storage storage, int64_t n, float* to) {
-  return storage == Storage::f32 ? copy_max(static_cast<const float*>(logits), n, to)
+FG_CLONES float load_row(const void* logits, DType dtype, int64_t n, float* to) {
+  return dtype == DType::f32 ? copy_max(static_cast<const float*>(logits), n, to)
                                  : copy_max(static_cast<const bf16*>(logits), n, to);
 }
 
@@ -186,13 +186,13 @@ int64_t sample_workspace(int64_t vocab) {
   return static_cast<int64_t>(sizeof(float)) * (4 * n + n / kMaxBlock + 2);
 }
 
-void sample_row(const void* logits, int64_t vocab, Storage storage, const SampleParams& p, SampleRow& row,
+void sample_row(const void* logits, int64_t vocab, DType dtype, const SampleParams& p, SampleRow& row,
                 void* workspace) {
   const Scratch s = carve(workspace, vocab);
   row.chosen = -1;
   row.logp = NAN;
   row.status = SampleStatus::not_finite;
-  const float max = load_row(logits, storage, vocab, s.z);
+  const float max = load_row(logits, dtype, vocab, s.z);
   if (!std::isfinite(max)) return;
   const bool greedy = p.temperature == 0.0f;
   const float inverse = greedy ? 1.0f : 1.0f / p.temperature;
@@ -219,7 +219,7 @@ void sample_row(const void* logits, int64_t vocab, Storage storage, const Sample
     token = truncated ? draw_truncated(p, vocab, mass, uniform, s) : draw_all(s.weight, vocab, uniform * mass);
   }
   // The log-prob is that of the logits as they were.
-  const float z = storage == Storage::f32 ? load(static_cast<const float*>(logits) + token)
+  const float z = dtype == DType::f32 ? load(static_cast<const float*>(logits) + token)
                                           : load(static_cast<const bf16*>(logits) + token);
   settle(token, z, exp_fast((z - max) * inverse));
 }

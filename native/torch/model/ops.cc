@@ -1,6 +1,7 @@
 #include "torch/model/ops.h"
 
 #include "torch/cpu_context.h"
+#include "torch/dtype.h"
 
 namespace fg::ops {
 
@@ -35,7 +36,7 @@ NormArgs norm_args(const at::Tensor& x, const at::Tensor& weight, const at::Tens
   a.eps = static_cast<float>(p.eps);
   a.weight_offset = static_cast<float>(p.weight_offset);
   a.center = p.center;
-  a.storage = storage_of(x);
+  a.dtype = dtype_of(x);
   return a;
 }
 
@@ -99,7 +100,7 @@ RopeArgs rope_args(const at::Tensor& qkv, const at::Tensor& q_norm, const at::Te
   a.dim = p.dim;
   a.eps = static_cast<float>(p.eps);
   a.weight_offset = static_cast<float>(p.weight_offset);
-  a.storage = storage_of(qkv);
+  a.dtype = dtype_of(qkv);
   return a;
 }
 
@@ -178,7 +179,7 @@ struct SplitHeads : Function<SplitHeads> {
 ActivationArgs activation_args(const at::Tensor& x, Activation activation, bool gated) {
   TORCH_CHECK(x.dim() == 2 && x.is_contiguous(), "activate: bad shapes");
   return {x.const_data_ptr(), nullptr, nullptr,      x.size(0), gated ? x.size(1) / 2 : x.size(1),
-          activation,         gated,   storage_of(x)};
+          activation,         gated,   dtype_of(x)};
 }
 
 at::Tensor run_activation(const at::Tensor& x, Activation activation, bool gated) {
