@@ -41,35 +41,79 @@ struct Relu {
   static FG_INLINE float slope(float x) { return x > 0 ? 1.0f : 0.0f; }
 };
 
+// A row goes through blocks of float32 on the stack: loops between a bfloat16 row and another one do not vectorise,
+// since the compiler cannot know that the rows (gate, up and their gradients) do not overlap.
+constexpr int64_t kBlock = 128;
+struct Block {
+  alignas(64) float x[kBlock];
+};
+
+template <class T>
+FG_INLINE void read(const T* __restrict from, int64_t n, Block& to) {
+  for (int64_t i = 0; i < n; ++i) to.x[i] = load(from + i);
+}
+template <class T>
+FG_INLINE void write(const Block& from, int64_t n, T* __restrict to) {
+  for (int64_t i = 0; i < n; ++i) store(to + i, from.x[i]);
+}
+
+/// y = act(x) or act(x) * up, n at most kBlock; `up` is null for the plain activation.
+template <class T, class A>
+FG_INLINE void forward_block(const T* x, const T* up, T* y, int64_t n) {
+  Block g, u;
+  read(x, n, g);
+  for (int64_t i = 0; i < n; ++i) g.x[i] = A::value(g.x[i]);
+  if (up) {
+    read(up, n, u);
+    for (int64_t i = 0; i < n; ++i) g.x[i] = rounded<T>(g.x[i]) * u.x[i];
+  }
+  write(g, n, y);
+}
+
+/// The gradients of forward_block by x and, when gated, by up.
+template <class T, class A>
+FG_INLINE void backward_block(const T* x, const T* up, const T* dy, T* dx, T* dup, int64_t n) {
+  Block g, u, d;
+  read(x, n, g);
+  read(dy, n, d);
+  if (up) {
+    read(up, n, u);
+    for (int64_t i = 0; i < n; ++i) u.x[i] *= d.x[i];
+    for (int64_t i = 0; i < n; ++i) d.x[i] *= A::value(g.x[i]);
+    write(d, n, dup);
+  }
+  const Block& outer = up ? u : d;
+  for (int64_t i = 0; i < n; ++i) g.x[i] = outer.x[i] * A::slope(g.x[i]);
+  write(g, n, dx);
+}
+
 template <class T, class A>
 FG_INLINE void forward_rows(const ActivationArgs& a, int64_t begin, int64_t end) {
-  const int64_t n = a.width;
+  const int64_t width = a.width, wide = a.gated ? 2 * width : width;
   for (int64_t r = begin; r < end; ++r) {
-    const T* x = static_cast<const T*>(a.x) + r * (a.gated ? 2 * n : n);
-    T* y = static_cast<T*>(a.y) + r * n;
-    if (a.gated)
-      for (int64_t i = 0; i < n; ++i) store(y + i, rounded<T>(A::value(load(x + i))) * load(x + n + i));
-    else
-      for (int64_t i = 0; i < n; ++i) store(y + i, A::value(load(x + i)));
+    const T* x = static_cast<const T*>(a.x) + r * wide;
+    const T* up = a.gated ? x + width : nullptr;
+    T* y = static_cast<T*>(a.y) + r * width;
+    int64_t i = 0;
+    for (; i + kBlock <= width; i += kBlock) forward_block<T, A>(x + i, up ? up + i : up, y + i, kBlock);
+    if (i < width) forward_block<T, A>(x + i, up ? up + i : up, y + i, width - i);
   }
 }
 
 template <class T, class A>
 FG_INLINE void backward_rows(const ActivationArgs& a, int64_t begin, int64_t end) {
-  const int64_t n = a.width;
+  const int64_t width = a.width, wide = a.gated ? 2 * width : width;
   for (int64_t r = begin; r < end; ++r) {
-    const int64_t wide = a.gated ? 2 * n : n;
     const T* x = static_cast<const T*>(a.x) + r * wide;
-    const T* dy = static_cast<const T*>(a.dy) + r * n;
+    const T* up = a.gated ? x + width : nullptr;
+    const T* dy = static_cast<const T*>(a.dy) + r * width;
     T* dx = static_cast<T*>(a.y) + r * wide;
-    if (a.gated)
-      for (int64_t i = 0; i < n; ++i) {
-        const float g = load(x + i), u = load(x + n + i), d = load(dy + i);
-        store(dx + i, d * u * A::slope(g));
-        store(dx + n + i, d * A::value(g));
-      }
-    else
-      for (int64_t i = 0; i < n; ++i) store(dx + i, load(dy + i) * A::slope(load(x + i)));
+    auto block = [&](int64_t i, int64_t n) {
+      backward_block<T, A>(x + i, up ? up + i : up, dy + i, dx + i, dx + width + i, n);
+    };
+    int64_t i = 0;
+    for (; i + kBlock <= width; i += kBlock) block(i, kBlock);
+    if (i < width) block(i, width - i);
   }
 }
 
@@ -100,20 +144,20 @@ FG_INLINE void backward_typed(const ActivationArgs& a, int64_t begin, int64_t en
   }
 }
 
-FG_CLONES void forward_range(const ActivationArgs& a, int64_t begin, int64_t end) {
+FG_CLONES void activate_range(const ActivationArgs& a, int64_t begin, int64_t end) {
   a.dtype == DType::f32 ? forward_typed<float>(a, begin, end) : forward_typed<bf16>(a, begin, end);
 }
-FG_CLONES void backward_range(const ActivationArgs& a, int64_t begin, int64_t end) {
+FG_CLONES void activate_gradient_range(const ActivationArgs& a, int64_t begin, int64_t end) {
   a.dtype == DType::f32 ? backward_typed<float>(a, begin, end) : backward_typed<bf16>(a, begin, end);
 }
 
 }  // namespace
 
 void activation_forward(const Context& context, const ActivationArgs& a) {
-  parallel_for(context, a.rows, kRowsPerTask, [&](int64_t begin, int64_t end) { forward_range(a, begin, end); });
+  parallel_for(context, a.rows, kRowsPerTask, [&](int64_t begin, int64_t end) { activate_range(a, begin, end); });
 }
 void activation_backward(const Context& context, const ActivationArgs& a) {
-  parallel_for(context, a.rows, kRowsPerTask, [&](int64_t begin, int64_t end) { backward_range(a, begin, end); });
+  parallel_for(context, a.rows, kRowsPerTask, [&](int64_t begin, int64_t end) { activate_gradient_range(a, begin, end); });
 }
 
 }  // namespace fg

@@ -40,7 +40,7 @@ FG_INLINE void forward_rows(const NormArgs& a, int64_t begin, int64_t end) {
   }
 }
 
-FG_CLONES void forward_range(const NormArgs& a, int64_t begin, int64_t end) {
+FG_CLONES void norm_range(const NormArgs& a, int64_t begin, int64_t end) {
   a.dtype == DType::f32 ? forward_rows<float>(a, begin, end) : forward_rows<bf16>(a, begin, end);
 }
 
@@ -70,7 +70,7 @@ FG_INLINE void backward_rows(const NormGradArgs& g, int64_t begin, int64_t end, 
   }
 }
 
-FG_CLONES void backward_range(const NormGradArgs& g, int64_t begin, int64_t end, float* dw, float* db) {
+FG_CLONES void norm_gradient_range(const NormGradArgs& g, int64_t begin, int64_t end, float* dw, float* db) {
   g.forward.dtype == DType::f32 ? backward_rows<float>(g, begin, end, dw, db)
                                     : backward_rows<bf16>(g, begin, end, dw, db);
 }
@@ -88,7 +88,7 @@ FG_INLINE void add_partials(const float* partials, int64_t count, int64_t stride
 }  // namespace
 
 void norm_forward(const Context& context, const NormArgs& a) {
-  parallel_for(context, a.rows, kRowsPerTask, [&](int64_t begin, int64_t end) { forward_range(a, begin, end); });
+  parallel_for(context, a.rows, kRowsPerTask, [&](int64_t begin, int64_t end) { norm_range(a, begin, end); });
 }
 
 int64_t norm_workspace(int64_t rows, int64_t width) {
@@ -100,7 +100,7 @@ void norm_backward(const Context& context, const NormGradArgs& g) {
   parallel_for(context, g.forward.rows, kRowsPerPartial, [&](int64_t begin, int64_t end) {
     float* dw = g.workspace + begin / kRowsPerPartial * 2 * n;
     std::fill(dw, dw + 2 * n, 0.0f);
-    backward_range(g, begin, end, dw, g.dbias ? dw + n : nullptr);
+    norm_gradient_range(g, begin, end, dw, g.dbias ? dw + n : nullptr);
   });
   parallel_for(context, n, 256, [&](int64_t begin, int64_t end) {
     auto add = [&](const float* from, void* to) {

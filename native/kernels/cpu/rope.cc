@@ -9,31 +9,55 @@ namespace {
 
 constexpr int64_t kRowsPerTask = 16;
 constexpr int64_t kRowsPerPartial = 64;
+constexpr int64_t kMaxDim = 1024;  // checked where the configuration is read
 
 FG_INLINE int64_t position_of(const RopeArgs& a, int64_t r) { return a.positions ? a.positions[r] : r % a.length; }
+
+/// The rotation of the halves of a head; nothing overlaps, which is what lets it vectorise.
+template <class T, class In>
+FG_INLINE void rotate(const In* __restrict lo, const In* __restrict hi, const float* __restrict cos,
+                      const float* __restrict sin, T* __restrict y_lo, T* __restrict y_hi, int64_t half) {
+  for (int64_t i = 0; i < half; ++i) {
+    const float a = load(lo + i), b = load(hi + i), c = rounded<T>(cos[i]), s = rounded<T>(sin[i]);
+    store(y_lo + i, rounded<T>(a * c) - rounded<T>(b * s));
+    store(y_hi + i, rounded<T>(b * c) + rounded<T>(a * s));
+  }
+}
+
+/// And back, without rounding in between.
+template <class T, class Out>
+FG_INLINE void rotate_back(const T* __restrict lo, const T* __restrict hi, const float* __restrict cos,
+                           const float* __restrict sin, Out* __restrict x_lo, Out* __restrict x_hi, int64_t half) {
+  for (int64_t i = 0; i < half; ++i) {
+    const float a = load(lo + i), b = load(hi + i), c = rounded<T>(cos[i]), s = rounded<T>(sin[i]);
+    store(x_lo + i, a * c + b * s);
+    store(x_hi + i, b * c - a * s);
+  }
+}
 
 /// One head: y = rotate(norm(x)); every intermediate is rounded to the storage type, as separate tensor operations
 /// would.
 template <class T>
 FG_INLINE float head_forward(const RopeArgs& a, const T* x, const T* w, const float* cos, const float* sin, T* y) {
   const int64_t d = a.dim, half = d / 2;
-  float rstd = 1.0f;
-  if (w) rstd = 1.0f / std::sqrt(lane_sum(d, [&](int64_t i) { return load(x + i) * load(x + i); }) / d + a.eps);
-  auto value = [&](int64_t i) {
-    if (!w) return load(x + i);
+  if (!w) {
+    if (cos)
+      rotate(x, x + half, cos, sin, y, y + half, half);
+    else
+      std::copy(x, x + d, y);
+    return 1.0f;
+  }
+  const float rstd = 1.0f / std::sqrt(lane_sum(d, [&](int64_t i) { return load(x + i) * load(x + i); }) / d + a.eps);
+  float normed[kMaxDim];
+  for (int64_t i = 0; i < d; ++i) {
     const float xhat = load(x + i) * rstd;
-    return a.weight_offset == 0.0f ? rounded<T>(rounded<T>(xhat) * load(w + i))
-                                   : rounded<T>(xhat * (a.weight_offset + load(w + i)));
-  };
-  if (!cos) {
-    for (int64_t i = 0; i < d; ++i) store(y + i, value(i));
-    return rstd;
+    normed[i] = a.weight_offset == 0.0f ? rounded<T>(rounded<T>(xhat) * load(w + i))
+                                        : rounded<T>(xhat * (a.weight_offset + load(w + i)));
   }
-  for (int64_t i = 0; i < half; ++i) {
-    const float lo = value(i), hi = value(i + half), c = rounded<T>(cos[i]), s = rounded<T>(sin[i]);
-    store(y + i, rounded<T>(lo * c) - rounded<T>(hi * s));
-    store(y + i + half, rounded<T>(hi * c) + rounded<T>(lo * s));
-  }
+  if (cos)
+    rotate(normed, normed + half, cos, sin, y, y + half, half);
+  else
+    for (int64_t i = 0; i < d; ++i) store(y + i, normed[i]);
   return rstd;
 }
 
@@ -61,7 +85,7 @@ FG_INLINE void forward_rows(const RopeArgs& a, int64_t begin, int64_t end) {
   }
 }
 
-FG_CLONES void forward_range(const RopeArgs& a, int64_t begin, int64_t end) {
+FG_CLONES void split_range(const RopeArgs& a, int64_t begin, int64_t end) {
   a.dtype == DType::f32 ? forward_rows<float>(a, begin, end) : forward_rows<bf16>(a, begin, end);
 }
 
@@ -70,16 +94,17 @@ template <class T>
 FG_INLINE void head_backward(const RopeArgs& a, const T* dy, const T* x, const T* w, float rstd, const float* cos,
                              const float* sin, T* dx, float* dw, float* scratch) {
   const int64_t d = a.dim, half = d / 2;
-  for (int64_t i = 0; i < half; ++i) {
-    const float lo = load(dy + i), hi = load(dy + i + half);
-    const float c = cos ? rounded<T>(cos[i]) : 1.0f, s = cos ? rounded<T>(sin[i]) : 0.0f;
-    scratch[i] = lo * c + hi * s;
-    scratch[i + half] = hi * c - lo * s;
-  }
   if (!w) {
-    for (int64_t i = 0; i < d; ++i) store(dx + i, scratch[i]);
+    if (cos)
+      rotate_back(dy, dy + half, cos, sin, dx, dx + half, half);
+    else
+      std::copy(dy, dy + d, dx);
     return;
   }
+  if (cos)
+    rotate_back(dy, dy + half, cos, sin, scratch, scratch + half, half);
+  else
+    for (int64_t i = 0; i < d; ++i) scratch[i] = load(dy + i);
   const float off = a.weight_offset;
   const float dot = lane_sum(d, [&](int64_t i) { return scratch[i] * (off + load(w + i)) * load(x + i) * rstd; }) / d;
   for (int64_t i = 0; i < d; ++i) {
@@ -93,7 +118,7 @@ template <class T>
 FG_INLINE void backward_rows(const RopeGradArgs& g, int64_t begin, int64_t end, float* dwq, float* dwk) {
   const RopeArgs& a = g.forward;
   const int64_t d = a.dim, half = d / 2, total = a.heads + 2 * a.kv_heads;
-  float scratch[1024];  // dim is at most 1024 (checked where the configuration is read)
+  float scratch[kMaxDim];
   for (int64_t r = begin; r < end; ++r) {
     const int64_t slot = a.slots ? a.slots[r] : r, p = position_of(a, r), b = slot / g.sequence, t = slot % g.sequence;
     const T* row = static_cast<const T*>(a.qkv) + r * total * d;
@@ -115,7 +140,7 @@ FG_INLINE void backward_rows(const RopeGradArgs& g, int64_t begin, int64_t end, 
   }
 }
 
-FG_CLONES void backward_range(const RopeGradArgs& g, int64_t begin, int64_t end, float* dwq, float* dwk) {
+FG_CLONES void split_gradient_range(const RopeGradArgs& g, int64_t begin, int64_t end, float* dwq, float* dwk) {
   g.forward.dtype == DType::f32 ? backward_rows<float>(g, begin, end, dwq, dwk)
                                     : backward_rows<bf16>(g, begin, end, dwq, dwk);
 }
@@ -132,7 +157,7 @@ void add_partials(const float* partials, int64_t count, int64_t stride, int64_t 
 }  // namespace
 
 void rope_forward(const Context& context, const RopeArgs& a) {
-  parallel_for(context, a.rows, kRowsPerTask, [&](int64_t begin, int64_t end) { forward_range(a, begin, end); });
+  parallel_for(context, a.rows, kRowsPerTask, [&](int64_t begin, int64_t end) { split_range(a, begin, end); });
 }
 
 int64_t rope_workspace(int64_t rows, int64_t dim) { return (rows + kRowsPerPartial - 1) / kRowsPerPartial * 2 * dim; }
@@ -143,7 +168,7 @@ void rope_backward(const Context& context, const RopeGradArgs& g) {
   parallel_for(context, g.forward.rows, kRowsPerPartial, [&](int64_t begin, int64_t end) {
     float* dw = norms ? g.workspace + begin / kRowsPerPartial * 2 * d : nullptr;
     if (norms) std::fill(dw, dw + 2 * d, 0.0f);
-    backward_range(g, begin, end, dw, norms ? dw + d : nullptr);
+    split_gradient_range(g, begin, end, dw, norms ? dw + d : nullptr);
   });
   if (!norms) return;
   auto add = [&](const float* from, void* to) {
