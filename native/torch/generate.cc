@@ -52,12 +52,11 @@ at::Tensor prefill(Transformer& model, const std::vector<std::vector<int32_t>>& 
     c.segment = allocate_segment(model, length, c.k, c.v);
     c.segment.length = length;
   }
-  const at::Tensor hidden = model.hidden_ragged(
-      at::tensor(ids, at::kLong), offsets, [&](int64_t layer, const at::Tensor& k, const at::Tensor& v) {
-        for (size_t i = 0; i < end - begin; ++i)
-          keep(caches[i], layer, k[static_cast<int64_t>(i)], v[static_cast<int64_t>(i)], caches[i].segment.length);
-      });
-  return model.logits(hidden.index_select(0, at::tensor(last, at::kLong)));
+  const KvSink sink = [&](int64_t layer, const at::Tensor& k, const at::Tensor& v) {
+    for (size_t i = 0; i < end - begin; ++i)
+      keep(caches[i], layer, k[static_cast<int64_t>(i)], v[static_cast<int64_t>(i)], caches[i].segment.length);
+  };
+  return model.logits(model.hidden_ragged(at::tensor(ids, at::kLong), offsets, sink, at::tensor(last, at::kLong)));
 }
 
 /// How many prompts from `begin` on are decoded together.

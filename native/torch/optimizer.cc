@@ -27,12 +27,12 @@ void Optimizer::collect_gradients() {
   for (auto& slot : slots_) {
     at::Tensor& left = slot.parameter.mutable_grad();
     if (!left.defined()) continue;
-    if (!slot.gradient.defined())
-      slot.gradient = left.to(at::kFloat).contiguous();
-    else if (slot.touched)
+    if (slot.touched)
       slot.gradient.add_(left);
-    else
+    else if (slot.gradient.defined() && left.scalar_type() != at::kFloat)
       slot.gradient.copy_(left);
+    else
+      slot.gradient = left.to(at::kFloat).contiguous();  // float32: taken over, not copied
     slot.touched = true;
     left.reset();
   }

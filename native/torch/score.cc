@@ -79,7 +79,7 @@ class Scorer {
 
   /// The log-probs (and entropies) of the group's completion tokens end to end.
   kernels::Status run(const Packed& p, const std::atomic<bool>& abort) {
-    const at::Tensor hidden = model_.hidden_ragged(p.ids, p.offsets).index_select(0, p.rows);
+    const at::Tensor hidden = model_.hidden_ragged(p.ids, p.offsets, {}, p.rows);
     logps_.resize(p.targets.size());
     faults_.resize(p.targets.size());
     if (options_.entropy) entropies_.resize(p.targets.size());
@@ -159,9 +159,8 @@ NllGradients nll_gradients(Transformer& model, const std::vector<int32_t>& token
       targets.push_back(tokens[static_cast<size_t>(i) + 1]);
     }
   const at::Tensor hidden =
-      model.hidden_ragged(at::tensor(tokens, at::kLong), offsets).index_select(0, at::tensor(rows, at::kLong));
-  const at::Tensor loss =
-      at::cross_entropy_loss(model.logits(hidden).to(at::kFloat), at::tensor(targets, at::kLong));
+      model.hidden_ragged(at::tensor(tokens, at::kLong), offsets, {}, at::tensor(rows, at::kLong));
+  const at::Tensor loss = at::cross_entropy_loss(model.logits(hidden).to(at::kFloat), at::tensor(targets, at::kLong));
   std::vector<at::Tensor> inputs;
   for (const auto& [name, tensor] : model.parameters()) inputs.push_back(tensor);
   const auto grads = torch::autograd::grad({loss}, inputs);

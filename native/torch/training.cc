@@ -176,7 +176,7 @@ TrainResult Trainer::accumulate(const TrainBatch& batch, const TrainOptions& opt
   for (const auto& members : cut(batch, options.micro_batch_tokens)) {
     if (abort) throw CodedError("ERR_ABORTED", "The operation was aborted");
     Part part = gather(batch, starts, members);
-    const at::Tensor rows = model_.hidden_ragged(part.ids, part.sequence_offsets).index_select(0, part.rows);
+    const at::Tensor rows = model_.hidden_ragged(part.ids, part.sequence_offsets, {}, part.rows);
     result.metrics.merge(options.fused ? fused_loss(part, options, rows) : unfused_loss(part, options, rows));
     optimizer_.collect_gradients();
     for (float logp : part.logps) result.logp_sum += logp;

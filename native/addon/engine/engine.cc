@@ -3,6 +3,7 @@
 #include "addon/engine/adamw.h"
 #include "addon/engine/model_handle.h"
 #include "addon/engine/reference.h"
+#include "torch/caching_allocator.h"
 #include "torch/torch_min.h"
 
 static Napi::Value Info(const Napi::CallbackInfo& info) {
@@ -13,6 +14,7 @@ static Napi::Value Info(const Napi::CallbackInfo& info) {
 }
 
 static Napi::Object Init(Napi::Env env, Napi::Object exports) {
+  fg::install_caching_allocator();
   exports.Set("info", Napi::Function::New(env, Info));
   exports.Set("Model", fg::ModelHandle::define(env));
   fg::register_reference(env, exports);

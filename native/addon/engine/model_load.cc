@@ -1,5 +1,6 @@
 // Loading, saving and disposing of a model.
 #include "addon/engine/model_handle.h"
+#include "torch/caching_allocator.h"
 #include "torch/error.h"
 
 namespace fg {
@@ -162,6 +163,7 @@ Napi::Value ModelHandle::dispose(const Napi::CallbackInfo& info) {
     thread_.dispose([state = state_] {
       state->training.reset();
       state->model.reset();
+      release_cached_memory();
     });
     report_memory(info.Env(), 0);
     return info.Env().Undefined();

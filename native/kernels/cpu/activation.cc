@@ -157,7 +157,8 @@ void activation_forward(const Context& context, const ActivationArgs& a) {
   parallel_for(context, a.rows, kRowsPerTask, [&](int64_t begin, int64_t end) { activate_range(a, begin, end); });
 }
 void activation_backward(const Context& context, const ActivationArgs& a) {
-  parallel_for(context, a.rows, kRowsPerTask, [&](int64_t begin, int64_t end) { activate_gradient_range(a, begin, end); });
+  parallel_for(context, a.rows, kRowsPerTask,
+               [&](int64_t begin, int64_t end) { activate_gradient_range(a, begin, end); });
 }
 
 }  // namespace fg

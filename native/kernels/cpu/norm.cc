@@ -72,7 +72,7 @@ FG_INLINE void backward_rows(const NormGradArgs& g, int64_t begin, int64_t end, 
 
 FG_CLONES void norm_gradient_range(const NormGradArgs& g, int64_t begin, int64_t end, float* dw, float* db) {
   g.forward.dtype == DType::f32 ? backward_rows<float>(g, begin, end, dw, db)
-                                    : backward_rows<bf16>(g, begin, end, dw, db);
+                                : backward_rows<bf16>(g, begin, end, dw, db);
 }
 
 template <class T>
@@ -105,7 +105,7 @@ void norm_backward(const Context& context, const NormGradArgs& g) {
   parallel_for(context, n, 256, [&](int64_t begin, int64_t end) {
     auto add = [&](const float* from, void* to) {
       g.forward.dtype == DType::f32 ? add_partials<float>(from, partials, 2 * n, begin, end, to)
-                                        : add_partials<bf16>(from, partials, 2 * n, begin, end, to);
+                                    : add_partials<bf16>(from, partials, 2 * n, begin, end, to);
     };
     add(g.workspace, g.dweight);
     if (g.dbias) add(g.workspace + n, g.dbias);

@@ -142,7 +142,7 @@ FG_INLINE void backward_rows(const RopeGradArgs& g, int64_t begin, int64_t end, 
 
 FG_CLONES void split_gradient_range(const RopeGradArgs& g, int64_t begin, int64_t end, float* dwq, float* dwk) {
   g.forward.dtype == DType::f32 ? backward_rows<float>(g, begin, end, dwq, dwk)
-                                    : backward_rows<bf16>(g, begin, end, dwq, dwk);
+                                : backward_rows<bf16>(g, begin, end, dwq, dwk);
 }
 
 template <class T>
@@ -173,7 +173,7 @@ void rope_backward(const Context& context, const RopeGradArgs& g) {
   if (!norms) return;
   auto add = [&](const float* from, void* to) {
     g.forward.dtype == DType::f32 ? add_partials<float>(from, partials, 2 * d, d, to)
-                                      : add_partials<bf16>(from, partials, 2 * d, d, to);
+                                  : add_partials<bf16>(from, partials, 2 * d, d, to);
   };
   add(g.workspace, g.dq_norm);
   add(g.workspace + d, g.dk_norm);

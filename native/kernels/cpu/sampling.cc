@@ -60,7 +60,7 @@ FG_INLINE float copy_max(const T* from, int64_t n, float* to) {
 
 FG_CLONES float load_row(const void* logits, DType dtype, int64_t n, float* to) {
   return dtype == DType::f32 ? copy_max(static_cast<const float*>(logits), n, to)
-                                 : copy_max(static_cast<const bf16*>(logits), n, to);
+                             : copy_max(static_cast<const bf16*>(logits), n, to);
 }
 
 /// weight[i] = exp((z[i] - max) * inverse); returns the sum.
@@ -220,7 +220,7 @@ void sample_row(const void* logits, int64_t vocab, DType dtype, const SamplePara
   }
   // The log-prob is that of the logits as they were.
   const float z = dtype == DType::f32 ? load(static_cast<const float*>(logits) + token)
-                                          : load(static_cast<const bf16*>(logits) + token);
+                                      : load(static_cast<const bf16*>(logits) + token);
   settle(token, z, exp_fast((z - max) * inverse));
 }
 

@@ -178,7 +178,7 @@ struct SplitHeads : Function<SplitHeads> {
 // ----------------------------------------------------------------------------------------------------------------------
 ActivationArgs activation_args(const at::Tensor& x, Activation activation, bool gated) {
   TORCH_CHECK(x.dim() == 2 && x.is_contiguous(), "activate: bad shapes");
-  return {x.const_data_ptr(), nullptr, nullptr,      x.size(0), gated ? x.size(1) / 2 : x.size(1),
+  return {x.const_data_ptr(), nullptr, nullptr,    x.size(0), gated ? x.size(1) / 2 : x.size(1),
           activation,         gated,   dtype_of(x)};
 }
 

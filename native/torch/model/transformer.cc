@@ -89,10 +89,11 @@ void Transformer::save(const std::string& file) const { write_safetensors(file, 
 at::Tensor Transformer::hidden(const at::Tensor& ids) {
   TORCH_CHECK(ids.dim() == 2 && ids.scalar_type() == at::kLong, "ids must be (B, T) int64");
   const ops::RowMap rows{ids.size(0), ids.size(1), {}, {}};
-  return run(ids.reshape(-1), rows, {}).view({ids.size(0), ids.size(1), config_.hidden});
+  return run(ids.reshape(-1), rows, {}, {}).view({ids.size(0), ids.size(1), config_.hidden});
 }
 
-at::Tensor Transformer::hidden_ragged(const at::Tensor& ids, const std::vector<int64_t>& offsets, const KvSink& sink) {
+at::Tensor Transformer::hidden_ragged(const at::Tensor& ids, const std::vector<int64_t>& offsets, const KvSink& sink,
+                                      const at::Tensor& wanted) {
   TORCH_CHECK(ids.dim() == 1 && offsets.size() >= 2 && offsets.front() == 0 && offsets.back() == ids.size(0),
               "offsets must span ids");
   const int64_t sequences = static_cast<int64_t>(offsets.size()) - 1;
@@ -106,7 +107,7 @@ at::Tensor Transformer::hidden_ragged(const at::Tensor& ids, const std::vector<i
     for (int64_t b = 0; b < sequences; ++b)
       for (int64_t t = 0; t < offsets[b + 1] - offsets[b]; ++t) *position++ = t, *slot++ = b * longest + t;
   }
-  return run(ids, rows, sink);
+  return run(ids, rows, sink, wanted);
 }
 
 at::Tensor Transformer::embed(const at::Tensor& ids, const ops::RowMap& rows) const {
@@ -149,21 +150,26 @@ at::Tensor Transformer::mlp(const at::Tensor& x, const LayerWeights& layer) cons
   return ops::activate(apply_linear(layer.up, x), config_.activation, config_.gated_mlp);
 }
 
-at::Tensor Transformer::run(const at::Tensor& ids, const ops::RowMap& rows, const KvSink& sink) {
+at::Tensor Transformer::run(const at::Tensor& ids, const ops::RowMap& rows, const KvSink& sink,
+                            const at::Tensor& wanted) {
   if (rows.length > config_.max_positions)
     throw CodedError("ERR_CONTEXT_LENGTH", "A sequence of " + std::to_string(rows.length) +
                                                " tokens does not fit the model's context of " +
                                                std::to_string(config_.max_positions));
-  return layers(ids, rows, [&](int64_t layer, const at::Tensor& qkv) { return attention(qkv, layer, rows, sink); });
+  return layers(
+      ids, rows, [&](int64_t layer, const at::Tensor& qkv) { return attention(qkv, layer, rows, sink); }, wanted);
 }
 
-at::Tensor Transformer::layers(const at::Tensor& ids, const ops::RowMap& rows, const Attend& attend) {
+at::Tensor Transformer::layers(const at::Tensor& ids, const ops::RowMap& rows, const Attend& attend,
+                               const at::Tensor& wanted) {
   const ops::NormParams np = norm_params();
   auto norm = [&](const at::Tensor& t, const NormWeights& n) { return ops::norm(t, n.weight, n.bias, np); };
   at::Tensor x = embed(ids, rows);
   for (int64_t i = 0; i < config_.layers; ++i) {
     const LayerWeights& w = weights_.layers[static_cast<size_t>(i)];
-    const at::Tensor attended = attend(i, apply_linear(w.qkv, norm(x, w.attention_norm)));
+    at::Tensor attended = attend(i, apply_linear(w.qkv, norm(x, w.attention_norm)));
+    if (wanted.defined() && i + 1 == config_.layers)
+      attended = attended.index_select(0, wanted), x = x.index_select(0, wanted);
     x = config_.post_norms ? x + norm(apply_linear(w.out, attended), w.post_attention_norm)
                            : add_linear(x, w.out, attended);
     const at::Tensor inner = mlp(norm(x, w.mlp_norm), w);

@@ -33,12 +33,15 @@ class Transformer {
   at::Tensor hidden(const at::Tensor& ids);
 
   /// The same without padding: ids (N) int64 of all sequences end to end, offsets (B+1) from 0 to N. Returns (N,
-  /// hidden). Only attention works on a padded copy; everything else computes N rows.
-  at::Tensor hidden_ragged(const at::Tensor& ids, const std::vector<int64_t>& offsets, const KvSink& sink = {});
+  /// hidden). Only attention works on a padded copy; everything else computes N rows. With `wanted` (M) int64 only
+  /// those rows are returned, and what follows the last attention is computed for them alone.
+  at::Tensor hidden_ragged(const at::Tensor& ids, const std::vector<int64_t>& offsets, const KvSink& sink = {},
+                           const at::Tensor& wanted = {});
 
   /// All layers and the final norm, attention left to the caller (decoding). `rows.positions` must be defined. (rows)
-  /// -> (rows, hidden).
-  at::Tensor layers(const at::Tensor& ids, const ops::RowMap& rows, const Attend& attend);
+  /// -> (rows, hidden), or of the `wanted` rows only.
+  at::Tensor layers(const at::Tensor& ids, const ops::RowMap& rows, const Attend& attend,
+                    const at::Tensor& wanted = {});
 
   /// rows (N, hidden) -> logits (N, vocab) in the model's dtype, soft cap included. Differentiable.
   at::Tensor logits(const at::Tensor& rows) const;
@@ -69,7 +72,7 @@ class Transformer {
 
  private:
   Transformer(ModelConfig config, Weights weights);
-  at::Tensor run(const at::Tensor& ids, const ops::RowMap& rows, const KvSink& sink);
+  at::Tensor run(const at::Tensor& ids, const ops::RowMap& rows, const KvSink& sink, const at::Tensor& wanted);
   at::Tensor embed(const at::Tensor& ids, const ops::RowMap& rows) const;
   at::Tensor attention(const at::Tensor& qkv, int64_t layer, const ops::RowMap& rows, const KvSink& sink);
   at::Tensor mlp(const at::Tensor& x, const LayerWeights& layer) const;

@@ -1,0 +1,14 @@
+#pragma once
+// Memory of libtorch's large CPU tensors, kept for the next one. A training step frees and allocates the same sizes
+// over and over; glibc hands such blocks back to the kernel, which clears every page again at the next touch (10 to 15
+// % of a step). Only libtorch's tensors go through here: the host process's malloc and its settings are left alone.
+
+namespace fg {
+
+/// Makes libtorch allocate CPU tensors here. Once per process; later calls do nothing.
+void install_caching_allocator();
+
+/// Gives back what is kept and not in use.
+void release_cached_memory();
+
+}  // namespace fg
