@@ -46,7 +46,8 @@ export function weightFiles(dir: string): string[] {
 export interface CheckpointFolder {
   path: string;
   config: ModelConfig;
-  json: Record<string, unknown>;
+  /** config.json */
+  text: string;
   companions: ReadonlyMap<string, Buffer>;
 }
 
@@ -69,7 +70,7 @@ export function readFolder(dir: string): CheckpointFolder {
   if (json === undefined) throw modelError(`${dir} has no config.json`);
   const config = readModelConfig(json, readJson(dir, 'generation_config.json', 'ERR_MODEL'));
   const companions = COMPANIONS.filter((name) => existsSync(join(dir, name))).map((name) => [name, readFileSync(join(dir, name))] as const);
-  return { path: dir, config, json: json as Record<string, unknown>, companions: new Map(companions) };
+  return { path: dir, config, text: readFileSync(join(dir, 'config.json'), 'utf8'), companions: new Map(companions) };
 }
 
 /** Replaces a small file so that a crash leaves the old one or the new one. */
@@ -87,10 +88,28 @@ function replace(file: string, write: (temporary: string) => void): void {
   }
 }
 
-/** config.json as it was, naming the dtype of the weights beside it. */
-function configText(json: Record<string, unknown>, dtype: string): string {
-  const key = 'torch_dtype' in json && !('dtype' in json) ? 'torch_dtype' : 'dtype';
-  return JSON.stringify({ ...json, [key]: dtype }, null, 2) + '\n';
+/** Where the value of a key of the outermost object stands in a (valid) JSON text. */
+function valueOf(text: string, key: string): { begin: number; end: number } | undefined {
+  let depth = 0;
+  let begin = -1;
+  for (const { 0: token, index } of text.matchAll(/"(?:[^"\\]|\\.)*"\s*:?|[{}[\],]/g)) {
+    if (begin >= 0 && depth === 1 && (token === ',' || token === '}')) return { begin, end: index };
+    if (token === '{' || token === '[') ++depth;
+    else if (token === '}' || token === ']') --depth;
+    else if (depth === 1 && token.endsWith(':') && JSON.parse(token.slice(0, -1)) === key) begin = index + token.length;
+  }
+  return undefined;
+}
+
+/**
+ * config.json as it was, naming the dtype of the weights beside it. The text is edited, not written anew: 20.0 would become 20, and
+ * transformers refuses an integer where it expects a float.
+ */
+function configText(text: string, dtype: string): string {
+  const place = valueOf(text, 'dtype') ?? valueOf(text, 'torch_dtype');
+  if (!place) return text.replace('{', `{\n  "dtype": "${dtype}",`);
+  const tail = /\s*$/.exec(text.slice(place.begin, place.end))![0];
+  return `${text.slice(0, place.begin)} "${dtype}"${tail}${text.slice(place.end)}`;
 }
 
 /**
@@ -100,7 +119,7 @@ function configText(json: Record<string, unknown>, dtype: string): string {
 export function writeCompanions(from: CheckpointFolder, dir: string, dtype: string): void {
   try {
     mkdirSync(dir, { recursive: true });
-    replace(join(dir, 'config.json'), (temporary) => writeFileSync(temporary, configText(from.json, dtype)));
+    replace(join(dir, 'config.json'), (temporary) => writeFileSync(temporary, configText(from.text, dtype)));
     for (const [name, content] of from.companions) replace(join(dir, name), (temporary) => writeFileSync(temporary, content));
   } catch (cause) {
     throw new FusedGrpoError('ERR_IO', `Could not write to ${dir}: ${(cause as Error).message}`, { cause });
