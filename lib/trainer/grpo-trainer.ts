@@ -1,5 +1,5 @@
 import { Policy } from '../engine/policy.js';
-import { invalidType, rejectUnknown } from '../errors.js';
+import { FusedGrpoError, invalidType, rejectUnknown } from '../errors.js';
 import { resolveGRPOConfig, type GRPOConfig, type ResolvedGRPOConfig } from './config.js';
 import type { Row, Dataset } from './dataset.js';
 import { checkPromptRow } from './rows.js';
@@ -73,6 +73,7 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
 
   /** The policy being trained, once training has begun. */
   get policy(): Policy {
+    if (!this.run.policy) throw new FusedGrpoError('ERR_TRAINING', 'The policy is loaded when training begins');
     return this.run.policy;
   }
 
@@ -109,7 +110,8 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
   }
 
   private async loadReference(): Promise<Policy | undefined> {
-    const { refModel, model, signal } = this.options;
+    const { refModel, model } = this.options;
+    const { signal } = this.run;
     if (this.config.beta === 0) return undefined;
     if (refModel instanceof Policy) return refModel;
     const folder = refModel ?? (typeof model === 'string' ? model : undefined);
@@ -119,7 +121,6 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
 
   async *[Symbol.asyncIterator](): AsyncGenerator<GRPOStep, void, undefined> {
     const { run } = this;
-    this.reference ??= await this.loadReference(); // before the first step: a Policy passed in is still untouched
     const resumed = await run.start(
       (source) =>
         Math.ceil((source.length! * this.config.numTrainEpochs * this.config.numGenerations) / this.config.rolloutCompletions) *
@@ -140,9 +141,10 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
   }
 
   private async ensureRollout(): Promise<Rollout> {
+    this.reference ??= await this.loadReference(); // before the first step: a Policy passed in is still untouched
     if (this.rollout) return this.rollout;
     const { run, config } = this;
-    const context = { policy: run.policy, reference: this.reference, rewards: this.rewards, config, signal: this.options.signal };
+    const context = { policy: run.policy, reference: this.reference, rewards: this.rewards, config, signal: run.signal };
     this.rollout = await run.withRows(config.rolloutCompletions / config.numGenerations, (rows: Row[]) =>
       drawRollout(context, rows, this.rolloutsDrawn, this.stepsPerRollout > 1, {
         step: run.step,

@@ -54,11 +54,16 @@ export class Run {
   totalSteps = 0;
   private training!: Training;
   private savedStep = -1;
-  /** Where the data cursor stands for a checkpoint: rows taken for a rollout that was never finished do not count. */
-  private rewindTo?: Cursor;
+  /** Ends when the user's signal does, or at dispose(). */
+  readonly signal: AbortSignal;
+  private readonly controller = new AbortController();
+  private state: 'new' | 'idle' | 'running' | 'disposed' = 'new';
+  /** Rows taken for a step that failed, and where the cursor stood before them: for a checkpoint they do not count. */
+  private pending?: { rows: Row[]; before: Cursor };
 
   constructor(private readonly options: RunOptions) {
-    const { model, config } = options;
+    const { model, config, signal } = options;
+    this.signal = signal ? AbortSignal.any([signal, this.controller.signal]) : this.controller.signal;
     if (typeof model !== 'string' && !(model instanceof Policy)) throw invalidType('model', 'a folder or a Policy', model);
     if (config.resume !== undefined && model instanceof Policy)
       throw incompatible('resume needs `model` as a folder: a checkpoint replaces the weights');
@@ -74,10 +79,27 @@ export class Run {
     return this.options.config.microBatchTokens || automatic;
   }
 
-  /** Opens data and model, resumes if asked to; returns the checkpoint it continues from. */
+  /**
+   * Opens data and model, resumes if asked to; returns the checkpoint it continues from. A trainer that is iterated again goes on where it
+   * stopped.
+   */
   async start(countSteps: (source: RowSource) => number): Promise<TrainerCheckpoint | undefined> {
-    const { config, dataset, check, model, signal } = this.options;
-    signal?.throwIfAborted();
+    if (this.state === 'running') throw new FusedGrpoError('ERR_TRAINING', 'This trainer is already running: one loop at a time');
+    const first = this.state === 'new';
+    this.signal.throwIfAborted();
+    this.state = 'running';
+    if (!first) return undefined;
+    try {
+      return await this.open(countSteps);
+    } catch (error) {
+      if (this.state === 'running') this.state = 'new';
+      throw error;
+    }
+  }
+
+  private async open(countSteps: (source: RowSource) => number): Promise<TrainerCheckpoint | undefined> {
+    const { config, dataset, check, model } = this.options;
+    const { signal } = this;
     this.source = await openDataset(dataset, { seed: config.shuffleDataset ? config.seed : null, lazy: config.maxSteps > 0, check });
     this.totalSteps = config.maxSteps > 0 ? config.maxSteps : countSteps(this.source);
     const from = findResume(config.resume, config.outputDir);
@@ -129,17 +151,21 @@ export class Run {
 
   /** Hands `n` rows to `use`; when it fails they count as not taken. */
   async withRows<T>(n: number, use: (rows: Row[]) => Promise<T>): Promise<T> {
-    this.rewindTo = { ...this.source.cursor };
-    const result = await use(await this.source.take(n));
-    this.rewindTo = undefined;
+    if (!this.pending) {
+      const before = { ...this.source.cursor };
+      this.pending = { rows: await this.source.take(n), before };
+    }
+    const result = await use(this.pending.rows);
+    this.pending = undefined;
     return result;
   }
 
   /** Gradients of the batch, then one AdamW step. Nothing is changed when this throws. */
   async update(batch: TrainBatch, loss: TrainLoss, learningRate: number): Promise<Trained> {
-    const { config, signal } = this.options;
+    const { config } = this.options;
     const begin = performance.now();
-    const result = await this.training.accumulate(batch, loss, { microBatchTokens: this.microBatchTokens, fused: config.fused, signal });
+    const { signal, microBatchTokens } = this;
+    const result = await this.training.accumulate(batch, loss, { microBatchTokens, fused: config.fused, signal });
     const middle = performance.now();
     const { weightDecay, adamBeta1, adamBeta2, adamEpsilon, maxGradNorm } = config;
     const gradNorm = await this.training.optimizerStep({ learningRate, weightDecay, adamBeta1, adamBeta2, adamEpsilon, maxGradNorm });
@@ -165,11 +191,11 @@ export class Run {
     state: () => Partial<TrainerCheckpoint>,
     after: (step: S) => Promise<void>,
   ): AsyncGenerator<S, void, undefined> {
-    const { config, signal } = this.options;
+    const { config } = this.options;
     let finished = false;
     try {
       while (this.step < this.totalSteps) {
-        signal?.throwIfAborted();
+        this.signal.throwIfAborted();
         const step = await make();
         this.step = step.step;
         await after(step);
@@ -180,8 +206,10 @@ export class Run {
       await this.saveModel();
       finished = true;
     } finally {
+      const disposed = (this.state as string) === 'disposed';
+      if (!disposed) this.state = 'idle';
       // A failure to save must not hide the error that ended the run.
-      if (!finished)
+      if (!finished && !disposed)
         await this.save(state()).catch((error: Error) =>
           process.emitWarning(`the interrupted run could not be saved: ${error.message}`, 'FusedGrpoWarning'),
         );
@@ -191,7 +219,7 @@ export class Run {
   private async save(state: Partial<TrainerCheckpoint>): Promise<void> {
     const { config, kind, settings } = this.options;
     if (config.outputDir === undefined || this.step === this.savedStep || this.step === 0) return;
-    const cursor = this.rewindTo ?? { ...this.source.cursor };
+    const cursor = this.pending?.before ?? { ...this.source.cursor };
     await saveCheckpoint(
       config.outputDir,
       this.policy,
@@ -207,7 +235,10 @@ export class Run {
     if (outputDir !== undefined) await writeFolderAtomic(join(outputDir, 'model'), (part) => this.policy.save(part));
   }
 
+  /** Ends a loop under way (its step is not made) and frees the policy, unless it is the caller's. */
   dispose(): void {
+    this.state = 'disposed';
+    this.controller.abort(new FusedGrpoError('ERR_DISPOSED', 'This trainer was disposed'));
     if (typeof this.options.model === 'string') this.policy?.dispose();
   }
 }

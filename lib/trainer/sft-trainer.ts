@@ -61,6 +61,7 @@ export class SFTTrainer implements AsyncIterable<SFTStep> {
   }
 
   get policy(): Policy {
+    if (!this.run.policy) throw new FusedGrpoError('ERR_TRAINING', 'The policy is loaded when training begins');
     return this.run.policy;
   }
 

@@ -192,6 +192,37 @@ describe('a run survives its end', () => {
     });
   });
 
+  test('a second loop over the same trainer goes on where the first stopped', async () => {
+    const { weights } = await run({ ...small, outputDir: newFolder() });
+    const outputDir = newFolder();
+    const trainer = new GRPOTrainer({ model: demoModel(), rewardFuncs: correctAnswer, trainDataset, config: { ...small, outputDir } });
+    for await (const step of trainer) if (step.step === 1) break;
+    const rest: number[] = [];
+    for await (const step of trainer) rest.push(step.step);
+    trainer.dispose();
+    expect(rest).toEqual([2, 3]);
+    expect(readFileSync(join(outputDir, 'model', 'model.safetensors')).equals(weights!)).toBe(true);
+  });
+
+  test('two loops at once and a loop after dispose are refused; dispose ends a loop that waits for a reward', async () => {
+    const options = { model: demoModel(), trainDataset, config: small };
+    const two = new GRPOTrainer({ ...options, rewardFuncs: correctAnswer });
+    const both = await Promise.allSettled([two.train(), two.train()]);
+    expect(both.map((r) => r.status)).toEqual(['fulfilled', 'rejected']);
+    expect((both[1] as PromiseRejectedResult).reason).toMatchObject({ code: 'ERR_TRAINING' });
+    two.dispose();
+    await expect(two.train()).rejects.toMatchObject({ code: 'ERR_DISPOSED' });
+    const stuck: GRPOTrainer = new GRPOTrainer({
+      ...options,
+      rewardFuncs: () => {
+        setTimeout(() => stuck.dispose(), 20);
+        return new Promise(() => undefined);
+      },
+    });
+    expect(() => stuck.policy).toThrow(/when training begins/);
+    await expect(stuck.train()).rejects.toMatchObject({ code: 'ERR_DISPOSED' });
+  });
+
   test('only the newest checkpoints are kept', async () => {
     const outputDir = newFolder();
     await run({ ...small, outputDir, maxSteps: 4, saveSteps: 1, saveTotalLimit: 2 });
