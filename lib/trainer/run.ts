@@ -193,23 +193,29 @@ export class Run {
   ): AsyncGenerator<S, void, undefined> {
     const { config } = this.options;
     let finished = false;
+    let saving = false; // a save that failed is not tried again
+    const save = async () => {
+      saving = true;
+      await this.save(state());
+      saving = false;
+    };
     try {
       while (this.step < this.totalSteps) {
         this.signal.throwIfAborted();
         const step = await make();
         this.step = step.step;
         await after(step);
-        if (config.saveSteps > 0 && this.step % config.saveSteps === 0) await this.save(state());
+        if (config.saveSteps > 0 && this.step % config.saveSteps === 0) await save();
         yield step;
       }
-      await this.save(state());
+      await save();
       await this.saveModel();
       finished = true;
     } finally {
       const disposed = (this.state as string) === 'disposed';
       if (!disposed) this.state = 'idle';
       // A failure to save must not hide the error that ended the run.
-      if (!finished && !disposed)
+      if (!finished && !disposed && !saving)
         await this.save(state()).catch((error: Error) =>
           process.emitWarning(`the interrupted run could not be saved: ${error.message}`, 'FusedGrpoWarning'),
         );
