@@ -18,7 +18,8 @@ export interface OptionSpec {
 
 export type OptionTable = Readonly<Record<string, OptionSpec>>;
 
-function describe(spec: OptionSpec): string {
+/** What a numeric option accepts, in words. */
+export function describeNumber(spec: OptionSpec): string {
   const noun = spec.type === 'integer' ? 'an integer' : 'a number';
   if (spec.min !== undefined && spec.max !== undefined) return `${noun} from ${spec.min} to ${spec.max}`;
   if (spec.min !== undefined) return `${noun} ${spec.exclusiveMin ? 'greater than' : 'of at least'} ${spec.min}`;
@@ -27,11 +28,11 @@ function describe(spec: OptionSpec): string {
 }
 
 function checkNumber(name: string, spec: OptionSpec, value: unknown): number {
-  if (typeof value !== 'number') throw invalidType(name, describe(spec), value);
+  if (typeof value !== 'number') throw invalidType(name, describeNumber(spec), value);
   const low = spec.min !== undefined && (spec.exclusiveMin ? value <= spec.min : value < spec.min);
   const high = spec.max !== undefined && value > spec.max;
   if (!Number.isFinite(value) || low || high || (spec.type === 'integer' && !Number.isSafeInteger(value)))
-    throw invalidValue(name, describe(spec), value);
+    throw invalidValue(name, describeNumber(spec), value);
   return value;
 }
 

@@ -1,20 +1,10 @@
 // Command-line flags as tables: one table gives parsing (node:util parseArgs), help text and validation.
 import { parseArgs } from 'node:util';
 import { FusedGrpoError, invalidType, invalidValue, nearest } from '../errors.js';
+import { describeNumber, type OptionSpec, type OptionType } from '../options.js';
 
-export type FlagType = 'number' | 'integer' | 'boolean' | 'string' | 'enum' | 'numbers';
-
-/** One flag. The first half is the shape of the trainers' option tables, so that those serve as flags unchanged. */
-export interface FlagSpec {
-  type: FlagType;
-  /** Allowed words of an 'enum'. */
-  values?: readonly string[];
-  default?: unknown;
-  min?: number;
-  max?: number;
-  /** The lower bound itself is not allowed. */
-  exclusiveMin?: boolean;
-  description: string;
+/** One flag: an option of the library's tables, so that those serve as flags unchanged, and what only a command line needs. */
+export interface FlagSpec extends OptionSpec {
   /** What help calls the value: --model DIR. */
   valueName?: string;
   required?: boolean;
@@ -32,19 +22,13 @@ export const flagName = (name: string): string => '--' + kebab(name);
 
 const HELP: FlagTable = { help: { type: 'boolean', description: 'Show this text' } };
 
-function describe(spec: FlagSpec): string {
-  const noun = spec.type === 'integer' ? 'an integer' : 'a number';
-  if (spec.min !== undefined && spec.max !== undefined) return `${noun} from ${spec.min} to ${spec.max}`;
-  if (spec.min !== undefined) return `${noun} ${spec.exclusiveMin ? 'greater than' : 'of at least'} ${spec.min}`;
-  return spec.max !== undefined ? `${noun} of at most ${spec.max}` : noun;
-}
-
 function toNumber(name: string, spec: FlagSpec, text: string): number {
   const value = text.trim() === '' ? NaN : Number(text);
-  if (!Number.isFinite(value)) throw invalidType(flagName(name), describe(spec), text);
+  if (!Number.isFinite(value)) throw invalidType(flagName(name), describeNumber(spec), text);
   const low = spec.min !== undefined && (spec.exclusiveMin ? value <= spec.min : value < spec.min);
   const high = spec.max !== undefined && value > spec.max;
-  if (low || high || (spec.type === 'integer' && !Number.isSafeInteger(value))) throw invalidValue(flagName(name), describe(spec), value);
+  if (low || high || (spec.type === 'integer' && !Number.isSafeInteger(value)))
+    throw invalidValue(flagName(name), describeNumber(spec), value);
   return value;
 }
 
@@ -182,7 +166,7 @@ export function wrap(text: string, width: number, indent: string): string {
 function valueHint(spec: FlagSpec): string {
   if (spec.type === 'boolean') return '';
   if (spec.valueName) return ' ' + spec.valueName;
-  const hints: Record<Exclude<FlagType, 'boolean'>, string> = { number: 'X', integer: 'N', numbers: 'X,Y,…', string: 'TEXT', enum: 'WORD' };
+  const hints: Record<Exclude<OptionType, 'boolean'>, string> = { number: 'X', integer: 'N', numbers: 'X,Y,…', string: 'TEXT', enum: 'WORD' };
   return ' ' + hints[spec.type];
 }
 
