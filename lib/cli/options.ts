@@ -166,7 +166,13 @@ export function wrap(text: string, width: number, indent: string): string {
 function valueHint(spec: FlagSpec): string {
   if (spec.type === 'boolean') return '';
   if (spec.valueName) return ' ' + spec.valueName;
-  const hints: Record<Exclude<OptionType, 'boolean'>, string> = { number: 'X', integer: 'N', numbers: 'X,Y,…', string: 'TEXT', enum: 'WORD' };
+  const hints: Record<Exclude<OptionType, 'boolean'>, string> = {
+    number: 'X',
+    integer: 'N',
+    numbers: 'X,Y,…',
+    string: 'TEXT',
+    enum: 'WORD',
+  };
   return ' ' + hints[spec.type];
 }
 
