@@ -9,6 +9,8 @@ const USAGE_CODES = new Set([
   'ERR_INCOMPATIBLE_OPTIONS',
   'ERR_DATA',
   'ERR_MODEL',
+  'ERR_TOKENIZER',
+  'ERR_NO_CUDA',
   'ERR_CONTEXT_LENGTH',
 ]);
 

@@ -12,7 +12,7 @@ const ownFlags: FlagTable = {
   prompt: { type: 'string', required: true, multiple: true, description: 'The prompt; - reads it from standard input' },
   chat: { type: 'boolean', description: "Send the prompt as a user message through the model's chat template" },
   numGenerations: { type: 'integer', min: 1, default: 1, description: 'Completions per prompt' },
-  maxNewTokens: { type: 'integer', min: 1, default: 256, description: 'Tokens per completion at most' },
+  maxNewTokens: { type: 'integer', min: 1, description: 'Tokens per completion at most; default 256, or what the context leaves' },
   temperature: { type: 'number', min: 0, description: 'Sampling temperature' },
   topK: { type: 'integer', min: 0, description: 'Sample among the k likeliest tokens; 0: all' },
   topP: { type: 'number', min: 0, max: 1, description: 'Nucleus sampling' },

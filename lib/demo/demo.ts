@@ -38,6 +38,7 @@ function lastWords(result: LessonResult, output: string, report: string, ctx: Cl
 Held-out problems answered correctly (greedy, ${result.heldOut} problems never trained on):
   before ${percent(result.accuracyBefore)}   after ${percent(result.accuracyAfter)}   (${result.steps} steps, ${result.trainSeconds.toFixed(0)} s of training)
 
+Some of them, chosen to show what changed (mostly mended ones):
 ${table(result.rows)}
 
 Report:  ${at(report)}
@@ -83,7 +84,7 @@ export async function runDemo(
       afterCorrect: r.after === r.answer,
     }));
     const report = writeRunReport(output, {
-      title: 'GRPO demo: learning arithmetic from right and wrong',
+      title: 'GRPO demo: learning to add from right and wrong',
       beforeAfter: { label: 'held-out accuracy', beforeScore: result.accuracyBefore, afterScore: result.accuracyAfter, rows },
     });
     if (json) ctx.stdout.write(JSON.stringify({ status: 'ok', output, report, model: demoModel(), ...result }) + '\n');

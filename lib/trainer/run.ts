@@ -117,7 +117,9 @@ export class Run {
 
   private openFolder(outputDir: string, resumed: boolean): void {
     makeFolder(outputDir);
-    if (!resumed && existsSync(join(outputDir, 'metrics.jsonl')))
+    // A run that ended before its first checkpoint is continued from its beginning.
+    if (!resumed && this.options.config.resume === 'auto') this.truncateLogs();
+    else if (!resumed && existsSync(join(outputDir, 'metrics.jsonl')))
       throw new FusedGrpoError('ERR_DATA', `${outputDir} already holds a run; give another outputDir, or resume: 'auto' to continue it`);
     const { config, kind, model, dataset } = this.options;
     const described = {

@@ -44,9 +44,18 @@ test('no command and unknown commands: exit 2', async () => {
 
 test('exit codes of errors', () => {
   const code = (code: string) => exitCodeOf(Object.assign(new Error('x'), { code }));
-  const usage = ['ERR_INVALID_ARG', 'ERR_UNKNOWN_OPTION', 'ERR_INCOMPATIBLE_OPTIONS', 'ERR_DATA', 'ERR_MODEL', 'ERR_CONTEXT_LENGTH'];
+  const usage = [
+    'ERR_INVALID_ARG',
+    'ERR_UNKNOWN_OPTION',
+    'ERR_INCOMPATIBLE_OPTIONS',
+    'ERR_DATA',
+    'ERR_MODEL',
+    'ERR_TOKENIZER',
+    'ERR_NO_CUDA',
+    'ERR_CONTEXT_LENGTH',
+  ];
   expect(usage.map(code)).toEqual(usage.map(() => 2));
-  expect(['ERR_REWARD', 'ERR_IO', 'ERR_TRAINING', 'ERR_NOT_BUILT', 'ERR_NO_CUDA', 'ENOENT'].map(code)).toEqual([1, 1, 1, 1, 1, 1]);
+  expect(['ERR_REWARD', 'ERR_IO', 'ERR_TRAINING', 'ERR_NOT_BUILT', 'ENOENT'].map(code)).toEqual([1, 1, 1, 1, 1]);
   expect(code('ERR_ABORTED')).toBe(130);
   expect(exitCodeOf(new DOMException('x', 'AbortError'))).toBe(130);
   expect(exitCodeOf('text')).toBe(1);
@@ -78,7 +87,8 @@ test('generate passes sampling options on, and disposes of the model', async () 
   expect(
     await runCli(['generate', '--model', 'model', '--prompt', 'x', '--stop', 'a', '--stop', 'b', '--seed', '3', '--top-p', '0.9'], f.ctx),
   ).toBe(1);
-  expect(options).toMatchObject({ numGenerations: 1, maxNewTokens: 256, stop: ['a', 'b'], seed: 3, topP: 0.9 });
+  expect(options).toMatchObject({ numGenerations: 1, stop: ['a', 'b'], seed: 3, topP: 0.9 });
+  expect(options.maxNewTokens).toBeUndefined(); // the policy decides: 256, or what the context leaves
   expect(options).not.toHaveProperty('topK');
   expect(disposed).toBe(1);
 });

@@ -223,6 +223,16 @@ describe('a run survives its end', () => {
     await expect(stuck.train()).rejects.toMatchObject({ code: 'ERR_DISPOSED' });
   });
 
+  test("resume: 'auto' after a crash before the first checkpoint begins at the beginning", async () => {
+    const whole = await run({ ...small, outputDir: newFolder() });
+    const outputDir = newFolder();
+    await run({ ...small, outputDir });
+    for (const name of readdirSync(outputDir)) if (/^(checkpoint|model)/.test(name)) rmSync(join(outputDir, name), { recursive: true });
+    const again = await run({ ...small, outputDir, resume: 'auto' });
+    expect(again.metrics.map(numbers)).toEqual(whole.metrics.map(numbers));
+    expect(readFileSync(join(outputDir, 'metrics.jsonl'), 'utf8').trim().split('\n').length).toBe(3);
+  });
+
   test('only the newest checkpoints are kept', async () => {
     const outputDir = newFolder();
     await run({ ...small, outputDir, maxSteps: 4, saveSteps: 1, saveTotalLimit: 2 });
