@@ -16,7 +16,7 @@
 namespace fg::kernels {
 
 /// What is wrong with a row. Kernels name the first bad row; what they wrote for it is 0.
-enum class Fault : uint8_t { none, target, old_logp, ref_logp, advantage, logp, logits };
+enum class Fault : uint8_t { none, target, old_logp, ref_logp, advantage, logp, logits, reward };
 
 struct Status {
   Fault fault = Fault::none;
@@ -67,7 +67,7 @@ struct PolicyBatch {
 using fg::AdvantageOptions;
 
 /// `group_offsets` (groups + 1) int32; scratch of group_advantages_workspace(n) bytes. Outputs mean, std, zero_std
-/// (groups) may be null. fault `advantage` names the first reward that is not finite (options.exclude_non_finite off).
+/// (groups) may be null. fault `reward` names the first reward that is not finite (options.exclude_non_finite off).
 Status group_advantages(const double* rewards, int64_t n, const int32_t* group_offsets, int64_t groups,
                         const AdvantageOptions& options, float* advantages, float* mean, float* std, uint8_t* zero_std,
                         void* workspace);

@@ -15,6 +15,12 @@ struct AdamWStep {
   float gradient_scale;    // from clipping by the global norm
 };
 
+/// The factor that brings a gradient of that norm down to `max_norm` (0: no limit), as torch.nn.utils.clip_grad_norm_.
+FG_HD inline float clip_scale(double norm, double max_norm) {
+  const double factor = max_norm / (norm + 1e-6);
+  return max_norm > 0 && factor < 1 ? static_cast<float>(factor) : 1.0f;
+}
+
 /// One element: updates the moments in place and returns the new parameter.
 FG_HD inline float adamw(const AdamWStep& s, float parameter, float gradient, float& moment1, float& moment2) {
   const float g = gradient * s.gradient_scale;

@@ -26,29 +26,52 @@ struct GroupStats {
   bool constant = true;  // all finite rewards equal: their advantages are exactly 0
 };
 
-/// Mean and standard deviation of the finite values; 0 for fewer than ddof + 1 of them. The mean is formed on
-/// differences from the first value, so that equal rewards give exactly their value and large offsets cost nothing.
-inline FG_HD GroupStats group_stats(const double* x, int64_t n, int ddof) {
+/// One thread by itself; kernels pass a warp that shares the work (kernels/cuda/team.h).
+struct Alone {
+  FG_HD int64_t index() const { return 0; }
+  FG_HD int64_t size() const { return 1; }
+  FG_HD double sum(double v) const { return v; }
+  FG_HD int64_t least(int64_t v) const { return v; }
+  FG_HD bool all(bool v) const { return v; }
+};
+
+/// Mean and standard deviation of the finite ones of x(0) ... x(n - 1); 0 for fewer than ddof + 1 of them. The mean is
+/// formed on differences from the first value, so that equal rewards give exactly their value and large offsets cost
+/// nothing.
+template <class Team, class Read>
+inline FG_HD GroupStats group_stats(const Team& team, Read x, int64_t n, int ddof) {
   GroupStats s;
-  double first = 0, sum = 0;
-  for (int64_t i = 0; i < n; ++i) {
-    if (!std::isfinite(x[i])) continue;
-    if (s.count++ == 0) first = x[i];
-    s.constant = s.constant && x[i] == first;
-    sum += x[i] - first;
+  int64_t first_at = n;
+  for (int64_t i = team.index(); i < n && first_at == n; i += team.size())
+    if (is_finite(x(i))) first_at = i;
+  first_at = team.least(first_at);
+  if (first_at == n) return s;
+  const double first = x(first_at);
+  double sum = 0, count = 0;
+  bool constant = true;
+  for (int64_t i = team.index(); i < n; i += team.size()) {
+    const double v = x(i);
+    if (!is_finite(v)) continue;
+    ++count;
+    constant = constant && v == first;
+    sum += v - first;
   }
-  if (s.count == 0) return s;
-  s.mean = first + sum / double(s.count);
+  s.count = int64_t(team.sum(count));
+  s.constant = team.all(constant);
+  s.mean = first + team.sum(sum) / double(s.count);
   double squares = 0;
-  for (int64_t i = 0; i < n; ++i)
-    if (std::isfinite(x[i])) squares += (x[i] - s.mean) * (x[i] - s.mean);
+  for (int64_t i = team.index(); i < n; i += team.size()) {
+    const double v = x(i);
+    if (is_finite(v)) squares += (v - s.mean) * (v - s.mean);
+  }
+  squares = team.sum(squares);
   if (s.count > ddof && !s.constant) s.std = std::sqrt(squares / double(s.count - ddof));
   return s;
 }
 
 /// The advantage of reward r in its group, given what the baseline and the scale look at.
 inline FG_HD double advantage(const AdvantageOptions& o, double r, const GroupStats& group, const GroupStats& batch) {
-  if (!std::isfinite(r)) return 0;
+  if (!is_finite(r)) return 0;
   const bool by_batch = o.baseline == Baseline::batch_mean;
   if (o.baseline != Baseline::none && (by_batch ? batch : group).constant) return 0;
   double a = r;
@@ -61,13 +84,17 @@ inline FG_HD double advantage(const AdvantageOptions& o, double r, const GroupSt
   return a;
 }
 
-/// Replaces the finite values by their average ranks (1-based; ties share the mean of their places).
-inline FG_HD void rank_transform(const double* x, int64_t n, double* ranks) {
-  for (int64_t i = 0; i < n; ++i) {
-    int64_t below = 0, equal = 0;
-    for (int64_t j = 0; j < n; ++j) below += x[j] < x[i], equal += x[j] == x[i];
-    ranks[i] = std::isfinite(x[i]) ? double(below) + 0.5 * double(equal + 1) : x[i];
+/// The average rank of x(i) among x(0) ... x(n - 1) (1-based; ties share the mean of their places); x(i) itself when it
+/// is not finite.
+template <class Read>
+inline FG_HD double rank_of(Read x, int64_t n, int64_t i) {
+  const double v = x(i);
+  int64_t below = 0, equal = 0;
+  for (int64_t j = 0; j < n; ++j) {
+    const double other = x(j);
+    below += other < v, equal += other == v;
   }
+  return is_finite(v) ? double(below) + 0.5 * double(equal + 1) : v;
 }
 
 }  // namespace fg

@@ -19,13 +19,15 @@ namespace fg {
 enum class LossType : uint8_t { grpo, bnpo, dr_grpo, dapo };
 enum class KlEstimator : uint8_t { k1, k2, k3 };
 
+inline constexpr double kNoDelta = std::numeric_limits<double>::infinity();
+
 struct LossParams {
   LossType loss_type = LossType::dapo;
   KlEstimator kl = KlEstimator::k3;
   bool bias_correction_kl = true;
   double epsilon_low = 0.2;
   double epsilon_high = 0.2;
-  double delta = std::numeric_limits<double>::infinity();  // infinity: no second clip
+  double delta = kNoDelta;  // infinity: no second clip
   double beta = 0;
 };
 
@@ -73,7 +75,7 @@ FG_HD TokenLoss<T> token_loss(const LossParams& p, T log_ratio, T logp, typename
   using O = Ops<T>;
   const T ratio = O::exp(at_most(log_ratio, kMaxLogRatio));
   const T clipped = at_most(at_least(ratio, 1 - p.epsilon_low), 1 + p.epsilon_high);
-  const T bounded = p.delta < std::numeric_limits<double>::infinity() ? at_most(ratio, p.delta) : ratio;
+  const T bounded = p.delta < kNoDelta ? at_most(ratio, p.delta) : ratio;
   const T a = O::lift(advantage);
   const T free_term = O::mul(bounded, a), clipped_term = O::mul(clipped, a);
   const T surrogate = O::neg(O::select(O::less(clipped_term, free_term), clipped_term, free_term));
@@ -91,6 +93,15 @@ FG_HD TokenLoss<T> token_loss(const LossParams& p, T log_ratio, T logp, typename
 template <class T>
 FG_HD Dual<T> on_policy_log_ratio(Dual<T> logp) {
   return {T(0), logp.slope};
+}
+
+/// One token's loss and its derivative by logp. `old` null: on policy.
+template <class T>
+FG_HD TokenLoss<Dual<T>> token_slope(const LossParams& p, T logp, const T* old, T ref, T advantage) {
+  using D = Dual<T>;
+  const D x = D::variable(logp);
+  const D log_ratio = old ? Ops<D>::sub(x, D::constant(*old)) : on_policy_log_ratio(x);
+  return token_loss<D>(p, log_ratio, x, ref, advantage);
 }
 
 /// The factor of a token's loss in the total: `normalizer` counts what the loss type says (tokens, sequences, or

@@ -4,13 +4,15 @@
 // sequences.
 #include <cstdint>
 
+#include "math/scalar.h"
+
 namespace fg {
 
 struct Philox {
   uint32_t v[4];
 };
 
-inline Philox philox4x32(uint32_t k0, uint32_t k1, Philox c) {
+FG_HD inline Philox philox4x32(uint32_t k0, uint32_t k1, Philox c) {
   for (int round = 0; round < 10; ++round) {
     const uint64_t p0 = uint64_t{0xD2511F53} * c.v[0], p1 = uint64_t{0xCD9E8D57} * c.v[2];
     c = {{static_cast<uint32_t>(p1 >> 32) ^ c.v[1] ^ k0, static_cast<uint32_t>(p1),
@@ -22,7 +24,7 @@ inline Philox philox4x32(uint32_t k0, uint32_t k1, Philox c) {
 }
 
 /// Uniform in [0, 1) with 53 bits for one sampled token.
-inline double token_uniform(uint64_t seed, uint32_t step, uint32_t prompt, uint32_t completion, uint32_t token) {
+FG_HD inline double token_uniform(uint64_t seed, uint32_t step, uint32_t prompt, uint32_t completion, uint32_t token) {
   const Philox r =
       philox4x32(static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32), {{token, completion, prompt, step}});
   const uint64_t bits = (uint64_t{r.v[0]} << 32 | r.v[1]) >> 11;

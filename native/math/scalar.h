@@ -13,6 +13,12 @@
 
 namespace fg {
 
+/// std::isfinite, also in device code.
+template <class T>
+inline FG_HD bool is_finite(T v) {
+  return v - v == T(0);
+}
+
 /// A value and its derivative by the one variable that the caller seeded with 1.
 template <class T>
 struct Dual {

@@ -12,6 +12,7 @@ struct Culprits {
   const int32_t* targets = nullptr;
   int64_t vocab = 0;
   const float *old_logps = nullptr, *ref_logps = nullptr, *logps = nullptr;
+  const double* rewards = nullptr;
 };
 
 inline std::string number_text(double v) {
@@ -44,6 +45,8 @@ inline void raise_fault(const kernels::Status& s, const Culprits& c) {
     case kernels::Fault::advantage:
       throw UserError(UserError::Kind::range, "ERR_NON_FINITE",
                       "Expected finite advantages; position " + row + " has one that is not");
+    case kernels::Fault::reward:
+      not_finite("rewards", s.row, c.rewards[s.row]);
     case kernels::Fault::logits:
       throw UserError(UserError::Kind::range, "ERR_NON_FINITE",
                       "Expected finite logits (-Infinity masks a token) for row " + row +

@@ -39,9 +39,11 @@ Napi::Object compute_advantages(Napi::Env env, const Arguments& a) {
   auto* mean = new_array<float>(env, out, "mean", groups);
   auto* std = new_array<float>(env, out, "std", groups);
   auto* zero = new_array<uint8_t>(env, out, "zeroStd", groups);
-  const Status s = group_advantages(rewards, n, offsets, groups, advantage_options(a), advantages, mean, std, zero,
-                                    workspace.data());
-  if (!s.ok()) not_finite("rewards", s.row, rewards[s.row]);
+  Culprits culprits;
+  culprits.rewards = rewards;
+  raise_fault(group_advantages(rewards, n, offsets, groups, advantage_options(a), advantages, mean, std, zero,
+                               workspace.data()),
+              culprits);
   return out;
 }
 

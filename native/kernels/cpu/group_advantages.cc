@@ -9,7 +9,7 @@ namespace {
 
 Status check_rewards(const double* rewards, int64_t n, const AdvantageOptions& options) {
   for (int64_t i = 0; i < n && !options.exclude_non_finite; ++i)
-    if (!std::isfinite(rewards[i])) return {Fault::advantage, i};
+    if (!std::isfinite(rewards[i])) return {Fault::reward, i};
   return {};
 }
 
@@ -24,15 +24,15 @@ Status group_advantages(const double* rewards, int64_t n, const int32_t* group_o
   auto* values = static_cast<double*>(workspace);
   for (int64_t g = 0; g < groups; ++g) {
     const int64_t begin = group_offsets[g], count = group_offsets[g + 1] - begin;
-    if (options.transform == RewardTransform::rank)
-      rank_transform(rewards + begin, count, values + begin);
-    else
-      for (int64_t i = 0; i < count; ++i) values[begin + i] = rewards[begin + i];
+    const auto reward = [&](int64_t i) { return rewards[begin + i]; };
+    for (int64_t i = 0; i < count; ++i)
+      values[begin + i] = options.transform == RewardTransform::rank ? rank_of(reward, count, i) : reward(i);
   }
-  const GroupStats batch = group_stats(values, n, options.ddof);
+  const GroupStats batch = group_stats(Alone{}, [&](int64_t i) { return values[i]; }, n, options.ddof);
   for (int64_t g = 0; g < groups; ++g) {
     const int64_t begin = group_offsets[g], end = group_offsets[g + 1];
-    const GroupStats group = group_stats(values + begin, end - begin, options.ddof);
+    const GroupStats group =
+        group_stats(Alone{}, [&](int64_t i) { return values[begin + i]; }, end - begin, options.ddof);
     for (int64_t i = begin; i < end; ++i) advantages[i] = float(advantage(options, values[i], group, batch));
     if (mean) mean[g] = float(group.mean);
     if (std) std[g] = float(group.std);

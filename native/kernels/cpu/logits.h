@@ -81,23 +81,18 @@ inline RowResult forward_row(const RowKernels& kernels, const Rows& rows, const 
 
 inline void zero_row(const Rows& grad, void* out) { std::memset(out, 0, size_t(grad.vocab) * size_of(grad.dtype)); }
 
-/// Gradient of c * logp(target) + h * entropy by the raw logits:
-///   T g_j = c ([j = target] - p_j) - h p_j (log p_j + H)
-/// The target's is formed from 1 - p in fp64, so that it keeps its digits near p = 1 whatever the output's format.
+/// Gradient of c * logp(target) + h * entropy by the raw logits: math/softmax.h, row_slope.
 inline void gradient_row(const RowKernels& kernels, const Rows& rows, const void* row, const Rows& grad, void* out,
                          int64_t target, double temperature, const RowResult& r, double c, double h, const void* next) {
   if (c == 0 && h == 0) return zero_row(grad, out);
-  const RowSoftmax& s = r.softmax;
-  const double k = s.rest_scale / temperature;
-  const RowGradient g{r.max, float(k * (-c - (h != 0 ? h * (s.rest_shift + s.entropy) : 0.0))), float(-k * h / kLog2e)};
-  const double p = std::exp(s.logp);
-  const double own = (c * s.rest - (h != 0 && p > 0 ? h * p * (s.logp + s.entropy) : 0.0)) / temperature;
+  const RowSlopeOf<double> slope = row_slope(r.softmax, c, h, temperature);
+  const RowGradient g{r.max, float(slope.a), float(slope.b / kLog2e)};  // the sweeps work in powers of two
   if (g.a == 0 && g.b == 0) {
     zero_row(grad, out);
   } else {
     kernels.gradient(rows.dtype, row, out, rows.vocab, float(kLog2e / temperature), g, next);
   }
-  set_element(grad, out, target, float(own + 0.0));  // never -0
+  set_element(grad, out, target, float(slope.own + 0.0));  // never -0
 }
 
 /// The row after this one if it will be read, to be fetched while this one is written.

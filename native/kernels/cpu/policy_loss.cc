@@ -8,8 +8,6 @@
 namespace fg::kernels {
 namespace {
 
-using D = Dual<double>;
-
 int64_t begin_of(const Layout& l, int64_t s) { return l.offsets ? l.offsets[s] : 0; }
 int64_t end_of(const Layout& l, int64_t s) { return l.offsets ? l.offsets[s + 1] : l.rows; }
 
@@ -62,11 +60,10 @@ Status prepare_tokens(const LossParams& p, const PolicyBatch& b, TokenRecord* re
 }
 
 double token_step(const LossParams& p, const PolicyBatch& b, int64_t row, double logp, double entropy, TokenRecord* r) {
-  const D x = D::variable(logp);
-  const D log_ratio = b.old_logps ? Ops<D>::sub(x, D::constant(b.old_logps[row])) : on_policy_log_ratio(x);
+  const double old = b.old_logps ? b.old_logps[row] : 0.0;
   const double ref = p.beta != 0 ? b.ref_logps[row] : 0.0;
   const double advantage = b.advantages[b.advantages_per_token ? row : r->sequence];
-  const TokenLoss<D> t = token_loss<D>(p, log_ratio, x, ref, advantage);
+  const TokenLoss<Dual<double>> t = token_slope(p, logp, b.old_logps ? &old : nullptr, ref, advantage);
   r->loss = r->weight * t.loss.value - b.entropy_weight * entropy;
   r->kl = float(t.kl.value);
   r->ratio = float(t.ratio.value);
