@@ -28,7 +28,20 @@ const node = Object.fromEntries(
 const unused = { argsIgnorePattern: '^_', varsIgnorePattern: '^_', caughtErrorsIgnorePattern: '^_', ignoreRestSiblings: true };
 
 export default tseslint.config(
-  { ignores: ['dist/', 'build/', 'build-engine/', '.deps/', 'node_modules/', 'runs/', 'coverage/', 'demo/**/*.json'] },
+  {
+    ignores: [
+      'dist/',
+      'build/',
+      'build-engine/',
+      'build-cuda/',
+      'build-simulator/',
+      '.deps/',
+      'node_modules/',
+      'runs/',
+      'coverage/',
+      'demo/**/*.json',
+    ],
+  },
   js.configs.recommended,
   { files: ['**/*.{mjs,cjs,js}'], languageOptions: { ecmaVersion: 2024, globals: node }, rules: { 'no-unused-vars': ['error', unused] } },
   {

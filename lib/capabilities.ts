@@ -38,6 +38,7 @@ export interface Capabilities {
 }
 
 type Loose = Record<string, unknown>;
+const NOT_BUILT_IN = 'built without CUDA'; // native/torch/cuda_context.cc
 
 /** A member that may be a value, a function or absent: addons grow, this file stays. */
 function member(addon: Loose, name: string): unknown {
@@ -77,7 +78,9 @@ function readEngine(result: Capabilities): void {
     : [];
   result.cuda = info.cuda === true || gpus.some((d) => d.name.startsWith('cuda'));
   result.devices = gpus.some((d) => d.name === 'cpu') ? gpus : [{ name: 'cpu' }, ...gpus];
-  if (!result.cuda) result.reasons.cuda = asText(info.cudaReason) ?? 'the engine was built without CUDA, or no GPU is visible';
+  if (result.cuda) return;
+  const reason = asText(info.cudaReason) ?? NOT_BUILT_IN;
+  result.reasons.cuda = reason === NOT_BUILT_IN ? `${reason}; to build it in: FUSED_GRPO_CUDA=1 npx fused-grpo build engine` : reason;
 }
 
 /**

@@ -5,7 +5,9 @@ export type ErrorCode =
   | 'ERR_INCOMPATIBLE_OPTIONS' // options that cannot go together
   | 'ERR_NON_FINITE' // NaN or infinity where a finite number is needed
   | 'ERR_NOT_BUILT' // an addon is missing; the message names the command that builds it
-  | 'ERR_NO_CUDA'
+  | 'ERR_NO_CUDA' // CUDA was asked for and is not there; the message says why
+  | 'ERR_CUDA' // a GPU call failed; the message names kernel, file and line
+  | 'ERR_OUT_OF_MEMORY' // of the device or the machine; nothing is lost, a smaller call may succeed
   | 'ERR_DISPOSED'
   | 'ERR_ABORTED'
   | 'ERR_MODEL' // a checkpoint folder that cannot be used, and why

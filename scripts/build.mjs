@@ -18,6 +18,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { SetupError, fetchSet, root } from './deps.mjs';
 import { findLibtorch } from './libtorch.mjs';
+import { CMAKE_ARCHITECTURES, cudaChoice } from './nvcc.mjs';
 import { PRODUCTS, path, readStamp, sourceDigest } from './state.mjs';
 import { checkCompiler, checkMake, usableCmake } from './toolchain.mjs';
 
@@ -33,7 +34,7 @@ function dependency(name, what) {
 }
 
 const INTERESTING =
-  /\berror[: ]|fatal error|CMake Error|undefined reference|cannot find|command not found|internal compiler error|\bKilled\b|not writable|EACCES/i;
+  /\berror[: ]|fatal error|CMake Error|undefined reference|multiple definition|cannot find|command not found|internal compiler error|\bKilled\b|not writable|EACCES/i;
 
 function explainFailure(what, output, remedy) {
   if (/No space left/i.test(output))
@@ -171,10 +172,10 @@ export function buildCore(force = false) {
   });
 }
 
-function compileEngine(torch, compiler, force) {
+function compileEngine(torch, cuda, compiler, force) {
   const folder = path('build-engine');
   const configured = join(folder, 'settings.json');
-  const settings = JSON.stringify([root, torch, compiler, process.version]);
+  const settings = JSON.stringify([root, torch, ...(cuda ? [cuda] : []), compiler, process.version]);
   // cmake-js ignores changed options once a cache exists, and a cache cannot be moved: start afresh when anything differs.
   if (force || !existsSync(configured) || readFileSync(configured, 'utf8') !== settings) rmSync(folder, { recursive: true, force: true });
   mkdirSync(join(folder, 'Release'), { recursive: true });
@@ -187,6 +188,10 @@ function compileEngine(torch, compiler, force) {
     `--CDCMAKE_LIBRARY_OUTPUT_DIRECTORY=${join(folder, 'link')}`,
   ];
   const env = {};
+  if (cuda) {
+    args.push('--CDFG_CUDA=ON', `--CDFG_CUDART=${cuda.cudart}`, `--CDFG_CUDA_ARCHITECTURES=${CMAKE_ARCHITECTURES}`);
+    env.CUDACXX = cuda.nvcc;
+  }
   if (!usableCmake()) {
     const cmake = fetchSet('cmake', log); // bin/cmake of the wheel is a Python script; the real binary lies in cmake/data
     args.push('-c', join(cmake, 'cmake/data/bin/cmake'));
@@ -209,9 +214,11 @@ function compileEngine(torch, compiler, force) {
 export function buildEngine(force = false, named) {
   const compiler = checkCompiler();
   const torch = findLibtorch(named, log);
-  return upToDate('engine', { compiler, torch }, force, () => {
-    log(`Building the engine addon (cmake-js) with libtorch ${torch.version} from ${torch.folder} ...`);
-    compileEngine(torch, compiler, force);
+  const cuda = cudaChoice(torch, log);
+  return upToDate('engine', { compiler, torch, ...(cuda ? { cuda } : {}) }, force, () => {
+    const gpu = cuda ? ` and CUDA ${cuda.version}` : '';
+    log(`Building the engine addon (cmake-js) with libtorch ${torch.version} from ${torch.folder}${gpu} ...`);
+    compileEngine(torch, cuda, compiler, force);
   });
 }
 

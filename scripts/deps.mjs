@@ -25,6 +25,14 @@ export const SETS = {
     size: 2.0e9,
   },
   cmake: { pins: ['cmake==4.4.4', 'ninja==1.13.2'], target: [], size: 0.2e9 },
+  // the CUDA compiler and its disassemblers; no driver and no GPU is needed to compile
+  nvcc: {
+    pins: ['nvcc', 'crt', 'runtime', 'cccl', 'cuobjdump', 'nvdisasm']
+      .map((p) => `nvidia-cuda-${p}==${CUDA}`)
+      .concat(`nvidia-nvvm==${CUDA}`),
+    target: [],
+    size: 0.7e9,
+  },
   'clang-format': { pins: ['clang-format==19.1.7'], target: [], size: 0.02e9 },
 };
 

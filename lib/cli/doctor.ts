@@ -31,7 +31,8 @@ function summary(caps: Capabilities): string[] {
   return [
     `CPU kernels: ${caps.core ? (caps.simd ?? 'loaded') : 'not there'}`,
     `libtorch in the engine: ${caps.torchVersion ?? 'not there'}${caps.threads ? `, ${caps.threads} threads` : ''}`,
-    `devices: ${devices}${caps.cuda ? `; CUDA kernels for sm_${caps.cudaArchitectures.join(', sm_')}` : ''}`,
+    `devices: ${devices}${caps.cudaArchitectures.length ? `; CUDA kernels for sm_${caps.cudaArchitectures.join(', sm_')}` : ''}`,
+    ...(caps.cuda || !caps.engine ? [] : [`no GPU: ${caps.reasons.cuda}`]),
   ];
 }
 

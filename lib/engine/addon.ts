@@ -58,6 +58,19 @@ export interface NativeModel extends NativeTraining {
   generate(prompts: TokenLists, options: NativeGenerateOptions): NativeCall<NativeCompletion[]>;
 }
 
+/** native/addon/engine/tensor.h */
+export interface NativeTensor {
+  dispose(): void;
+}
+
+export interface NativeTensorOps {
+  read(tensor: NativeTensor): NativeCall<Float32Array | Float64Array | Uint16Array | Int32Array | Uint8Array>;
+  /** The core's arguments with native tensors for logits and gradLogits. */
+  selectiveLogp(args: object): NativeCall<{ logps: Float32Array; lse: Float32Array; entropies?: Float32Array }>;
+  selectiveLogpBackward(args: object): NativeCall<void>;
+  grpoLoss(args: object): NativeCall<{ logps: Float32Array; entropies?: Float32Array; metrics: NativeMetrics }>;
+}
+
 /** What the engine addon exports (native/addon/engine). */
 export interface EngineAddon {
   /** The unfused twin of the core's grpoLoss: same arguments; advantages must be given. Milliseconds: forward and backward. */
@@ -77,6 +90,15 @@ export interface EngineAddon {
     weightDecay: number;
     gradientScale: number;
   }): number;
-  info(): { torchVersion: string; threads: number };
+  info(): {
+    torchVersion: string;
+    threads: number;
+    cuda: boolean;
+    cudaReason?: string;
+    cudaArchitectures: string[];
+    devices: { name: string; description?: string; memoryBytes?: number; computeCapability?: string }[];
+  };
+  Tensor: new (data: ArrayBufferView | null, shape: number[], dtype: string, device: string) => NativeTensor;
+  TensorOps: new () => NativeTensorOps;
   Model: new (options: { threads: number }) => NativeModel;
 }

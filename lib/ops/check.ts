@@ -1,4 +1,5 @@
 // Checks of arguments, in the caller's words.
+import { Tensor } from '../engine/tensor.js';
 import { FusedGrpoError, incompatible, invalidType, invalidValue } from '../errors.js';
 import type { Groups, LogitsInput, SequenceLayout } from './types.js';
 
@@ -117,17 +118,21 @@ export function groups(options: Groups, count: number): Int32Array {
 
 const DTYPES = ['float32', 'bfloat16', 'float16'];
 
-function dtypeOf(input: LogitsInput): number {
+function dtypeOf(input: LogitsInput<Tensor | Float32Array | Uint16Array>): number {
   const { logits, dtype } = input;
+  if (logits instanceof Tensor) {
+    if (dtype !== undefined && dtype !== logits.dtype) throw invalidValue('dtype', `'${logits.dtype}', the Tensor's own,`, dtype);
+    return choice('logits.dtype', logits.dtype, DTYPES);
+  }
   const half = isA(logits, 'Uint16Array');
   if (!half && !isA(logits, 'Float32Array'))
-    throw invalidType('logits', "a Float32Array, or a Uint16Array with dtype 'bfloat16' or 'float16',", logits);
+    throw invalidType('logits', "a Float32Array, a Uint16Array with dtype 'bfloat16' or 'float16', or a Tensor", logits);
   const index = choice('dtype', dtype ?? (half ? undefined : 'float32'), half ? DTYPES.slice(1) : DTYPES.slice(0, 1));
   return half ? index + 1 : 0;
 }
 
-export interface LogitsArguments {
-  logits: Float32Array | Uint16Array;
+export interface LogitsArguments<Logits = Float32Array | Uint16Array> {
+  logits: Logits;
   dtype: number;
   vocab: number;
   rowStride: number;
@@ -146,7 +151,10 @@ function extent(l: Layout, vocab: number, rowStride: number, sequenceStride: num
   return end;
 }
 
-export function logitsArguments(input: LogitsInput, l: Layout): LogitsArguments {
+export function logitsArguments<Logits extends Tensor | Float32Array | Uint16Array>(
+  input: LogitsInput<Logits>,
+  l: Layout,
+): LogitsArguments<Logits> {
   const dtype = dtypeOf(input);
   const vocab = number('vocabSize', input.vocabSize, { min: 1, integer: true });
   const rowStride = number('rowStride', input.rowStride ?? vocab, { min: vocab, integer: true });
@@ -162,12 +170,15 @@ export function logitsArguments(input: LogitsInput, l: Layout): LogitsArguments 
   return { logits: input.logits, dtype, vocab, rowStride, sequenceStride, targets: input.targets };
 }
 
+function likeLogits<Logits>(a: LogitsArguments<Logits>, rows: number): Logits {
+  if (a.logits instanceof Tensor) return Tensor.uninitialised([rows, a.vocab], a.logits) as Logits;
+  return (a.dtype === 0 ? new Float32Array(rows * a.vocab) : new Uint16Array(rows * a.vocab)) as Logits;
+}
+
 /** Where the gradient goes: the logits' own memory, or a new compact (N, V) array. */
-export function gradientArguments(a: LogitsArguments, rows: number, inPlace: boolean) {
+export function gradientArguments<Logits>(a: LogitsArguments<Logits>, rows: number, inPlace: boolean) {
   if (inPlace) return { gradLogits: a.logits, gradRowStride: a.rowStride, gradSequenceStride: a.sequenceStride };
-  const length = rows * a.vocab;
-  const gradLogits = a.dtype === 0 ? new Float32Array(length) : new Uint16Array(length);
-  return { gradLogits, gradRowStride: a.vocab, gradSequenceStride: 0 };
+  return { gradLogits: likeLogits(a, rows), gradRowStride: a.vocab, gradSequenceStride: 0 };
 }
 
 export function temperature(value: unknown): number {

@@ -4,7 +4,10 @@ import { boolean, gradientArguments, invalidRewards, layout, logitsArguments, re
 import { ADVANTAGE_OPTIONS, lossArguments } from './config.js';
 import { rewardArguments } from './group_advantages.js';
 import { BATCH_NAMES, advantagesArguments, batchArguments, lossMetrics } from './policy_loss.js';
+import { settle } from '../engine/call.js';
 import { LOGITS_NAMES, targetsOf } from './selective_logp.js';
+import { hostArrays, nativeTensors, needsReading, onTensor, tensorOps, type OnTensor, type Tensor } from './tensors.js';
+import type { NativeAdvantages, NativeMetrics } from './addon.js';
 import type { AdvantageConfig, GroupAdvantages, Groups, LogitsInput, LossConfig, LossMetrics, PolicyBatch, Rewards } from './types.js';
 
 /** Give `advantages`, or `rewards` with their groups. */
@@ -20,10 +23,10 @@ export interface GrpoLossConfig extends LossConfig, AdvantageConfig {
   inPlace?: boolean;
 }
 
-export interface GrpoLossResult {
+export interface GrpoLossResult<Logits = Float32Array | Uint16Array> {
   loss: number;
   /** d(loss) / d(logits) in the logits' dtype, 1 / temperature included; rows behind the mask are exactly 0. */
-  gradLogits: Float32Array | Uint16Array;
+  gradLogits: Logits;
   /** (N) */
   logps: Float32Array;
   /** (B), or (N) when given per token. */
@@ -34,7 +37,13 @@ export interface GrpoLossResult {
   metrics: LossMetrics;
 }
 
-function advantages(batch: GrpoLossBatch, config: GrpoLossConfig, l: Layout): Record<string, unknown> {
+interface AdvantageArguments {
+  advantages?: unknown;
+  advantagesPerToken?: unknown;
+  rewardArguments?: object;
+}
+
+function advantages(batch: GrpoLossBatch, config: GrpoLossConfig, l: Layout): AdvantageArguments {
   if (batch.rewards === undefined) {
     if (batch.numGenerations !== undefined || batch.groupOffsets !== undefined)
       throw incompatible('numGenerations and groupOffsets describe rewards; give rewards, or leave them out');
@@ -46,6 +55,8 @@ function advantages(batch: GrpoLossBatch, config: GrpoLossConfig, l: Layout): Re
   return { rewardArguments: made, advantagesPerToken: false };
 }
 
+/** With logits in a Tensor: on its device, off the event loop; rewards become advantages before, on the CPU. */
+export function grpoLoss(batch: OnTensor<GrpoLossBatch>, config?: GrpoLossConfig): Promise<GrpoLossResult<Tensor>>;
 /**
  * GRPO's loss and the gradient of the logits in one native call: rewards -> advantages -> log-probs -> ratio -> clip -> KL ->
  * gradient, with one read and one write of the logits.
@@ -60,9 +71,33 @@ function advantages(batch: GrpoLossBatch, config: GrpoLossConfig, l: Layout): Re
  *   { lossType: 'dapo', epsilon: 0.2, epsilonHigh: 0.28 },
  * );
  */
-export function grpoLoss(batch: GrpoLossBatch, config: GrpoLossConfig = {}): GrpoLossResult {
-  const { native, withKl, entropy } = grpoArguments(batch, config);
-  const out = core().grpoLoss(native);
+export function grpoLoss(batch: GrpoLossBatch, config?: GrpoLossConfig): GrpoLossResult;
+export function grpoLoss(
+  batch: GrpoLossBatch | OnTensor<GrpoLossBatch>,
+  config: GrpoLossConfig = {},
+): GrpoLossResult | Promise<GrpoLossResult<Tensor>> {
+  if (onTensor(batch)) return grpoLossOnTensor(batch as GrpoLossBatch, config);
+  const checked = grpoArguments(batch as GrpoLossBatch, config);
+  return resultOf(core().grpoLoss(checked.native), checked);
+}
+
+async function grpoLossOnTensor(given: GrpoLossBatch, config: GrpoLossConfig): Promise<GrpoLossResult<Tensor>> {
+  const checked = grpoArguments(needsReading(given) ? await hostArrays(given) : given, config);
+  const { rewardArguments: rewards, advantages, ...rest } = checked.native;
+  const made = rewards ? core().groupAdvantages(rewards) : { advantages: advantages as Float32Array };
+  const args = nativeTensors({ ...rest, advantages: made.advantages });
+  const out = await settle(() => tensorOps().grpoLoss(args));
+  return resultOf({ ...out, ...made }, checked) as GrpoLossResult<unknown> as GrpoLossResult<Tensor>;
+}
+
+type NativeResult = {
+  logps: Float32Array;
+  advantages: Float32Array;
+  entropies?: Float32Array;
+  metrics: NativeMetrics;
+} & Partial<Omit<NativeAdvantages, 'advantages'>>;
+
+function resultOf(out: NativeResult, { native, withKl, entropy }: ReturnType<typeof grpoArguments>): GrpoLossResult {
   return {
     loss: out.metrics.loss,
     gradLogits: native.gradLogits,

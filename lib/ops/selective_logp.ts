@@ -1,6 +1,8 @@
 import { invalidType, rejectUnknown } from '../errors.js';
 import { core } from '../native.js';
 import { boolean, gradientArguments, layout, logitsArguments, optionalTyped, record, temperature, typed, type Layout } from './check.js';
+import { hostArrays, nativeTensors, needsReading, onTensor, tensorOps, type OnTensor, type Tensor } from './tensors.js';
+import { settle } from '../engine/call.js';
 import type { LogitsInput, SequenceLayout } from './types.js';
 
 const LOGITS_NAMES = ['logits', 'dtype', 'vocabSize', 'targets', 'rowStride', 'sequenceStride'] as const;
@@ -12,6 +14,15 @@ export interface SelectiveLogpInput extends LogitsInput, SequenceLayout {
   temperature?: number;
   /** Uint8Array(N): 0 leaves a row out; its logits are not read, its log-prob and entropy are 0. */
   mask?: Uint8Array;
+}
+
+export interface SelectiveLogp {
+  /** (N) */
+  logps: Float32Array;
+  /** (N) */
+  lse: Float32Array;
+  /** (N), in nats: with `entropy: true`. */
+  entropies?: Float32Array;
 }
 
 function targetsOf(value: unknown): Int32Array {
@@ -36,6 +47,8 @@ function rowArguments(input: SelectiveLogpInput) {
   return { l, logits, native: { ...l, ...logits, mask, temperature: temperature(input.temperature) } };
 }
 
+/** With logits in a Tensor: on its device, off the event loop. */
+export function selectiveLogp(input: OnTensor<SelectiveLogpInput> & { entropy?: boolean }): Promise<SelectiveLogp>;
 /**
  * Log-probability of each row's target under softmax(logits / temperature), the row's log-sum-exp, and its entropy, reading the
  * logits once and writing no vocabulary-sized array.
@@ -45,13 +58,22 @@ function rowArguments(input: SelectiveLogpInput) {
  * @throws RangeError naming the position of a target outside the vocabulary (ERR_INVALID_ARG), or the row that holds NaN, +Infinity
  *   or no finite logit (ERR_NON_FINITE)
  */
-export function selectiveLogp(input: SelectiveLogpInput & { entropy?: boolean }): {
-  logps: Float32Array;
-  lse: Float32Array;
-  entropies?: Float32Array;
-} {
+export function selectiveLogp(input: SelectiveLogpInput & { entropy?: boolean }): SelectiveLogp;
+export function selectiveLogp(
+  input: (SelectiveLogpInput | OnTensor<SelectiveLogpInput>) & { entropy?: boolean },
+): SelectiveLogp | Promise<SelectiveLogp> {
+  if (onTensor(input)) return selectiveLogpOnTensor(input as SelectiveLogpInput);
+  return core().selectiveLogp(selectiveLogpArguments(input as SelectiveLogpInput));
+}
+
+function selectiveLogpArguments(input: SelectiveLogpInput & { entropy?: boolean }) {
   rejectUnknown('selectiveLogp', record('selectiveLogp input', input), [...COMMON_NAMES, 'entropy']);
-  return core().selectiveLogp({ ...rowArguments(input).native, entropy: boolean('entropy', input.entropy ?? false) });
+  return { ...rowArguments(input).native, entropy: boolean('entropy', input.entropy ?? false) };
+}
+
+async function selectiveLogpOnTensor(input: SelectiveLogpInput): Promise<SelectiveLogp> {
+  const args = nativeTensors(selectiveLogpArguments(needsReading(input) ? await hostArrays(input) : input));
+  return settle(() => tensorOps().selectiveLogp(args));
 }
 
 export interface SelectiveLogpBackwardInput extends SelectiveLogpInput {
@@ -66,12 +88,30 @@ export interface SelectiveLogpBackwardInput extends SelectiveLogpInput {
   inPlace?: boolean;
 }
 
+/** With logits in a Tensor: on its device, off the event loop. */
+export function selectiveLogpBackward(input: OnTensor<SelectiveLogpBackwardInput>): Promise<{ gradLogits: Tensor }>;
 /**
  * Gradient of sum(gradLogps * logps + gradEntropies * entropies) by the raw logits (1 / temperature included).
  * @returns gradLogits in the logits' dtype; rows behind the mask are exactly 0
  * @throws as selectiveLogp; a bad row is found after other rows were written, so that logits given in place are lost then
  */
-export function selectiveLogpBackward(input: SelectiveLogpBackwardInput): { gradLogits: Float32Array | Uint16Array } {
+export function selectiveLogpBackward(input: SelectiveLogpBackwardInput): { gradLogits: Float32Array | Uint16Array };
+export function selectiveLogpBackward(
+  input: SelectiveLogpBackwardInput | OnTensor<SelectiveLogpBackwardInput>,
+): { gradLogits: Float32Array | Uint16Array } | Promise<{ gradLogits: Tensor }> {
+  if (onTensor(input)) return backwardOnTensor(input as SelectiveLogpBackwardInput);
+  const args = backwardArguments(input as SelectiveLogpBackwardInput);
+  core().selectiveLogpBackward(args);
+  return { gradLogits: args.gradLogits };
+}
+
+async function backwardOnTensor(input: SelectiveLogpBackwardInput): Promise<{ gradLogits: Tensor }> {
+  const args = backwardArguments(needsReading(input) ? await hostArrays(input) : input);
+  await settle(() => tensorOps().selectiveLogpBackward(nativeTensors(args)));
+  return { gradLogits: args.gradLogits as unknown as Tensor };
+}
+
+function backwardArguments(input: SelectiveLogpBackwardInput) {
   const names = [...COMMON_NAMES, 'gradLogps', 'gradEntropies', 'lse', 'entropies', 'inPlace'];
   rejectUnknown('selectiveLogpBackward', record('selectiveLogpBackward input', input), names);
   const { l, logits, native } = rowArguments(input);
@@ -80,8 +120,7 @@ export function selectiveLogpBackward(input: SelectiveLogpBackwardInput): { grad
   optionalTyped('lse', input.lse, 'Float32Array', l.rows);
   optionalTyped('entropies', input.entropies, 'Float32Array', l.rows);
   const gradient = gradientArguments(logits, l.rows, boolean('inPlace', input.inPlace ?? true));
-  core().selectiveLogpBackward({ ...native, ...gradient, gradLogps, gradEntropies });
-  return { gradLogits: gradient.gradLogits };
+  return { ...native, ...gradient, gradLogps, gradEntropies };
 }
 
 /** @internal */

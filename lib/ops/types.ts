@@ -9,9 +9,12 @@ export interface SequenceLayout {
 export type LogitsDtype = 'float32' | 'bfloat16' | 'float16';
 
 /** Rows of logits; row t predicts targets[t]. */
-export interface LogitsInput {
-  /** Float32Array, or Uint16Array holding bfloat16 or float16 bits (then `dtype` is required). Views with an offset are fine. */
-  logits: Float32Array | Uint16Array;
+export interface LogitsInput<Logits = Float32Array | Uint16Array> {
+  /**
+   * Float32Array, or Uint16Array holding bfloat16 or float16 bits (then `dtype` is required); views with an offset are fine. Or a Tensor
+   * of the engine: the op then runs where the Tensor is and returns a promise.
+   */
+  logits: Logits;
   dtype?: LogitsDtype;
   /** V: columns of a row. */
   vocabSize: number;

@@ -43,7 +43,10 @@ test('an engine without CUDA and one with', () => {
     cuda: false,
     devices: [{ name: 'cpu' }],
     simd: 'avx2',
+    reasons: { cuda: 'built without CUDA; to build it in: FUSED_GRPO_CUDA=1 npx fused-grpo build engine' },
   });
+  addons.engine = () => ({ info: () => ({ cuda: false, cudaReason: 'no device: none', cudaArchitectures: ['80'] }) });
+  expect(capabilities()).toMatchObject({ cuda: false, cudaArchitectures: ['80'], reasons: { cuda: 'no device: none' } });
   addons.engine = () => ({
     info: () => ({
       torchVersion: '2.15.0',

@@ -75,6 +75,17 @@ class Arguments {
     return r;
   }
 
+  /// Elements from the first that the rows reach to.
+  static int64_t extent_of(const Rows& r, const Layout& l) {
+    if (r.vocab < 1 || r.row_stride < r.vocab || r.sequence_stride < 0) fail("rowStride", "at least vocabSize");
+    int64_t end = l.rows > 0 && r.sequence_stride == 0 ? (l.rows - 1) * r.row_stride + r.vocab : 0;
+    for (int64_t s = 0; s < l.sequences && r.sequence_stride != 0; ++s) {
+      const int64_t length = l.offsets ? l.offsets[s + 1] - l.offsets[s] : l.rows;
+      if (length > 0) end = std::max(end, s * r.sequence_stride + (length - 1) * r.row_stride + r.vocab);
+    }
+    return end;
+  }
+
   [[noreturn]] static void fail(const char* name, const char* what) {
     throw UserError(UserError::Kind::type, "ERR_INVALID_ARG", std::string("Expected ") + what + " for " + name);
   }
@@ -84,15 +95,6 @@ class Arguments {
     bool good = offsets[0] == 0 && offsets[sequences] == rows;
     for (int64_t s = 0; s < sequences; ++s) good = good && offsets[s] <= offsets[s + 1];
     if (!good) fail("offsets", "0 first, then non-decreasing, N last");
-  }
-  static int64_t extent_of(const Rows& r, const Layout& l) {
-    if (r.vocab < 1 || r.row_stride < r.vocab || r.sequence_stride < 0) fail("rowStride", "at least vocabSize");
-    int64_t end = l.rows > 0 && r.sequence_stride == 0 ? (l.rows - 1) * r.row_stride + r.vocab : 0;
-    for (int64_t s = 0; s < l.sequences && r.sequence_stride != 0; ++s) {
-      const int64_t length = l.offsets ? l.offsets[s + 1] - l.offsets[s] : l.rows;
-      if (length > 0) end = std::max(end, s * r.sequence_stride + (length - 1) * r.row_stride + r.vocab);
-    }
-    return end;
   }
 
   Napi::Object object_;

@@ -35,10 +35,12 @@ Napi::Error to_js_error(Napi::Env env, const std::exception_ptr& error) {
     return to_js(env, e);
   } catch (const CodedError& e) {
     return coded_error(env, e.what(), e.code.c_str());
+  } catch (const c10::OutOfMemoryError& e) {
+    return coded_error(env, e.what_without_backtrace(), "ERR_OUT_OF_MEMORY");
   } catch (const c10::Error& e) {
     return coded_error(env, e.what_without_backtrace(), nullptr);
   } catch (const std::bad_alloc&) {
-    return coded_error(env, "Out of memory", nullptr);
+    return coded_error(env, "Out of memory", "ERR_OUT_OF_MEMORY");
   } catch (const std::exception& e) {
     return coded_error(env, e.what(), nullptr);
   }

@@ -1,6 +1,6 @@
 #pragma once
-// The optimizer on device memory: the norm of all gradients in two launches and AdamW over all parameters in one, however
-// many tensors there are. The clipping factor stays on the device: no host wait between the two.
+// The optimizer on device memory: the norm of all gradients in two launches and AdamW over all parameters in one,
+// however many tensors there are. The clipping factor stays on the device: no host wait between the two.
 #include "kernels/adamw.h"
 #include "kernels/context.h"
 #include "kernels/cuda/launch.h"
@@ -22,8 +22,8 @@ int64_t optimizer_chunks(const kernels::AdamWTensor* tensors, int64_t count, int
 /// What gradient_norm found; in device memory, 8-byte aligned.
 struct GradientNorm {
   double norm;
-  float scale;        // what adamw multiplies gradients by: fg::clip_scale
-  uint32_t skip;      // 1: the norm is NaN or infinite; adamw with this record changes nothing
+  float scale;    // what adamw multiplies gradients by: fg::clip_scale
+  uint32_t skip;  // 1: the norm is NaN or infinite; adamw with this record changes nothing
 };
 
 struct GradientNormArgs {

@@ -1,0 +1,41 @@
+#pragma once
+// One launch over rows of logits: what it does with a row's statistics is data (RowTask::step), so that log-prob, its
+// backward and the fused loss are the same kernels.
+#include "kernels/cuda/workspace.h"
+
+namespace fg::cuda {
+
+enum class Step : uint8_t {
+  log_prob,  // logps, lse, entropies; no gradient
+  given,     // the gradient for grad_logps and grad_entropies
+  policy,    // the policy loss of the token; its gradient where there is a gradient matrix
+};
+
+struct RowTask {
+  Rows logits, grad;
+  int64_t rows = 0, sequences = 0, segments = 0;
+  Step step = Step::log_prob;
+  bool entropy = false;       // the row's entropy is needed
+  float temperature = 1, scale = 1;  // scale: log2(e) / temperature
+  // given
+  const float *grad_logps = nullptr, *grad_entropies = nullptr;
+  // policy
+  LossParams params;
+  const float *old_logps = nullptr, *ref_logps = nullptr, *advantages = nullptr;
+  bool advantages_per_token = false;
+  float entropy_weight = 0;
+  // outputs, (rows), may be null
+  float *logps = nullptr, *lse = nullptr, *entropies = nullptr;
+  Outcome* outcome = nullptr;
+  Workspace workspace;
+};
+
+/// Queues the kernel that the table (table.h) names for this device, format and vocabulary.
+Launch launch_rows(void* stream, const RowTask&);
+
+// The kernels, by file.
+Launch launch_rows_block(void* stream, const RowTask&, const Device&);
+struct ClusterChoice;
+Launch launch_rows_cluster(void* stream, const RowTask&, const Device&, const ClusterChoice&);
+
+}  // namespace fg::cuda
