@@ -32,7 +32,10 @@ function load(name: AddonName): unknown {
   }
 }
 
+let substitute: CoreAddon | undefined;
 /** The core addon: functional ops on typed arrays. */
-export const core = (): CoreAddon => load('core') as CoreAddon;
+export const core = (): CoreAddon => substitute ?? (load('core') as CoreAddon);
+/** For tests: functional ops run on another addon with the same exports (a CUDA backend); undefined ends that. @internal */
+export const substituteCore = (addon: CoreAddon | undefined): void => void (substitute = addon);
 /** The engine addon: models, sampling and training by libtorch. */
 export const engine = (): EngineAddon => load('engine') as EngineAddon;

@@ -95,12 +95,12 @@ FG_HD Dual<T> on_policy_log_ratio(Dual<T> logp) {
   return {T(0), logp.slope};
 }
 
-/// One token's loss and its derivative by logp. `old` null: on policy.
+/// One token's loss and its derivative by logp. On policy `old` is not looked at.
 template <class T>
-FG_HD TokenLoss<Dual<T>> token_slope(const LossParams& p, T logp, const T* old, T ref, T advantage) {
+FG_HD TokenLoss<Dual<T>> token_slope(const LossParams& p, T logp, bool on_policy, T old, T ref, T advantage) {
   using D = Dual<T>;
   const D x = D::variable(logp);
-  const D log_ratio = old ? Ops<D>::sub(x, D::constant(*old)) : on_policy_log_ratio(x);
+  const D log_ratio = on_policy ? on_policy_log_ratio(x) : Ops<D>::sub(x, D::constant(old));
   return token_loss<D>(p, log_ratio, x, ref, advantage);
 }
 

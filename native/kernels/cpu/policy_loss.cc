@@ -63,7 +63,7 @@ double token_step(const LossParams& p, const PolicyBatch& b, int64_t row, double
   const double old = b.old_logps ? b.old_logps[row] : 0.0;
   const double ref = p.beta != 0 ? b.ref_logps[row] : 0.0;
   const double advantage = b.advantages[b.advantages_per_token ? row : r->sequence];
-  const TokenLoss<Dual<double>> t = token_slope(p, logp, b.old_logps ? &old : nullptr, ref, advantage);
+  const TokenLoss<Dual<double>> t = token_slope(p, logp, !b.old_logps, old, ref, advantage);
   r->loss = r->weight * t.loss.value - b.entropy_weight * entropy;
   r->kl = float(t.kl.value);
   r->ratio = float(t.ratio.value);

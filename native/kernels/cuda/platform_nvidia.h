@@ -44,12 +44,12 @@ FG_DEVICE void store(T* p, T v) {
 FG_DEVICE Vec16 load16(const void* p, Cache cache = Cache::normal) {
   Vec16 v;
   if (cache == Cache::streaming)
-    asm volatile("ld.global.L1::no_allocate.L2::evict_first.v4.u32 {%0, %1, %2, %3}, [%4];"
+    asm volatile("ld.global.cs.v4.u32 {%0, %1, %2, %3}, [%4];"
                  : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
                  : "l"(p)
                  : "memory");
   else if (cache == Cache::keep)
-    asm volatile("ld.global.L1::no_allocate.L2::evict_last.v4.u32 {%0, %1, %2, %3}, [%4];"
+    asm volatile("ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
                  : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
                  : "l"(p)
                  : "memory");

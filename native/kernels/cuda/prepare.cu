@@ -180,8 +180,10 @@ FG_KERNEL(kThreads, 2) prepare_rows(const Task t) {
   if (block() == 0 && p.rewards.groups > 0) write_empty_groups(p.rewards);
   fault = block_least(fault);
   if (p.only_rewards) {  // as many blocks as partials: the last one writes the outcome
-    Partial mine = empty_partial();
-    mine.fault = fault;
+    FG_SHARED(Partial, mine, 1);
+    Partial one = empty_partial();
+    one.fault = fault;
+    if (thread() == 0) mine[0] = one;
     return finish(p.workspace, block(), blocks(), mine, kNoFault, p.outcome, t.segments);
   }
   if (thread() != 0) return;

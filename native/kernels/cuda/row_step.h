@@ -50,18 +50,18 @@ struct RowCoefficients {
 
 /// Token-sized inputs of a row, loaded early so that their latency is hidden.
 struct RowInputs {
-  float c = 0, h = 0;  // Step::given
-  float old = 0, ref = 0, advantage = 0;
+  // Registers are short here: Step::given's gradients of log-prob and entropy, or the policy's old and ref log-probs.
+  float c_or_old = 0, h_or_ref = 0, advantage = 0;
 };
 
 FG_DEVICE RowInputs load_inputs(const RowTask& t, int64_t row, const RowPlan& plan) {
   RowInputs in;
   if (t.step == Step::given) {
-    in.c = load(t.grad_logps + row);
-    if (t.grad_entropies) in.h = load(t.grad_entropies + row);
+    in.c_or_old = load(t.grad_logps + row);
+    if (t.grad_entropies) in.h_or_ref = load(t.grad_entropies + row);
   } else if (t.step == Step::policy) {
-    if (t.old_logps) in.old = load(t.old_logps + row);
-    if (t.params.beta != 0) in.ref = load(t.ref_logps + row);
+    if (t.old_logps) in.c_or_old = load(t.old_logps + row);
+    if (t.params.beta != 0) in.h_or_ref = load(t.ref_logps + row);
     in.advantage = load(t.advantages + (t.advantages_per_token ? row : plan.sequence));
   }
   return in;
@@ -73,49 +73,62 @@ FG_DEVICE void write_statistics(const RowTask& t, int64_t row, float logp, float
   if (t.entropies) store(t.entropies + row, entropy);
 }
 
-/// The token's loss joins the partial; the result is d(loss) / d(logp).
+/// Where a thread adds up what it counted. In shared memory where registers hold the row.
+struct RegisterTotal {
+  Partial& total;
+  FG_DEVICE void operator()(const Partial& one) const { add(total, one); }
+};
+struct SharedTotal {
+  Shared<Partial> total;  // of one thread alone
+  FG_DEVICE void operator()(const Partial& one) const {
+    Partial p = total[0];
+    add(p, one);
+    total[0] = p;
+  }
+};
+
+/// The token's loss joins the total where `counts`; the result is d(loss) / d(logp).
+template <class Total>
 FG_DEVICE float policy_step(const RowTask& t, const RowPlan& plan, const RowInputs& in, const RowSoftmaxOf<float>& s,
-                            Partial* partial) {
-  const auto token = token_slope<float>(t.params, s.logp, t.old_logps ? &in.old : nullptr, in.ref, in.advantage);
+                            bool counts, const Total& total) {
+  const auto token = token_slope<float>(t.params, s.logp, !t.old_logps, in.c_or_old, in.h_or_ref, in.advantage);
   const float entropy = t.entropy ? s.entropy : 0.0f;
-  if (partial) {
-    const Partial one{double(plan.weight) * token.loss.value - double(t.entropy_weight) * entropy,
-                      token.kl.value,
-                      entropy,
-                      token.ratio.value,
-                      token.ratio.value,
-                      token.ratio.value,
-                      1,
-                      token.clipped_low,
-                      token.clipped_high,
-                      kNoFault};
-    add(*partial, one);
+  if (counts) {
+    const double loss = double(plan.weight) * token.loss.value - double(t.entropy_weight) * entropy;
+    const double kl = token.kl.value, ratio = token.ratio.value;
+    total(Partial{loss, kl, entropy, ratio, ratio, ratio, 1, token.clipped_low, token.clipped_high, kNoFault});
   }
   return plan.weight * token.loss.slope;
 }
 
-/// `partial` not null: this thread also writes the row's statistics and counts it. A faulty row's gradient is 0.
-FG_DEVICE RowCoefficients row_step(const RowTask& t, int64_t row, const RowPlan& plan, const RowInputs& in, const Sums& sums,
-                                   float target, Partial* partial) {
-  const RowSoftmaxOf<float> s =
-      row_softmax<float>({sums.max / t.temperature, sums.sum, sums.weighted * kLn2}, target / t.temperature);
+/// The row's softmax. Relative to the maximum: logits of a thousand must not cost the difference its digits.
+FG_DEVICE RowSoftmaxOf<float> softmax_of(const Sums& sums, float target, float temperature) {
+  const float base = sums.sum > 0 ? sums.max : 0.0f;  // 0: no other column is finite
+  RowSoftmaxOf<float> s = row_softmax<float>({0, sums.sum, sums.weighted * kLn2}, (target - base) / temperature);
+  s.lse += base / temperature;
+  return s;
+}
+
+/// `counts`: this thread also writes the row's statistics and counts it. A faulty row's gradient is 0.
+template <class Total>
+FG_DEVICE RowCoefficients row_step(const RowTask& t, int64_t row, const RowPlan& plan, const RowInputs& in,
+                                   const Sums& sums, float target, bool counts, const Total& total) {
+  const RowSoftmaxOf<float> s = softmax_of(sums, target, t.temperature);
   RowCoefficients out{sums.max, 0, 0, 0};
+  if (counts) write_statistics(t, row, s.finite ? s.logp : 0, s.finite ? s.lse : 0, s.finite ? s.entropy : 0);
   if (!s.finite) {
-    if (partial) {
-      write_statistics(t, row, 0, 0, 0);
-      const FaultKey key = fault_key(Stage::values, row, kernels::Fault::logits);
-      partial->fault = key < partial->fault ? key : partial->fault;
-    }
+    Partial one = empty_partial();
+    one.fault = fault_key(Stage::values, row, kernels::Fault::logits);
+    if (counts) total(one);
     return out;
   }
-  if (partial) write_statistics(t, row, s.logp, s.lse, s.entropy);
   if (t.step == Step::log_prob) return out;
-  const float c = t.step == Step::given ? in.c : policy_step(t, plan, in, s, partial);
-  const float h = t.step == Step::given ? in.h : -t.entropy_weight;
+  const float c = t.step == Step::given ? in.c_or_old : policy_step(t, plan, in, s, counts, total);
+  const float h = t.step == Step::given ? in.h_or_ref : -t.entropy_weight;
   if (c == 0 && h == 0) return out;
   const RowSlopeOf<float> slope = row_slope<float>(s, c, h, t.temperature);
   out.a = slope.a;
-  out.b = slope.b * kLn2;  // the sweeps work in powers of two
+  out.b = slope.b * kLn2;      // the sweeps work in powers of two
   out.own = slope.own + 0.0f;  // never -0
   return out;
 }

@@ -82,12 +82,12 @@ FG_DEVICE void write_outcome(Outcome* outcome, const Partial& p, int64_t sequenc
 }
 
 /// Ends a launch of `count` contributors: each stores its partial, the last to come adds all of them up and writes the
-/// outcome. Called by all threads of one block per contributor; `mine` counts on thread 0.
-FG_DEVICE void finish(const Workspace& w, int64_t index, int64_t count, const Partial& mine, FaultKey before,
+/// outcome. Called by all threads of one block per contributor; `mine` is thread 0's.
+FG_DEVICE void finish(const Workspace& w, int64_t index, int64_t count, Shared<Partial> mine, FaultKey before,
                       Outcome* outcome, int64_t sequences) {
   FG_SHARED(uint32_t, arrived, 1);
   if (thread() == 0) {
-    store(w.partials + index, mine);
+    store(w.partials + index, Partial(mine[0]));
     arrived[0] = atomic_increment(w.ticket);
   }
   sync();

@@ -1,0 +1,90 @@
+// Log-probs -> loss, its derivative by them, metrics: one thread per token.
+#include "kernels/cuda/row_step.h"
+
+namespace fg::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+
+struct Task {
+  RowTask rows;
+  const float *logps, *entropies;
+  float *grad_logps, *grad_entropies;
+};
+
+FG_DEVICE void token(const Task& t, int64_t row, Partial& partial) {
+  const RowPlan plan = load(t.rows.workspace.plan + row);
+  float slope = 0;
+  if (plan.selected) {
+    RowSoftmaxOf<float> s{};
+    s.logp = load(t.logps + row);
+    if (t.entropies) s.entropy = load(t.entropies + row);
+    slope = policy_step(t.rows, plan, load_inputs(t.rows, row, plan), s, true, RegisterTotal{partial});
+  }
+  store(t.grad_logps + row, slope);
+  if (t.grad_entropies) store(t.grad_entropies + row, plan.selected ? -t.rows.entropy_weight : 0.0f);
+}
+
+FG_DEVICE Partial block_total(Partial p) {
+  FG_SHARED(Partial, of_warp, kThreads / 32);
+  p = warp_total(p);
+  if (lane() == 0) of_warp[warp()] = p;
+  sync();
+  Partial total = empty_partial();
+  if (lane() < kThreads / 32) total = of_warp[lane()];
+  return warp_total(total);
+}
+
+FG_KERNEL(kThreads, 1) policy_tokens(const Task t) {
+  const FaultKey before = earlier_fault(t.rows.workspace, t.rows.segments);
+  Partial partial = empty_partial();
+  if (before == kNoFault)
+    for (int64_t row = block() * kThreads + thread(); row < t.rows.rows; row += blocks() * kThreads)
+      token(t, row, partial);
+  FG_SHARED(Partial, total, 1);
+  partial = block_total(partial);
+  if (thread() == 0) total[0] = partial;
+  finish(t.rows.workspace, block(), blocks(), total, before, t.rows.outcome, t.rows.sequences);
+}
+
+}  // namespace
+
+Launch policy_loss(const Context& context, const LossParams& params, const kernels::PolicyLossArgs& a, void* workspace,
+                   Outcome* outcome) {
+  const kernels::PolicyBatch& b = a.batch;
+  PrepareTask p;
+  p.layout = b.layout;
+  p.weights = true;
+  p.loss_type = params.loss_type;
+  p.normalizer = b.normalizer;
+  p.old_logps = b.old_logps;
+  p.ref_logps = params.beta != 0 ? b.ref_logps : nullptr;
+  p.advantages = b.advantages;
+  p.advantages_per_token = b.advantages_per_token;
+  p.logps = a.logps;
+  p.workspace = carve(workspace);
+  Task t{};
+  t.rows.rows = b.layout.rows;
+  t.rows.sequences = b.layout.sequences;
+  t.rows.step = Step::policy;
+  t.rows.entropy = a.entropies != nullptr;
+  t.rows.params = params;
+  t.rows.old_logps = b.old_logps;
+  t.rows.ref_logps = p.ref_logps;
+  t.rows.advantages = b.advantages;
+  t.rows.advantages_per_token = b.advantages_per_token;
+  t.rows.entropy_weight = float(b.entropy_weight);
+  t.rows.outcome = outcome;
+  t.rows.workspace = p.workspace;
+  t.logps = a.logps, t.entropies = a.entropies;
+  t.grad_logps = a.grad_logps, t.grad_entropies = a.grad_entropies;
+  const Launch first = prepare(context.stream, p, &t.rows.segments);
+  if (!first.ok()) return first;
+  Shape shape;
+  shape.threads = kThreads;
+  const int64_t blocks = (b.layout.rows + kThreads - 1) / kThreads;
+  shape.blocks = blocks < 1 ? 1 : blocks > kMaxPartials ? kMaxPartials : blocks;
+  return FG_LAUNCH(policy_tokens, shape, context.stream, t);
+}
+
+}  // namespace fg::cuda
