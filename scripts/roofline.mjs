@@ -68,7 +68,7 @@ const hasDtype = (kernel, dtype) => new RegExp(`<(.*[ ,])?${dtype.name}[,>]`).te
 function compiledFor(kernels, arch, dtype, launch) {
   const candidates = kernels.filter((k) => k.arch === arch && baseName(k.name) === baseName(launch.kernel));
   const fitting = candidates.some((k) => hasDtype(k, dtype)) ? candidates.filter((k) => hasDtype(k, dtype)) : candidates;
-  const counted = fitting.map((kernel) => ({ kernel, cost: perLogit(kernel.parts, 16 / dtype.bytes) })).filter((c) => c.cost);
+  const counted = fitting.map((kernel) => ({ kernel, cost: perLogit(kernel.parts) })).filter((c) => c.cost);
   return counted.sort((a, b) => b.cost.instructions - a.cost.instructions)[0] ?? null;
 }
 

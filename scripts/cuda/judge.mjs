@@ -49,6 +49,7 @@ export function demangle(names) {
 export const FP64_LOOPS = {
   sum_chunks: 'the norm of the gradients is a sum in fp64, so that it does not depend on the order',
   finish_norm: 'adds the sums of the chunks',
+  policy_tokens: 'goes over tokens, one a thread: its metrics are sums in fp64',
 };
 
 /** The faults of one kernel, in words; none: it passes. */

@@ -24,18 +24,17 @@ export function occupancy(arch, { registers, threads, shared }) {
   return { blocks, warps: blocks * warps, by: Object.keys(by).find((k) => by[k] === blocks) };
 }
 
-/** 16-byte vectors of logits that one pass through a part takes. */
-const vectorsOf = (p) => Math.max(p.globalLoads + p.sharedLoads, p.globalStores);
-
 /**
  * Instructions and special-function operations per logit. A row passes two kinds of parts: those that form statistics and those that
- * store the gradient. Of each kind the part with the most vectors is the steady state; others are heads, tails and rare cases.
+ * store the gradient; in both, every logit costs one 2^x. Of each kind the part with the most of them is the steady state (the costlier
+ * one of equals); others are heads, tails and rare cases.
  */
-export function perLogit(parts, logitsPerVector) {
-  const steady = (list) => list.filter(vectorsOf).sort((a, b) => vectorsOf(b) - vectorsOf(a) || b.instructions - a.instructions)[0];
+export function perLogit(parts) {
+  const steady = (list) =>
+    list.filter((p) => p.exponentials > 0).sort((a, b) => b.exponentials - a.exponentials || b.instructions - a.instructions)[0];
   const both = [steady(parts.filter((p) => p.globalStores === 0)), steady(parts.filter((p) => p.globalStores > 0))].filter(Boolean);
   if (both.length === 0) return null;
-  const sum = (count) => both.reduce((total, p) => total + p[count] / (vectorsOf(p) * logitsPerVector), 0);
+  const sum = (count) => both.reduce((total, p) => total + p[count] / p.exponentials, 0);
   return { instructions: sum('instructions'), special: sum('special'), passes: both.length };
 }
 

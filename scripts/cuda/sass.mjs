@@ -101,10 +101,11 @@ export const isFp64 = (i) => /^(DADD|DMUL|DFMA|DSETP|DMNMX|DMMA)\b|^MUFU\.\w*64|
 const isSpin = (loop, blocks) =>
   [...loop.blocks].every((b) => blocks[b].code.length <= 8 && !blocks[b].code.some((i) => isVectorAccess(i) || isExponential(i)));
 
+/** Shuffles end a run as barriers do: what follows is about whole warps, not about logits. */
 function splitAtBarriers(code) {
   const parts = [[]];
   for (const i of code) {
-    if (isBarrier(i)) parts.push([]);
+    if (isBarrier(i) || /^SHFL/.test(i.opcode)) parts.push([]);
     else parts.at(-1).push(i);
   }
   return parts.filter((p) => p.length);
@@ -113,7 +114,8 @@ function splitAtBarriers(code) {
 /**
  * The parts of a function that go over the vocabulary, each { kind: 'loop' | 'straight', code }:
  *  - innermost loops without a barrier that hold 16-byte accesses or 2^x;
- *  - elsewhere, runs of instructions between barriers that hold both: a loop over a row that was unrolled altogether.
+ *  - elsewhere, runs of instructions between barriers with many 2^x: a loop over a row that was unrolled altogether (a row's scalar
+ *    part has a dozen).
  */
 export function vocabularyCode(code) {
   const blocks = basicBlocks(code);
@@ -127,8 +129,7 @@ export function vocabularyCode(code) {
     loop.blocks.forEach((b) => covered.add(b));
     if (body.some((i) => isVectorAccess(i) || isExponential(i))) found.push({ kind: 'loop', code: body });
   }
-  for (const b of blocks.filter((x) => !covered.has(x.index)))
-    for (const part of splitAtBarriers(b.code))
-      if (part.some(isVectorAccess) && part.filter(isExponential).length >= 4) found.push({ kind: 'straight', code: part });
+  const rest = blocks.filter((x) => !covered.has(x.index)).flatMap((b) => b.code);
+  for (const part of splitAtBarriers(rest)) if (part.filter(isExponential).length >= 16) found.push({ kind: 'straight', code: part });
   return found;
 }

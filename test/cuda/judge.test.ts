@@ -59,7 +59,7 @@ describe('parts that go over the vocabulary', () => {
     const around = (fp64: string[]) => [
       'BAR.SYNC 0x0',
       'LDS.128 R4, [R2]',
-      ...EXPONENTIALS,
+      ...Array.from({ length: 4 }, () => EXPONENTIALS).flat(),
       ...fp64,
       'BAR.SYNC 0x0',
       'DADD R2, R2, R2',

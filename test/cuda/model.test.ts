@@ -14,14 +14,14 @@ test('occupancy: whichever resource runs out first', () => {
 });
 
 test('instructions per logit: the steady state of both passes, not heads and tails', () => {
-  const none = { globalLoads: 0, globalStores: 0, sharedLoads: 0, sharedStores: 0, special: 0 };
+  const none = { globalLoads: 0, globalStores: 0, sharedLoads: 0, sharedStores: 0, special: 0, exponentials: 0 };
   const parts = [
-    { ...none, instructions: 320, special: 32, globalLoads: 4 },
-    { ...none, instructions: 100, special: 8, globalLoads: 1 }, // its remainder
-    { ...none, instructions: 200, special: 16, sharedLoads: 2, globalStores: 2 },
+    { ...none, instructions: 320, special: 32, exponentials: 32, globalLoads: 4 },
+    { ...none, instructions: 100, special: 8, exponentials: 8, globalLoads: 1 }, // its remainder
+    { ...none, instructions: 200, special: 16, exponentials: 16, globalStores: 2 },
     { ...none, instructions: 999 }, // no logits at all
   ];
-  const of = (list: object[]) => evaluate('cuda/model.mjs', `m.perLogit(${JSON.stringify(list)}, 8)`) as unknown;
+  const of = (list: object[]) => evaluate('cuda/model.mjs', `m.perLogit(${JSON.stringify(list)})`) as unknown;
   expect(of(parts)).toEqual({ instructions: 320 / 32 + 200 / 16, special: 2, passes: 2 });
   expect(of([parts[3]!])).toBeNull();
 });

@@ -158,14 +158,14 @@ void start_counting() {
   space().with_reads.clear();
 }
 
-void global_read(const void* p, void* to, size_t bytes) {
+void global_read(const void* p, void* to, size_t bytes, bool counted) {
   Allocation& a = find(p, bytes, "read");
   const size_t at = reinterpret_cast<uintptr_t>(p) - a.address;
   check_initialised(a, p, bytes);
   // Cells are by absolute 4-byte words, so that aligned accesses touch whole ones.
   const Conflict c = a.shadow->read(at + (a.address & 15), bytes, access_of(*machine().current));
   if (c.found) race("global", "a read", c);
-  count(a, at, bytes, false);
+  if (counted) count(a, at, bytes, false);
   std::memcpy(to, a.data.data() + at, bytes);
 }
 

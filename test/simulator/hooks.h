@@ -22,7 +22,8 @@ struct SharedAt {
   uint32_t offset = 0, begin = 0, end = 0;
 };
 
-void global_read(const void* p, void* to, size_t bytes);
+/// `counted` false: another lane of the warp reads the same in the same instruction.
+void global_read(const void* p, void* to, size_t bytes, bool counted = true);
 void global_write(void* p, const void* from, size_t bytes);
 uint32_t global_increment(uint32_t* p);
 

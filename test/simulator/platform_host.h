@@ -102,6 +102,14 @@ FG_DEVICE std::remove_cv_t<T> load(const T* p) {
   sim::global_read(p, &v, sizeof v);
   return v;
 }
+/// Counted once a warp, which is what the hardware does.
+template <class T>
+FG_DEVICE T load_same(const T* p) {
+  T v;
+  if (reinterpret_cast<uintptr_t>(p) % alignof(T) != 0) sim::fail("misaligned access", "load_same");
+  sim::global_read(p, &v, sizeof v, lane() == 0);
+  return v;
+}
 template <class T>
 FG_DEVICE void store(T* p, T v) {
   static_assert(std::is_trivially_copyable_v<T>);

@@ -4,6 +4,7 @@
 //
 //   coordinates   thread() threads() block() blocks() lane() warp() cluster_rank() cluster_size()
 //   global        load(p) store(p, v)               any trivially copyable T, naturally aligned
+//                 load_same(p)                      where all lanes of a warp read one address: one access
 //                 load16(p, Cache) store16(p, v, Cache)   16 aligned bytes as Vec16
 //                 atomic_increment(p)               uint32, acquire + release at device scope; returns the old value
 //   block         sync() sync_warp() named_barrier(id, threads) shuffle(v, lane) shuffle_xor(v, mask) ballot(bool)

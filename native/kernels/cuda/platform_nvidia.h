@@ -38,6 +38,10 @@ FG_DEVICE T load(const T* p) {
   return *p;
 }
 template <class T>
+FG_DEVICE T load_same(const T* p) {
+  return *p;
+}
+template <class T>
 FG_DEVICE void store(T* p, T v) {
   *p = v;
 }

@@ -91,12 +91,10 @@ FG_DEVICE void zero_row(typename Format<D>::Element* out, int vocab) {
 }
 
 /// Backwards, so that what was read last is read first. Each thread reads and writes the same elements: in place is safe.
-template <DType D, bool kLinear>
+template <DType D, bool kLinear, bool kAligned>
 FG_DEVICE void write_gradient(const typename Format<D>::Element* row, typename Format<D>::Element* out,
                               const RowSpan<D>& span, int target, float scale, const RowCoefficients& k) {
   using F = Format<D>;
-  const bool aligned = (reinterpret_cast<uintptr_t>(row) & 15) == (reinterpret_cast<uintptr_t>(out) & 15);
-  const int target_vector = span.vector_of(target), in_vector = target - span.vector_column(target_vector);
   const int rounds = span.vectors > thread() ? (span.vectors - thread() + threads() - 1) / threads() : 0;
   for (int r = rounds - 1; r >= 0; r -= 2) {
     Vec16 x[2];
@@ -110,11 +108,12 @@ FG_DEVICE void write_gradient(const typename Format<D>::Element* row, typename F
       F::unpack(x[j], f);
       FG_UNROLL
       for (int i = 0; i < F::kPer; ++i) f[i] = gradient_of<kLinear>(f[i], scale, k);
-      Vec16 g = F::pack(f);
-      if (at == target_vector) set_in_vector<D>(g, in_vector, F::narrow(k.own));
-      store_vector<D>(out + span.vector_column(at), g, aligned);
+      store_vector<D>(out + span.vector_column(at), F::pack(f), kAligned);
     }
   }
+  // The thread that wrote the target's column writes it again, from 1 - p rather than p - 1.
+  const int target_vector = span.vector_of(target);
+  if (target_vector >= 0 && target_vector % threads() == thread()) store(out + target, F::narrow(k.own));
   if (thread() >= span.singles()) return;
   const int column = span.single_column(thread());
   const float g = gradient_of<kLinear>(F::widen(load(row + column)), scale, k);
@@ -129,7 +128,7 @@ FG_KERNEL(kMaxThreads, 1) rows_block(const RowTask t) {
   FG_SHARED(Partial, total, 1);  // of thread 0
   if (thread() == 0) total[0] = empty_partial();
   for (int64_t r = block(); r < t.rows && before == kNoFault; r += blocks()) {
-    const RowPlan plan = load(t.workspace.plan + r);
+    const RowPlan plan = load_same(t.workspace.plan + r);
     E* const out = kGradient ? static_cast<E*>(t.grad.data) + plan.grad : nullptr;
     if (!plan.selected) {
       if (thread() == 0) write_statistics(t, r, 0, 0, 0);
@@ -140,7 +139,7 @@ FG_KERNEL(kMaxThreads, 1) rows_block(const RowTask t) {
     const RowSpan<D> span(row, int(t.logits.vocab));
     RowInputs in;
     float target = 0;
-    if (warp() == 0) in = load_inputs(t, r, plan), target = Format<D>::widen(load(row + plan.target));
+    if (warp() == 0) in = load_inputs(t, r, plan), target = Format<D>::widen(load_same(row + plan.target));
     constexpr Cache cache = kGradient ? Cache::keep : Cache::streaming;
     const Sums mine = t.entropy ? sweep<D, true>(row, span, plan.target, t.scale, cache)
                                 : sweep<D, false>(row, span, plan.target, t.scale, cache);
@@ -156,10 +155,12 @@ FG_KERNEL(kMaxThreads, 1) rows_block(const RowTask t) {
         zero_row<D>(out, int(t.grad.vocab));
         sync();
         if (thread() == 0 && k.own != 0) store(out + plan.target, Format<D>::narrow(k.own));
+      } else if (((reinterpret_cast<uintptr_t>(row) ^ reinterpret_cast<uintptr_t>(out)) & 15) != 0) {
+        write_gradient<D, true, false>(row, out, span, plan.target, t.scale, k);  // rare: one variant will do
       } else if (k.b == 0) {
-        write_gradient<D, false>(row, out, span, plan.target, t.scale, k);
+        write_gradient<D, false, true>(row, out, span, plan.target, t.scale, k);
       } else {
-        write_gradient<D, true>(row, out, span, plan.target, t.scale, k);
+        write_gradient<D, true, true>(row, out, span, plan.target, t.scale, k);
       }
     }
   }

@@ -68,7 +68,7 @@ struct Cluster {
     Job<D> job;
     const int64_t clusters = blocks() / cluster_size();
     for (; row < t.rows; row += clusters) {
-      job.plan = load(t.workspace.plan + row);
+      job.plan = load_same(t.workspace.plan + row);
       if (job.plan.selected) break;
       if (cluster_rank() == 0 && thread() == 0) write_statistics(t, row, 0, 0, 0);
       zero(job.plan);
@@ -78,7 +78,7 @@ struct Cluster {
     job.data = static_cast<const E*>(t.logits.data) + job.plan.logits;
     const Slice<D> slice(job, int(t.logits.vocab));
     if (slice.has_single()) job.single = F::widen(load(job.data + slice.span.single_column(thread())));
-    if (warp() == 0) job.target = F::widen(load(job.data + job.plan.target));
+    if (warp() == 0) job.target = F::widen(load_same(job.data + job.plan.target));
     return job;
   }
 
@@ -96,8 +96,7 @@ template <DType D, int kVectors>
 struct Registers {
   using F = Format<D>;
   Vec16 x[kVectors];
-  int mine = -1;       // which of them holds the target, if any
-  int in_vector = 0;   // and where
+  int mine = -1;  // which of them holds the target, if any
 
   FG_DEVICE void take(const Job<D>& job, const Slice<D>& slice, Shared<Vec16> buffer) {
     FG_UNROLL
@@ -109,7 +108,7 @@ struct Registers {
     const int local = v - slice.begin;
     const bool here = v >= 0 && local >= 0 && local < slice.count && local % threads() == thread();
     mine = here ? local / threads() : -1;
-    in_vector = job.plan.target - slice.span.vector_column(v);
+    const int in_vector = job.plan.target - slice.span.vector_column(v);
     FG_UNROLL
     for (int j = 0; j < kVectors; ++j)
       if (j == mine) set_in_vector<D>(x[j], in_vector, minus_infinity<D>());
@@ -149,9 +148,9 @@ struct Registers {
     return s;
   }
 
+  /// Rows of the gradient lie at the logits' alignment (table.cu sees to it).
   template <bool kLinear>
   FG_DEVICE void write(const Job<D>& job, const Slice<D>& slice, typename F::Element* out, float scale, const RowCoefficients& k) const {
-    const bool aligned = ((reinterpret_cast<uintptr_t>(out) ^ reinterpret_cast<uintptr_t>(job.data)) & 15) == 0;
     FG_UNROLL
     for (int j = 0; j < kVectors; ++j) {
       if (j * threads() >= slice.count) break;
@@ -160,13 +159,14 @@ struct Registers {
       F::unpack(x[j], f);
       FG_UNROLL
       for (int i = 0; i < F::kPer; ++i) f[i] = gradient_of<kLinear>(f[i], scale, k);
-      Vec16 g = F::pack(f);
-      if (j == mine) set_in_vector<D>(g, in_vector, F::narrow(k.own));
-      if (at < slice.count) store_vector<D>(out + slice.span.vector_column(slice.begin + at), g, aligned);
+      if (at < slice.count)
+        store16(out + slice.span.vector_column(slice.begin + at), F::pack(f), Cache::streaming);
     }
-    if (!slice.has_single()) return;
-    const int column = slice.span.single_column(thread());
-    store(out + column, F::narrow(column == job.plan.target ? k.own : gradient_of<kLinear>(job.single, scale, k)));
+    if (slice.has_single())
+      store(out + slice.span.single_column(thread()), F::narrow(gradient_of<kLinear>(job.single, scale, k)));
+    // The thread that wrote the target's column writes it again, from 1 - p rather than p - 1.
+    const bool single = slice.has_single() && slice.span.single_column(thread()) == job.plan.target;
+    if (mine >= 0 || single) store(out + job.plan.target, F::narrow(k.own));
   }
 };
 
