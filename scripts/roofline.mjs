@@ -68,7 +68,10 @@ const hasDtype = (kernel, dtype) => new RegExp(`<(.*[ ,])?${dtype.name}[,>]`).te
 function compiledFor(kernels, arch, dtype, launch) {
   const candidates = kernels.filter((k) => k.arch === arch && baseName(k.name) === baseName(launch.kernel));
   const fitting = candidates.some((k) => hasDtype(k, dtype)) ? candidates.filter((k) => hasDtype(k, dtype)) : candidates;
-  const counted = fitting.map((kernel) => ({ kernel, cost: perLogit(kernel.parts) })).filter((c) => c.cost);
+  // a cluster kernel is compiled for 4, 8, 12 or 16 vectors a thread: the slice in shared memory tells which one ran
+  const vectors = Math.max(4, Math.ceil(launch.sharedBytes / 16 / launch.threads / 4) * 4);
+  const same = fitting.filter((k) => k.name.includes(`, ${launch.threads}, ${vectors}, `));
+  const counted = (same.length ? same : fitting).map((kernel) => ({ kernel, cost: perLogit(kernel.parts) })).filter((c) => c.cost);
   return counted.sort((a, b) => b.cost.instructions - a.cost.instructions)[0] ?? null;
 }
 

@@ -78,7 +78,9 @@ void put(void* p, DType t, int64_t i, float v) {
   if (t == DType::f16) {
     const int e = int(u >> 23 & 255) - 112;
     const uint16_t sign = uint16_t(u >> 16 & 0x8000);
-    h = uint16_t(e <= 0 ? sign : e >= 31 ? sign | 0x7C00 | (std::isnan(v) ? 0x200 : 0) : sign | e << 10 | (u >> 13 & 1023));
+    h = uint16_t(e <= 0    ? sign
+                 : e >= 31 ? sign | 0x7C00 | (std::isnan(v) ? 0x200 : 0)
+                           : sign | e << 10 | (u >> 13 & 1023));
   }
   std::memcpy(static_cast<char*>(p) + 2 * i, &h, 2);
 }
@@ -159,7 +161,7 @@ struct Case {
   uint64_t seed = 0;
   DType dtype = DType::f32;
   int64_t vocab = 1, rows = 1, sequences = 1, base = 0;
-  Rows shape;        // of the logits; data null
+  Rows shape;  // of the logits; data null
   int64_t grad_base = 0;
   Rows grad_shape;
   Bytes logits, grad;
@@ -172,9 +174,7 @@ struct Case {
   double temperature = 1, normalizer = 1, entropy_weight = 0;
   bool per_token = false, entropy = false;
 
-  Layout layout(Place& p) const {
-    return {rows, sequences, p.in(offsets), p.in(mask), p.in(truncated)};
-  }
+  Layout layout(Place& p) const { return {rows, sequences, p.in(offsets), p.in(mask), p.in(truncated)}; }
   int64_t sequence_of(int64_t row) const {
     int64_t s = 0;
     while (!offsets.empty() && offsets[size_t(s + 1)] <= row) ++s;
@@ -330,7 +330,8 @@ Result run_grpo(const Case& c, bool device, bool in_place) {
 
 Rows random_rows(Random& d, const Case& c, int64_t longest, int64_t* base, size_t* bytes) {
   Rows r{nullptr, c.dtype, c.vocab, c.vocab + (d.chance(0.5) ? d.below(10) : 0), 0};
-  if (!c.offsets.empty() && d.chance(0.3)) r.sequence_stride = std::max<int64_t>(longest, 1) * r.row_stride + d.below(9);
+  if (!c.offsets.empty() && d.chance(0.3))
+    r.sequence_stride = std::max<int64_t>(longest, 1) * r.row_stride + d.below(9);
   *base = d.chance(0.6) ? d.below(9) : 0;
   int64_t last = 0;
   for (int64_t i = 0; i < c.rows; ++i) last = std::max(last, c.at(r, i));
@@ -421,7 +422,8 @@ std::string text(const char* format, ...) {
   return buffer;
 }
 
-std::string differ(const char* what, const std::vector<float>& device, const std::vector<float>& cpu, double tolerance) {
+std::string differ(const char* what, const std::vector<float>& device, const std::vector<float>& cpu,
+                   double tolerance) {
   for (size_t i = 0; i < cpu.size(); ++i)
     if (!(std::abs(double(device[i]) - cpu[i]) <= tolerance * std::max(1.0, std::abs(double(cpu[i])))))
       return text("%s[%zu]: device %.9g, CPU %.9g", what, i, device[i], cpu[i]);
@@ -446,10 +448,13 @@ std::string differ_grad(const Case& c, const Bytes& device, const Bytes& cpu, co
     for (int64_t j = 0; j < c.vocab; ++j) largest = std::max(largest, std::abs(double(get(b, c.dtype, j))));
     for (int64_t j = 0; j < c.vocab; ++j) {
       const double x = get(a, c.dtype, j), y = get(b, c.dtype, j);
-      if (!c.selected(i) ? x == 0 : x == y || std::abs(x - y) <= 2e-5 * largest + ulp(c.dtype, std::max(std::abs(x), std::abs(y))) + slack[size_t(i)])
+      if (!c.selected(i)
+              ? x == 0
+              : x == y || std::abs(x - y) <=
+                              2e-5 * largest + ulp(c.dtype, std::max(std::abs(x), std::abs(y))) + slack[size_t(i)])
         continue;
-      return text("gradient[%lld][%lld]: device %.9g, CPU %.9g (largest %.3g, slack %.3g)%s", (long long)i, (long long)j,
-                  x, y, largest, slack[size_t(i)], c.selected(i) ? "" : ", a masked row");
+      return text("gradient[%lld][%lld]: device %.9g, CPU %.9g (largest %.3g, slack %.3g)%s", (long long)i,
+                  (long long)j, x, y, largest, slack[size_t(i)], c.selected(i) ? "" : ", a masked row");
     }
   }
   return between == device ? "" : "gradient: memory between the rows was written";
@@ -527,7 +532,8 @@ void check_faults(const Case& good, const char* variant) {
     const Result r = run_grpo(c, true, in_place);
     std::string found;
     if (r.status.fault != Fault::logits || r.status.row != row)
-      found = text("a NaN in row %lld gave fault %d in row %lld", (long long)row, int(r.status.fault), (long long)r.status.row);
+      found = text("a NaN in row %lld gave fault %d in row %lld", (long long)row, int(r.status.fault),
+                   (long long)r.status.row);
     const int64_t at = in_place ? c.base + c.at(c.shape, row) : c.grad_base + c.at(c.grad_shape, row);
     for (int64_t j = 0; j < c.vocab && found.empty(); ++j)
       if (get(r.grad.data(), c.dtype, at + j) != 0) found = "the bad row's gradient is not 0";
@@ -557,16 +563,20 @@ void check_case(const Case& c, const std::vector<const char*>& variants) {
     const double l = 2e-6 * std::max(1.0, std::abs(double(logp.logps[i]))) / std::min(1.0, c.temperature);
     deepest = std::max(deepest, std::abs(double(logp.logps[i])));
     const int64_t s = c.sequence_of(int64_t(i));
-    const double advantage = !c.rewards.empty() && !c.per_token ? grpo[0].advantages[size_t(s)] : c.advantages[c.per_token ? i : size_t(s)];
+    const double advantage =
+        !c.rewards.empty() && !c.per_token ? grpo[0].advantages[size_t(s)] : c.advantages[c.per_token ? i : size_t(s)];
     const int64_t length = c.offsets.empty() ? c.rows : c.offsets[size_t(s + 1)] - c.offsets[size_t(s)];
-    const double weight = token_weight(c.params.loss_type, c.normalizer, c.params.loss_type == LossType::grpo ? 1 : length);
+    const double weight =
+        token_weight(c.params.loss_type, c.normalizer, c.params.loss_type == LossType::grpo ? 1 : length);
     grpo_slack[i] = float(l * (weight * (2 * std::abs(advantage) + 4 * c.params.beta) + c.entropy_weight));
-    backward_slack[i] = float(l * (std::abs(c.grad_logps[i]) + (c.grad_entropies.empty() ? 0 : std::abs(c.grad_entropies[i]))));
+    backward_slack[i] =
+        float(l * (std::abs(c.grad_logps[i]) + (c.grad_entropies.empty() ? 0 : std::abs(c.grad_entropies[i]))));
   }
   if (!c.rewards.empty())
     check(c, "group_advantages", "-", run_advantages(c, false), [&] { return run_advantages(c, true); }, nothing_more);
-  check(c, "policy_loss", "-", policy, [&] { return run_policy(c, true); },
-        [&](const Result& r) { return differ_metrics(r.metrics, policy.metrics, 1); });
+  check(
+      c, "policy_loss", "-", policy, [&] { return run_policy(c, true); },
+      [&](const Result& r) { return differ_metrics(r.metrics, policy.metrics, 1); });
   for (const char* variant : variants) {
     cuda::force_variant(variant);
     if (variant == variants[0])  // forward only: one kernel for all
@@ -574,14 +584,19 @@ void check_case(const Case& c, const std::vector<const char*>& variants) {
     for (const bool in_place : {false, true}) {
       const Rows& shape = in_place ? c.shape : c.grad_shape;
       const int64_t base = in_place ? c.base : c.grad_base;
-      check(c, in_place ? "grpo_loss in place" : "grpo_loss", variant, grpo[in_place],
-            [&] { return run_grpo(c, true, in_place); }, [&](const Result& r) {
-              std::string f = differ_metrics(r.metrics, grpo[in_place].metrics, deepest);
-              return f.empty() ? differ_grad(c, r.grad, grpo[in_place].grad, shape, base, grpo_slack) : f;
-            });
-      check(c, in_place ? "selective_logp_backward in place" : "selective_logp_backward", variant, backward[in_place],
-            [&] { return run_backward(c, true, in_place); },
-            [&](const Result& r) { return differ_grad(c, r.grad, backward[in_place].grad, shape, base, backward_slack); });
+      check(
+          c, in_place ? "grpo_loss in place" : "grpo_loss", variant, grpo[in_place],
+          [&] { return run_grpo(c, true, in_place); },
+          [&](const Result& r) {
+            std::string f = differ_metrics(r.metrics, grpo[in_place].metrics, deepest);
+            return f.empty() ? differ_grad(c, r.grad, grpo[in_place].grad, shape, base, grpo_slack) : f;
+          });
+      check(
+          c, in_place ? "selective_logp_backward in place" : "selective_logp_backward", variant, backward[in_place],
+          [&] { return run_backward(c, true, in_place); },
+          [&](const Result& r) {
+            return differ_grad(c, r.grad, backward[in_place].grad, shape, base, backward_slack);
+          });
     }
     if (c.seed % 4 == 0) check_faults(c, variant);
   }
@@ -609,7 +624,8 @@ int tests() {
   for (; seed < cases && seconds() - start < budget; ++seed)
     check_case(make_case(seed, vocabularies[size_t(seed / (quick ? 2 : 3)) % vocabularies.size()]), variants_here());
   std::printf("%llu of %llu cases in %.1f s\n", (unsigned long long)seed, (unsigned long long)cases, seconds() - start);
-  if (seed < std::min<uint64_t>(cases, 36) && !quick) ++failed, std::printf("FAILED: too slow, not every size was seen\n");
+  if (seed < std::min<uint64_t>(cases, 36) && !quick)
+    ++failed, std::printf("FAILED: too slow, not every size was seen\n");
   return finish("tests");
 }
 
@@ -648,12 +664,22 @@ struct Problem {
   int64_t rows, vocab, sequences;
   Buffer logits, targets, old_logps, advantages, offsets, logps, workspace, outcome;
   Problem(DType t, int64_t n, int64_t v)
-      : dtype(t), rows(n), vocab(v), sequences((n + 7) / 8), logits(size_t(n * v * size_of(t))), targets(size_t(n) * 4),
-        old_logps(size_t(n) * 4), advantages(size_t(sequences) * 4), offsets(size_t(sequences + 1) * 4),
-        logps(size_t(n) * 4), workspace(cuda::workspace_bytes(n)), outcome(sizeof(cuda::Outcome)) {
+      : dtype(t),
+        rows(n),
+        vocab(v),
+        sequences((n + 7) / 8),
+        logits(size_t(n * v * size_of(t))),
+        targets(size_t(n) * 4),
+        old_logps(size_t(n) * 4),
+        advantages(size_t(sequences) * 4),
+        offsets(size_t(sequences + 1) * 4),
+        logps(size_t(n) * 4),
+        workspace(cuda::workspace_bytes(n)),
+        outcome(sizeof(cuda::Outcome)) {
     std::vector<int32_t> target, offset;
     std::vector<float> old, advantage;
-    for (int64_t i = 0; i < n; ++i) target.push_back(int32_t(i * 7919 % v)), old.push_back(float(-std::log(double(v)) - 0.3));
+    for (int64_t i = 0; i < n; ++i)
+      target.push_back(int32_t(i * 7919 % v)), old.push_back(float(-std::log(double(v)) - 0.3));
     for (int64_t s = 0; s <= sequences; ++s) offset.push_back(int32_t(std::min(n, s * 8)));
     for (int64_t s = 0; s < sequences; ++s) advantage.push_back(s % 2 ? 0.7f : -1.1f);
     upload(targets, target), upload(offsets, offset), upload(old_logps, old), upload(advantages, advantage);
@@ -720,7 +746,10 @@ void large_case(const char* variant, int64_t rows, int64_t vocab, const std::vec
   Case named;
   named.dtype = DType::bf16, named.rows = rows, named.vocab = vocab, named.shape.row_stride = vocab;
   report(named, "large, status and count", variant,
-         o.status.ok() && o.metrics.tokens == rows && o.metrics.sequences == p.sequences ? "" : text("fault %d in row %lld, %lld tokens", int(o.status.fault), (long long)o.status.row, (long long)o.metrics.tokens));
+         o.status.ok() && o.metrics.tokens == rows && o.metrics.sequences == p.sequences
+             ? ""
+             : text("fault %d in row %lld, %lld tokens", int(o.status.fault), (long long)o.status.row,
+                    (long long)o.metrics.tokens));
   for (const int64_t first : firsts) {
     const int64_t count = std::min<int64_t>(8, rows - first);
     const Slice whole = slice(p, first, count);
@@ -771,8 +800,8 @@ int bench(const char* path) {
   MUST(cudaEventCreate(&start));
   MUST(cudaEventCreate(&stop));
   std::printf("%s; median of 20, by CUDA events; TB/s of bytes read and written\n", device.name);
-  std::printf("%-5s %7s %6s %10s %9s %7s %9s %7s %7s %9s %7s\n", "dtype", "vocab", "rows", "copy ms", "TB/s", "", "grpo ms",
-              "TB/s", "of copy", "logp ms", "TB/s");
+  std::printf("%-5s %7s %6s %10s %9s %7s %9s %7s %7s %9s %7s\n", "dtype", "vocab", "rows", "copy ms", "TB/s", "",
+              "grpo ms", "TB/s", "of copy", "logp ms", "TB/s");
   const double begun = seconds();
   for (const DType dtype : {DType::bf16, DType::f32})
     for (const int64_t vocab : {32000, 128256, 151936, 262144}) {
@@ -785,7 +814,8 @@ int bench(const char* path) {
       MUST(cudaMemGetInfo(&free_bytes, &total));
       const int64_t row = vocab * size_of(dtype);
       // the matrix and the copy's two: three of the same size
-      const int64_t rows = std::min<int64_t>(dtype == DType::f32 ? 8192 : 32768, int64_t(0.6 * double(free_bytes)) / (2 * row) / 8 * 8);
+      const int64_t rows =
+          std::min<int64_t>(dtype == DType::f32 ? 8192 : 32768, int64_t(0.6 * double(free_bytes)) / (2 * row) / 8 * 8);
       const Bytes pattern = pattern_of(dtype, 5, vocab);
       Problem p(dtype, rows, vocab);
       const size_t bytes = size_t(rows * row);
@@ -814,10 +844,12 @@ int bench(const char* path) {
       std::printf("%-5s %7lld %6lld %10.3f %9.3f %7s %9.3f %7.3f %6.1f%% %9.3f %7.3f%s\n", name, (long long)vocab,
                   (long long)rows, c, both / c, "", g, both / g, 100 * c / g, l, both / 2 / l, good ? "" : "  FAULT");
       if (file)
-        std::fprintf(file,
-                     "{\"what\":\"fused-grpo\",\"device\":\"%s\",\"dtype\":\"%s\",\"vocab\":%lld,\"rows\":%lld,\"copy_ms\":%.5f,"
-                     "\"grpo_ms\":%.5f,\"logp_ms\":%.5f,\"grpo_tb_s\":%.4f,\"copy_tb_s\":%.4f,\"logp_tb_s\":%.4f,\"share_of_copy\":%.4f}\n",
-                     device.name, name, (long long)vocab, (long long)rows, c, g, l, both / g, both / c, both / 2 / l, c / g);
+        std::fprintf(
+            file,
+            "{\"what\":\"fused-grpo\",\"device\":\"%s\",\"dtype\":\"%s\",\"vocab\":%lld,\"rows\":%lld,\"copy_ms\":%.5f,"
+            "\"grpo_ms\":%.5f,\"logp_ms\":%.5f,\"grpo_tb_s\":%.4f,\"copy_tb_s\":%.4f,\"logp_tb_s\":%.4f,\"share_of_"
+            "copy\":%.4f}\n",
+            device.name, name, (long long)vocab, (long long)rows, c, g, l, both / g, both / c, both / 2 / l, c / g);
       std::fflush(stdout);
     }
   if (file) std::fclose(file);
