@@ -55,10 +55,19 @@ test.each(['float32', 'bfloat16'] as const)('rewards to gradient in two launches
   const V = 5003;
   const r = new Random(1);
   const values = Float32Array.from({ length: 4 * V }, () => r.normal());
-  const logits = () => (dtype === 'float32' ? values.slice() : Uint16Array.from(values, (v) => new Uint32Array(Float32Array.of(v).buffer)[0]! >>> 16));
+  const logits = () =>
+    dtype === 'float32' ? values.slice() : Uint16Array.from(values, (v) => new Uint32Array(Float32Array.of(v).buffer)[0]! >>> 16);
   const run = () =>
     grpoLoss(
-      { logits: logits(), dtype, vocabSize: V, targets: Int32Array.of(1, 5002, 7, 0), rewards: [1, 0, 0, 1], numGenerations: 4, completionLength: 1 },
+      {
+        logits: logits(),
+        dtype,
+        vocabSize: V,
+        targets: Int32Array.of(1, 5002, 7, 0),
+        rewards: [1, 0, 0, 1],
+        numGenerations: 4,
+        completionLength: 1,
+      },
       { lossType: 'grpo' },
     );
   substituteCore(undefined);

@@ -1,7 +1,7 @@
 #pragma once
 // The ops of kernels.h on device memory. Every pointer of the argument structs is a device pointer; work is queued on
-// context.stream; nothing allocates, nothing waits. `faults` and `records` of the arguments are not used: scratch is one
-// `workspace` of <op>_workspace() bytes, 16-byte aligned, contents irrelevant.
+// context.stream; nothing allocates, nothing waits. `faults` and `records` of the arguments are not used: scratch is
+// one `workspace` of <op>_workspace() bytes, 16-byte aligned, contents irrelevant.
 #include "kernels/adamw.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/decode.h"
@@ -9,8 +9,8 @@
 
 namespace fg::cuda {
 
-/// What an op found, written to device memory (8-byte aligned) by its last launch. With a fault of targets, log-probs or
-/// advantages nothing else has been written; with a fault of the logits the named row and other bad rows are 0.
+/// What an op found, written to device memory (8-byte aligned) by its last launch. With a fault of targets, log-probs
+/// or advantages nothing else has been written; with a fault of the logits the named row and other bad rows are 0.
 struct Outcome {
   kernels::Status status;
   kernels::PolicyMetrics metrics;  // of policy_loss and grpo_loss

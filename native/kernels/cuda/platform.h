@@ -1,6 +1,6 @@
 #pragma once
-// What a kernel may use of the machine, once for the GPU and once for the host simulator. Kernels (*.cu) include this and
-// nothing of CUDA; they touch global memory only through load/store here, and shared memory only through Shared<T>.
+// What a kernel may use of the machine, once for the GPU and once for the host simulator. Kernels (*.cu) include this
+// and nothing of CUDA; they touch global memory only through load/store here, and shared memory only through Shared<T>.
 //
 //   coordinates   thread() threads() block() blocks() lane() warp() cluster_rank() cluster_size()
 //   global        load(p) store(p, v)               any trivially copyable T, naturally aligned

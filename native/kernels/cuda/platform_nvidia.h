@@ -127,11 +127,10 @@ FG_DEVICE uint32_t remote(uint32_t local, int rank) {
   return v;
 }
 FG_DEVICE void send(Vec16 v, Shared<Vec16> slot, int rank, Shared<Barrier> signal) {
-  asm volatile(
-      "st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [%0], {%1, %2, %3, %4}, [%5];" ::"r"(
-          remote(address(slot), rank)),
-      "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w), "r"(remote(address(signal), rank))
-      : "memory");
+  asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [%0], {%1, %2, %3, %4}, [%5];" ::"r"(
+                   remote(address(slot), rank)),
+               "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w), "r"(remote(address(signal), rank))
+               : "memory");
 }
 FG_DEVICE void barrier_init(Shared<Barrier> b, int arrivals) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(address(b)), "r"(arrivals) : "memory");
@@ -159,8 +158,8 @@ FG_DEVICE void bulk_load(void* to, const void* from, uint32_t bytes, Shared<Barr
   uint64_t policy;
   asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
   asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;" ::"r"(
-          address(to)),
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;" ::
+          "r"(address(to)),
       "l"(from), "r"(bytes), "r"(address(b)), "l"(policy)
       : "memory");
 }

@@ -46,8 +46,8 @@ FG_DEVICE int64_t count_selected(const Layout& l, int64_t begin, int64_t end) {
   return total;
 }
 
-/// One sequence's advantage from the rewards of its group, by warp 0. Statistics of a group are small, those of the batch
-/// are formed again by every block: cheaper than a launch of their own.
+/// One sequence's advantage from the rewards of its group, by warp 0. Statistics of a group are small, those of the
+/// batch are formed again by every block: cheaper than a launch of their own.
 struct Rewarder {
   const GroupAdvantagesArgs& a;
 
@@ -202,7 +202,9 @@ FG_KERNEL(32, 1) zero_ticket(const ZeroTask t) {
 
 Launch prepare(void* stream, const PrepareTask& p, int64_t* segments) {
   Task t{p, p.rewards.count > 0 || p.only_rewards || (p.weights && p.loss_type == LossType::grpo), 0};
-  t.segments = p.only_rewards ? p.rewards.count : t.by_sequence ? p.layout.sequences : (p.layout.rows + kRun - 1) / kRun;
+  t.segments = p.only_rewards  ? p.rewards.count
+               : t.by_sequence ? p.layout.sequences
+                               : (p.layout.rows + kRun - 1) / kRun;
   Shape shape;
   shape.threads = kThreads;
   shape.blocks = t.segments < 1 ? 1 : t.segments > kMaxSegments ? kMaxSegments : t.segments;

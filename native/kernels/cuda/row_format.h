@@ -11,7 +11,7 @@ struct Format;
 template <>
 struct Format<DType::f32> {
   using Element = float;
-  static constexpr int kPer = 4;  // elements of a vector
+  static constexpr int kPer = 4;                  // elements of a vector
   static constexpr uint32_t kFill = 0xFF800000u;  // -inf
   FG_DEVICE static float widen(Element e) { return e; }
   FG_DEVICE static Element narrow(float v) { return v; }

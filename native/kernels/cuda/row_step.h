@@ -1,6 +1,6 @@
 #pragma once
-// From the sums over a row to its log-prob, and to the coefficients of its gradient: the scalar part of a row, in float,
-// by the functions of native/math.
+// From the sums over a row to its log-prob, and to the coefficients of its gradient: the scalar part of a row, in
+// float, by the functions of native/math.
 #include "kernels/cuda/rows.h"
 #include "kernels/cuda/team.h"
 #include "math/softmax.h"

@@ -15,7 +15,7 @@ struct RowTask {
   Rows logits, grad;
   int64_t rows = 0, sequences = 0, segments = 0;
   Step step = Step::log_prob;
-  bool entropy = false;       // the row's entropy is needed
+  bool entropy = false;              // the row's entropy is needed
   float temperature = 1, scale = 1;  // scale: log2(e) / temperature
   // given
   const float *grad_logps = nullptr, *grad_entropies = nullptr;

@@ -1,5 +1,6 @@
 // One block per row, any device: vectors of 16 bytes, one exponential per logit and pass, the second read served by L2
-// (as few rows are in flight as fit there). Also the forward-only kernel of every device: there is nothing to keep on chip.
+// (as few rows are in flight as fit there). Also the forward-only kernel of every device: there is nothing to keep on
+// chip.
 #include "kernels/cuda/row_format.h"
 #include "kernels/cuda/row_step.h"
 
@@ -37,7 +38,8 @@ FG_DEVICE float vector_max(const Vec16& v, float m) {
 
 /// This thread's part of the row, the target left out.
 template <DType D, bool kEntropy>
-FG_DEVICE Sums sweep(const typename Format<D>::Element* row, const RowSpan<D>& span, int target, float scale, Cache cache) {
+FG_DEVICE Sums sweep(const typename Format<D>::Element* row, const RowSpan<D>& span, int target, float scale,
+                     Cache cache) {
   using F = Format<D>;
   Sums s;
   if (thread() < span.singles() && span.single_column(thread()) != target) {
@@ -86,11 +88,11 @@ FG_DEVICE void zero_row(typename Format<D>::Element* out, int vocab) {
   Vec16 zero;
   zero.x = zero.y = zero.z = zero.w = 0;
   for (int v = thread(); v < span.vectors; v += threads()) store16(out + span.vector_column(v), zero, Cache::streaming);
-  if (thread() < span.singles())
-    store(out + span.single_column(thread()), typename Format<D>::Element(0));
+  if (thread() < span.singles()) store(out + span.single_column(thread()), typename Format<D>::Element(0));
 }
 
-/// Backwards, so that what was read last is read first. Each thread reads and writes the same elements: in place is safe.
+/// Backwards, so that what was read last is read first. Each thread reads and writes the same elements: in place is
+/// safe.
 template <DType D, bool kLinear, bool kAligned>
 FG_DEVICE void write_gradient(const typename Format<D>::Element* row, typename Format<D>::Element* out,
                               const RowSpan<D>& span, int target, float scale, const RowCoefficients& k) {
@@ -121,7 +123,8 @@ FG_DEVICE void write_gradient(const typename Format<D>::Element* row, typename F
 }
 
 template <DType D, bool kGradient>
-FG_KERNEL(kMaxThreads, 1) rows_block(const RowTask t) {
+FG_KERNEL(kMaxThreads, 1)
+rows_block(const RowTask t) {
   using E = typename Format<D>::Element;
   FG_SHARED(RowCoefficients, coefficients, 1);
   const FaultKey before = earlier_fault(t.workspace, t.segments);

@@ -1,11 +1,11 @@
 // One cluster of blocks per row (sm_90 and newer): bulk copies bring each block's slice of the row into shared memory,
-// threads take it into registers, and the copy of the next row is under way before the first sum is formed. One exchange
-// of 16 bytes between blocks, merged in rank order. The row is read once and its gradient written once.
+// threads take it into registers, and the copy of the next row is under way before the first sum is formed. One
+// exchange of 16 bytes between blocks, merged in rank order. The row is read once and its gradient written once.
 //
-// What is dangerous here: the landing buffer is overwritten by the next copy as soon as it is armed (after the sync that
-// follows the pull); an exchange slot is used again two rows later, which is safe because a block sends row i + 2 only
-// after it has had every peer's row i + 1, sent after that peer's warp 0 read row i; the two exchange barriers alternate
-// for the same reason.
+// What is dangerous here: the landing buffer is overwritten by the next copy as soon as it is armed (after the sync
+// that follows the pull); an exchange slot is used again two rows later, which is safe because a block sends row i + 2
+// only after it has had every peer's row i + 1, sent after that peer's warp 0 read row i; the two exchange barriers
+// alternate for the same reason.
 #include "kernels/cuda/row_format.h"
 #include "kernels/cuda/row_step.h"
 #include "kernels/cuda/table.h"
@@ -150,7 +150,8 @@ struct Registers {
 
   /// Rows of the gradient lie at the logits' alignment (table.cu sees to it).
   template <bool kLinear>
-  FG_DEVICE void write(const Job<D>& job, const Slice<D>& slice, typename F::Element* out, float scale, const RowCoefficients& k) const {
+  FG_DEVICE void write(const Job<D>& job, const Slice<D>& slice, typename F::Element* out, float scale,
+                       const RowCoefficients& k) const {
     FG_UNROLL
     for (int j = 0; j < kVectors; ++j) {
       if (j * threads() >= slice.count) break;
@@ -159,8 +160,7 @@ struct Registers {
       F::unpack(x[j], f);
       FG_UNROLL
       for (int i = 0; i < F::kPer; ++i) f[i] = gradient_of<kLinear>(f[i], scale, k);
-      if (at < slice.count)
-        store16(out + slice.span.vector_column(slice.begin + at), F::pack(f), Cache::streaming);
+      if (at < slice.count) store16(out + slice.span.vector_column(slice.begin + at), F::pack(f), Cache::streaming);
     }
     if (slice.has_single())
       store(out + slice.span.single_column(thread()), F::narrow(gradient_of<kLinear>(job.single, scale, k)));
@@ -203,7 +203,8 @@ FG_DEVICE Sums exchange(const Sums& s, float scale, Shared<Vec16> inbox, Shared<
 }
 
 template <DType D, int kThreads, int kVectors, int kBlocks>
-FG_KERNEL(kThreads, kBlocks) rows_cluster(const RowTask t) {
+FG_KERNEL(kThreads, kBlocks)
+rows_cluster(const RowTask t) {
   FG_SHARED(Barrier, landed, 1);
   FG_SHARED(Barrier, received, 2);
   FG_SHARED(Vec16, inbox, 2 * kMaxCluster);
@@ -237,7 +238,8 @@ FG_KERNEL(kThreads, kBlocks) rows_cluster(const RowTask t) {
     if (warp() == 0) in = load_inputs(t, job.row, job.plan);
     sync();
     c.arm(next);
-    const Sums mine = t.entropy ? r.template sums<true>(job, slice, t.scale) : r.template sums<false>(job, slice, t.scale);
+    const Sums mine =
+        t.entropy ? r.template sums<true>(job, slice, t.scale) : r.template sums<false>(job, slice, t.scale);
     Sums sums = block_merged(mine, t.scale);
     if (warp() == 0) {
       if (cluster_size() > 1) sums = exchange(sums, t.scale, inbox, received, i);

@@ -4,7 +4,8 @@
 //   gradient wanted?  device      vocabulary                     kernel
 //   no                any         any                            rows_block, forward only
 //   yes               sm_80-89    any                            rows_block, second read from L2
-//   yes               sm_90+      up to 262,144                 rows_cluster: 1, 2, 4 or 8 blocks of 256 threads, the row
+//   yes               sm_90+      up to 262,144                 rows_cluster: 1, 2, 4 or 8 blocks of 256 threads, the
+//   row
 //                                                                in registers; float32 above 131,072: 8 blocks of 512
 //   yes               sm_90+      beyond, or a gradient whose    rows_block
 //                                 rows lie at another alignment

@@ -62,9 +62,9 @@ FG_DEVICE void add(Partial& a, const Partial& b) {
 
 FG_DEVICE Partial warp_total(Partial p) {
   for (int m = 16; m > 0; m >>= 1) {
-    const Partial o{shuffle_xor(p.loss, m),      shuffle_xor(p.kl, m),          shuffle_xor(p.entropy, m),
-                    shuffle_xor(p.ratio, m),     shuffle_xor(p.ratio_min, m),   shuffle_xor(p.ratio_max, m),
-                    shuffle_xor(p.tokens, m),    shuffle_xor(p.clipped_low, m), shuffle_xor(p.clipped_high, m),
+    const Partial o{shuffle_xor(p.loss, m),   shuffle_xor(p.kl, m),          shuffle_xor(p.entropy, m),
+                    shuffle_xor(p.ratio, m),  shuffle_xor(p.ratio_min, m),   shuffle_xor(p.ratio_max, m),
+                    shuffle_xor(p.tokens, m), shuffle_xor(p.clipped_low, m), shuffle_xor(p.clipped_high, m),
                     shuffle_xor(p.fault, m)};
     add(p, o);
   }
