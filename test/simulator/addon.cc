@@ -63,7 +63,7 @@ struct Advantages {
   GroupAdvantagesArgs args;
   const double* rewards;  // on the host
   void raise(const Status& s) const {
-    if (s.fault == Fault::advantage && s.row >= 0 && s.row < args.count && !std::isfinite(rewards[s.row]))
+    if (s.fault == Fault::reward && s.row >= 0 && s.row < args.count && !std::isfinite(rewards[s.row]))
       not_finite("rewards", s.row, rewards[s.row]);
   }
 };

@@ -46,7 +46,7 @@ inline void raise_fault(const kernels::Status& s, const Culprits& c) {
       throw UserError(UserError::Kind::range, "ERR_NON_FINITE",
                       "Expected finite advantages; position " + row + " has one that is not");
     case kernels::Fault::reward:
-      not_finite("rewards", s.row, c.rewards[s.row]);
+      not_finite("rewards", s.row, c.rewards ? c.rewards[s.row] : std::numeric_limits<double>::quiet_NaN());
     case kernels::Fault::logits:
       throw UserError(UserError::Kind::range, "ERR_NON_FINITE",
                       "Expected finite logits (-Infinity masks a token) for row " + row +
