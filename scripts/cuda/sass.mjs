@@ -129,7 +129,14 @@ export function vocabularyCode(code) {
     loop.blocks.forEach((b) => covered.add(b));
     if (body.some((i) => isVectorAccess(i) || isExponential(i))) found.push({ kind: 'loop', code: body });
   }
-  const rest = blocks.filter((x) => !covered.has(x.index)).flatMap((b) => b.code);
-  for (const part of splitAtBarriers(rest)) if (part.filter(isExponential).length >= 16) found.push({ kind: 'straight', code: part });
+  // Runs of neighbouring blocks; a loop in between ends one, and so does the way out.
+  const runs = [[]];
+  for (const b of blocks) {
+    if (covered.has(b.index)) runs.push([]);
+    else runs.at(-1).push(...b.code);
+    if (isEnd(b.code.at(-1))) runs.push([]);
+  }
+  for (const part of runs.flatMap(splitAtBarriers))
+    if (part.filter(isExponential).length >= 16) found.push({ kind: 'straight', code: part });
   return found;
 }

@@ -24,7 +24,7 @@ function makeBatch(dtype: Dtype, V: number, seed: number) {
   return { logits, dtype, vocabSize: V, targets, mask, advantages: Float32Array.of(1, -2, 3, 0.5, 0), completionLength: 1 };
 }
 
-test.each([
+test.each<[Dtype, number, number]>([
   ['bfloat16', 32000, 1],
   ['bfloat16', 50257, 2],
   ['bfloat16', 128256, 4],
@@ -35,7 +35,7 @@ test.each([
   ['float32', 65537, 4],
   ['float32', 151936, 8],
   ['float32', 262144, 8],
-] as const)('%s, %d columns, clusters of %d', (dtype, V, cluster) => {
+])('%s, %d columns, clusters of %d', (dtype, V, cluster) => {
   const config = { lossType: 'grpo', entropyCoef: 0.01, temperature: 0.9 } as const;
   substituteCore(undefined);
   const want = grpoLoss(makeBatch(dtype, V, V), config);

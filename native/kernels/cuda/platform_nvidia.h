@@ -5,6 +5,7 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <cstring>
 
 #include "kernels/cuda/launch.h"
 
@@ -131,6 +132,16 @@ FG_DEVICE void send(Vec16 v, Shared<Vec16> slot, int rank, Shared<Barrier> signa
                    remote(address(slot), rank)),
                "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w), "r"(remote(address(signal), rank))
                : "memory");
+}
+/// Reads a 4-byte value from another block's shared memory.
+template <class T>
+FG_DEVICE T cluster_load(Shared<T> s, int rank) {
+  static_assert(sizeof(T) == 4);
+  uint32_t v;
+  asm volatile("ld.shared::cluster.u32 %0, [%1];" : "=r"(v) : "r"(remote(address(s), rank)) : "memory");
+  T out;
+  memcpy(&out, &v, 4);
+  return out;
 }
 FG_DEVICE void barrier_init(Shared<Barrier> b, int arrivals) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(address(b)), "r"(arrivals) : "memory");
