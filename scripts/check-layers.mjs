@@ -13,6 +13,20 @@ const RULES = [
   { under: ['native/math', 'native/kernels', 'native/capi', 'native/torch'], banned: NAPI, what: 'includes Node-API' },
   { under: ['native/math', 'native/addon'], banned: CUDA, what: 'uses CUDA' },
   { under: ['native/math'], banned: /^\s*#\s*include\s*"kernels\//, what: 'includes kernels/, which stands above it' },
+  {
+    // global memory by load/store/load16/store16 only, so that the simulator counts and checks every access
+    under: ['native/kernels/cuda'],
+    banned:
+      /\b(?:t|p|a|args|rows|task|workspace)\.[\w.]+\[|[=(,!&|?:]\s*\*\s*(?:t|p|a|args|task|rows)\.\w|\bw\.(?:plan|faults|partials|ticket)\[/,
+    except: ['native/kernels/cuda/platform_nvidia.h', 'native/kernels/cuda/platform.h'],
+    what: 'reaches global memory without load() or store()',
+  },
+  {
+    under: ['native/kernels/cuda'],
+    banned: /\b(?:__shfl|__sync(?:threads|warp)|__ballot|threadIdx|blockIdx|blockDim|atomicAdd|asm\s+volatile|__shared__)/,
+    except: ['native/kernels/cuda/platform_nvidia.h', 'native/kernels/cuda/platform.h'],
+    what: 'goes around the platform header',
+  },
   { under: ['native/kernels'], banned: /^\s*#\s*include\s*"capi\//, what: 'includes capi/, which stands above it' },
   { under: ['native/addon/core'], banned: TORCH, what: 'includes torch: the core works without it' },
   {
