@@ -20,7 +20,7 @@ describe.each(BACKENDS)('$name', ({ name, ...device }) => {
     substituteCore(sim);
     for (let seed = 1; seed <= COUNT; ++seed) {
       sim.configure({ ...device, seed });
-      sweep(name, seed, seed, 'fp32');
+      sweep(name, seed, seed);
     }
     const kernels = new Set(sim.lastLaunches().map((l) => l.kernel));
     expect([...kernels].join(' ')).toMatch(device.variant === 'block' ? /rows_block/ : /rows_cluster/);
