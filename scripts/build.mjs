@@ -1,23 +1,13 @@
 // Builds what is missing or out of date: node scripts/build.mjs [all|native|core|engine|ts|install ...] [--force] [--torch DIR]
 // "install" is npm's install script: it builds the core and never fails an install; the message says what is missing.
 import { spawnSync } from 'node:child_process';
-import {
-  closeSync,
-  copyFileSync,
-  existsSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  realpathSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readFileSync, realpathSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { SetupError, fetchSet, root } from './deps.mjs';
 import { findLibtorch } from './libtorch.mjs';
+import { takeLock } from './lock.mjs';
 import { CMAKE_ARCHITECTURES, cudaChoice } from './nvcc.mjs';
 import { PRODUCTS, path, readStamp, sourceDigest } from './state.mjs';
 import { checkCompiler, checkMake, usableCmake } from './toolchain.mjs';
@@ -69,13 +59,12 @@ function run(what, script, args, env, remedy) {
   if (result.status !== 0) throw explainFailure(what, output, remedy);
 }
 
-function openLock(lock) {
+/** One build at a time in this folder. */
+function withLock(work) {
+  let giveBack;
   try {
-    closeSync(openSync(lock, 'wx'));
-    writeFileSync(lock, String(process.pid));
-    return true;
+    giveBack = takeLock(path('.build.lock'), () => log('Waiting for another build in this folder to finish ...'));
   } catch (error) {
-    if (error.code === 'EEXIST') return false;
     if (error.code === 'EACCES' || error.code === 'EROFS' || error.code === 'EPERM')
       throw new SetupError(
         `The package's folder cannot be written: ${root}`,
@@ -84,39 +73,10 @@ function openLock(lock) {
     if (error.code === 'ENOSPC') throw new SetupError('The disk is full.', `free some space under ${root}`);
     throw error;
   }
-}
-
-function ownerAlive(lock, waited) {
-  let owner = 0;
-  try {
-    owner = Number(readFileSync(lock, 'utf8')) || 0;
-  } catch {
-    return true; // it has just been given back: try again
-  }
-  if (!owner) return waited < 4; // the owner may not have written its pid yet
-  try {
-    process.kill(owner, 0);
-    return true;
-  } catch (error) {
-    return error.code === 'EPERM';
-  }
-}
-
-/** One build at a time in this folder; a lock left behind by a dead process is taken over. */
-function withLock(work) {
-  const lock = path('.build.lock');
-  for (let waited = 0; !openLock(lock); ++waited) {
-    if (!ownerAlive(lock, waited)) {
-      rmSync(lock, { force: true });
-      continue;
-    }
-    if (waited === 1) log('Waiting for another build in this folder to finish ...');
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 500);
-  }
   try {
     return work();
   } finally {
-    rmSync(lock, { force: true });
+    giveBack();
   }
 }
 

@@ -1,11 +1,11 @@
 // Compiles every CUDA kernel for every architecture and judges what came out: node scripts/cuda-compile.mjs [--json] [FILE.cu ...]
 // Needs no GPU. A check is one kernel on one architecture; the last line is `N passed, N failed`.
-import { existsSync, readdirSync, realpathSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { SetupError, root } from './deps.mjs';
-import { commonDigest, compileFile, inParallel } from './cuda/compile.mjs';
+import { root } from './deps.mjs';
+import { commonDigest, compileFile } from './cuda/compile.mjs';
 import { ARCHITECTURES, findDisassembler, findNvcc } from './nvcc.mjs';
+import { inParallel, runAsCommand } from './run.mjs';
 
 const kernelFolder = join(root, 'native/kernels/cuda');
 
@@ -61,11 +61,4 @@ async function main(argv) {
   process.exitCode = failed || nothing ? 1 : 0;
 }
 
-if (process.argv[1] && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {
-  try {
-    await main(process.argv.slice(2));
-  } catch (error) {
-    console.error(error instanceof SetupError ? error.message : String(error.stack ?? error));
-    process.exitCode = 1;
-  }
-}
+await runAsCommand(import.meta.url, main);

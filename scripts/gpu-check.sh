@@ -25,7 +25,7 @@ find_nvcc() {
   done
 }
 nvcc=$(find_nvcc)
-[ -n "$nvcc" ] || { echo 'gpu-check: no nvcc on PATH, in CUDA_HOME or in .deps/nvcc' >&2; exit 2; }
+[ -n "$nvcc" ] || { echo 'gpu-check: no nvcc on PATH, in CUDA_HOME or in .deps/nvcc; where there is Node, npm run cuda:compile fetches one' >&2; exit 2; }
 home=$(dirname "$(dirname "$nvcc")")
 cxx=${CXX:-g++}
 command -v "$cxx" >/dev/null || { echo "gpu-check: no $cxx" >&2; exit 2; }
@@ -57,12 +57,15 @@ stamp="$("$nvcc" --version | tail -n 2) $("$cxx" --version | head -n 1)"
 if [ "$(cat "$folder/stamp" 2>/dev/null)" != "$stamp" ]; then rm -f "$folder"/*.o; fi
 printf '%s\n' "$stamp" >"$folder/stamp"
 
-sources=$(ls native/kernels/cuda/*.cu && grep cpu/ native/kernels/sources.txt && echo test/gpu/check.cc)
-newest=$(find native/kernels native/math \( -name '*.h' -o -name '*.inl' \) -printf '%T@ %p\n' | sort -n | tail -n 1 | cut -d' ' -f2-)
+sources=$(ls native/kernels/cuda/*.cu && grep cpu/ native/kernels/sources.txt && ls test/gpu/*.cc)
+newest_header() { find "$@" \( -name '*.h' -o -name '*.inl' \) -printf '%T@ %p\n' | sort -n | tail -n 1 | cut -d' ' -f2-; }
+kernel_header=$(newest_header native/kernels native/math)
+any_header=$(newest_header native/kernels native/math test/gpu)
 
 compile() {
-  local source=$1 object
+  local source=$1 object newest=$kernel_header
   object=$folder/$(basename "$source").o
+  case $source in test/gpu/*) newest=$any_header ;; esac
   if [ -f "$object" ] && [ "$object" -nt "$source" ] && [ "$object" -nt "$newest" ]; then return 0; fi
   case $source in
     *.cu) "$nvcc" -std=c++20 -O3 -lineinfo -I native --expt-relaxed-constexpr "${gencode[@]}" -c "$source" -o "$object.part" ;;

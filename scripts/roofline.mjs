@@ -1,12 +1,11 @@
 // What limits each row kernel on an H200, predicted without one: node scripts/roofline.mjs [--json]
 // Instructions come from the machine code (cuda-compile), bytes from the simulator. All numbers are predicted, none is measured here.
 import { execFileSync } from 'node:child_process';
-import { realpathSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { SetupError, root } from './deps.mjs';
 import { compileAll } from './cuda-compile.mjs';
+import { runAsCommand } from './run.mjs';
 import { H200, occupancy, perLogit, predict } from './cuda/model.mjs';
 
 const TOKENS = 32768; // of the batch that the prediction is for
@@ -68,9 +67,11 @@ const hasDtype = (kernel, dtype) => new RegExp(`<(.*[ ,])?${dtype.name}[,>]`).te
 function compiledFor(kernels, arch, dtype, launch) {
   const candidates = kernels.filter((k) => k.arch === arch && baseName(k.name) === baseName(launch.kernel));
   const fitting = candidates.some((k) => hasDtype(k, dtype)) ? candidates.filter((k) => hasDtype(k, dtype)) : candidates;
-  // a cluster kernel is compiled for 4, 8, 12 or 16 vectors a thread: the slice in shared memory tells which one ran
-  const vectors = Math.max(4, Math.ceil(launch.sharedBytes / 16 / launch.threads / 4) * 4);
-  const same = fitting.filter((k) => k.name.includes(`, ${launch.threads}, ${vectors}, `));
+  // a cluster kernel is compiled for so many threads and vectors a thread: the slice in shared memory tells which one ran
+  const needed = launch.sharedBytes / 16 / launch.threads;
+  const shapeOf = (k) => /, (\d+), (\d+), \d+>/.exec(k.name)?.slice(1).map(Number);
+  const holds = fitting.filter((k) => shapeOf(k)?.[0] === launch.threads && shapeOf(k)[1] >= needed);
+  const same = holds.sort((a, b) => shapeOf(a)[1] - shapeOf(b)[1]).slice(0, 1);
   const counted = (same.length ? same : fitting).map((kernel) => ({ kernel, cost: perLogit(kernel.parts) })).filter((c) => c.cost);
   return counted.sort((a, b) => b.cost.instructions - a.cost.instructions)[0] ?? null;
 }
@@ -150,11 +151,4 @@ async function main(argv) {
   process.exitCode = failed ? 1 : 0;
 }
 
-if (process.argv[1] && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {
-  try {
-    await main(process.argv.slice(2));
-  } catch (error) {
-    console.error(error instanceof SetupError ? error.message : String(error.stack ?? error));
-    process.exitCode = 1;
-  }
-}
+await runAsCommand(import.meta.url, main);

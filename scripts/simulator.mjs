@@ -2,24 +2,26 @@
 // Plain g++, no node-gyp: it is never installed. Objects are kept and rebuilt when something that they include has changed.
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, readdirSync, realpathSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { root } from './deps.mjs';
+import { takeLock } from './lock.mjs';
+import { inParallel, runAsCommand } from './run.mjs';
 
 const require = createRequire(import.meta.url);
 const folder = join(root, 'build-simulator');
 
-/** Kernels, the CPU sources that the addon's arguments need, and the simulator itself. */
+/** The kernels, their CPU twins, what compares the two on a card, and the simulator itself. */
 function sources() {
   const of = (dir, pattern) =>
     readdirSync(join(root, dir))
       .filter((f) => pattern.test(f))
       .sort()
       .map((f) => `${dir}/${f}`);
-  return [...of('native/kernels/cuda', /\.(cu|cc)$/), 'native/kernels/cpu/policy_loss.cc', ...of('test/simulator', /\.(cu|cc)$/)];
+  const cpu = readFileSync(join(root, 'native/kernels/sources.txt'), 'utf8').trim().split(/\s+/);
+  return [...of('native/kernels/cuda', /\.(cu|cc)$/), ...cpu, 'native/torch/cuda_self_test.cc', ...of('test/simulator', /\.(cu|cc)$/)];
 }
 
 function flags(asan) {
@@ -87,33 +89,14 @@ async function compile(source, object, settings) {
   return true;
 }
 
-function ownerAlive(lock) {
-  try {
-    const owner = Number(readFileSync(lock, 'utf8'));
-    return owner === 0 || process.kill(owner, 0);
-  } catch (error) {
-    return error.code === 'EPERM' || error.code === 'ENOENT'; // ENOENT: given back just now
-  }
-}
-
 /** One build at a time: test files that run side by side all ask for it. */
 async function locked(name, work) {
   mkdirSync(folder, { recursive: true });
-  const lock = join(folder, `${name}.lock`);
-  for (;;) {
-    try {
-      writeFileSync(lock, String(process.pid), { flag: 'wx' });
-      break;
-    } catch (error) {
-      if (error.code !== 'EEXIST') throw error;
-      if (ownerAlive(lock)) await new Promise((resolve) => setTimeout(resolve, 100));
-      else rmSync(lock, { force: true });
-    }
-  }
+  const giveBack = takeLock(join(folder, `${name}.lock`));
   try {
     return await work();
   } finally {
-    rmSync(lock, { force: true });
+    giveBack();
   }
 }
 
@@ -125,12 +108,10 @@ async function build({ asan = false }) {
   mkdirSync(objects, { recursive: true });
   const settings = flags(asan);
   const jobs = sources().map((source) => ({ source, object: join(objects, source.replaceAll('/', '_') + '.o') }));
-  const queue = [...jobs];
-  let changed = false;
-  const worker = async () => {
-    for (let job; (job = queue.shift());) changed = (await compile(job.source, job.object, settings)) || changed;
-  };
-  await Promise.all(Array.from({ length: Math.max(2, Math.min(4, availableParallelism())) }, worker));
+  const compiled = await inParallel(jobs, Math.max(2, Math.min(4, availableParallelism())), (job) =>
+    compile(job.source, job.object, settings),
+  );
+  const changed = compiled.some(Boolean);
   const file = join(folder, asan ? 'simulator-asan.node' : 'simulator.node');
   const list = `${file}.json`;
   const wanted = JSON.stringify(jobs.map((j) => j.object));
@@ -143,11 +124,6 @@ async function build({ asan = false }) {
   return file;
 }
 
-if (process.argv[1] && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {
-  try {
-    process.stdout.write((await buildSimulator({ asan: process.argv.includes('--asan') })) + '\n');
-  } catch (error) {
-    process.stderr.write(error.message + '\n');
-    process.exitCode = 1;
-  }
-}
+await runAsCommand(import.meta.url, async (argv) => {
+  process.stdout.write((await buildSimulator({ asan: argv.includes('--asan') })) + '\n');
+});

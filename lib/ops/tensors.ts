@@ -13,7 +13,7 @@ export type OnTensor<Input> = {
 /** Whether the op's input asks for the engine. */
 export const onTensor = (input: unknown): boolean => (input as { logits?: unknown } | undefined)?.logits instanceof Tensor;
 
-/** Token-sized arrays that are Tensors, as typed arrays. Without any it returns at once, so that calls keep their order. */
+/** Token-sized arrays that are Tensors, as typed arrays. Waits, even for none: ask needsReading() first, so that calls keep their order. */
 export async function hostArrays<Input extends object>(input: Input): Promise<Input> {
   const entries = Object.entries(input).filter(([name, value]) => name !== 'logits' && value instanceof Tensor);
   const arrays = await Promise.all(entries.map(async ([name, tensor]) => [name, await (tensor as Tensor).toArray()] as const));

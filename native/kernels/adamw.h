@@ -21,6 +21,11 @@ struct AdamWTensor {
 /// Elements that one piece of parallel work covers.
 inline constexpr int64_t kOptimizerChunk = 1 << 15;
 
+/// Pieces of a tensor; one without a gradient has none.
+inline int64_t chunks_of(const AdamWTensor& tensor) {
+  return tensor.gradient ? (tensor.size + kOptimizerChunk - 1) / kOptimizerChunk : 0;
+}
+
 /// doubles of scratch that `gradient_norm` needs.
 int64_t gradient_norm_workspace(const AdamWTensor* tensors, int64_t count);
 

@@ -31,7 +31,6 @@ Launch grpo_loss(const Context&, const LossParams&, const kernels::GrpoLossArgs&
                  Outcome*) {
   return none("grpo_loss");
 }
-int64_t optimizer_chunks(const kernels::AdamWTensor*, int64_t, int64_t*) { return 0; }
 Launch gradient_norm(const Context&, const GradientNormArgs&) { return none("gradient_norm"); }
 Launch adamw(const Context&, const AdamWArgs&) { return none("adamw"); }
 Launch sample(const Context&, const SampleArgs&) { return none("sample"); }

@@ -145,7 +145,7 @@ std::string compare(const SelfTestResult& device, const SelfTestResult& cpu, DTy
   const double stored = dtype == DType::f32 ? 2e-5 : 1.0 / 128;  // bfloat16: a rounding may fall the other way
   std::string found = compare("logps", device.logps, cpu.logps, 1e-5, 1e-5);
   if (found.empty()) found = compare("entropies", device.entropies, cpu.entropies, 1e-5, 1e-5);
-  if (found.empty()) found = compare("gradLogits", device.gradient, cpu.gradient, 1e-8, stored);
+  if (found.empty()) found = compare("gradLogits", device.gradient, cpu.gradient, 1e-9, stored);
   if (found.empty()) found = compare("loss", {float(device.loss)}, {float(cpu.loss)}, 1e-5, 1e-5);
   if (found.empty()) found = compare("kl", {float(device.kl)}, {float(cpu.kl)}, 1e-5, 1e-4);
   for (int64_t i = 0; i < kVocab && found.empty(); ++i)

@@ -71,7 +71,6 @@ double Optimizer::step(const AdamWOptions& options) {
     throw CodedError("ERR_TRAINING", "The gradient is not finite: the optimizer step was not made");
   }
   const double t = static_cast<double>(++steps_);
-  const double clip = options.max_gradient_norm > 0 ? std::min(1.0, options.max_gradient_norm / (norm + 1e-6)) : 1.0;
   const AdamWStep step{static_cast<float>(options.learning_rate),
                        static_cast<float>(options.beta1),
                        static_cast<float>(options.beta2),
@@ -79,7 +78,7 @@ double Optimizer::step(const AdamWOptions& options) {
                        static_cast<float>(options.weight_decay),
                        static_cast<float>(1 - std::pow(options.beta1, t)),
                        static_cast<float>(1 - std::pow(options.beta2, t)),
-                       static_cast<float>(clip)};
+                       clip_scale(norm, options.max_gradient_norm)};
   kernels::adamw(context, tensors.data(), count, step);
   for (auto& slot : slots_) slot.touched = false;
   return norm;

@@ -71,17 +71,3 @@ export async function compileFile({ file, arch, tools, folder, common }) {
   writeFileSync(`${stem}.json`, JSON.stringify({ digest, kernels }, null, 1));
   return { file, arch, cached: false, kernels };
 }
-
-/** `work` over the items, `jobs` at a time, results in order. */
-export async function inParallel(items, jobs, work) {
-  const results = [];
-  let next = 0;
-  const worker = async () => {
-    while (next < items.length) {
-      const n = next++;
-      results[n] = await work(items[n]);
-    }
-  };
-  await Promise.all(Array.from({ length: jobs }, worker));
-  return results;
-}

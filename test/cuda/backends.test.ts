@@ -82,6 +82,13 @@ test.each(['float32', 'bfloat16'] as const)('rewards to gradient in two launches
   cuda.advantages.forEach((v, k) => expect(v).toBeCloseTo(cpu.advantages[k]!, 6));
 });
 
+test.each(BACKENDS)("the engine's self-test passes on $name, with the error that exp2 has there", ({ name: _, ...device }) => {
+  for (let seed = 1; seed <= 30; ++seed) {
+    sim.configure({ ...device, seed });
+    expect(sim.selfTest()).toBe('');
+  }
+});
+
 test('the substitute is what ran', () => {
   substituteCore(sim);
   expect(core().simd()).toBe('cuda-simulated');

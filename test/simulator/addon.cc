@@ -4,14 +4,9 @@
 
 #include "addon/common/loss_arguments.h"
 #include "kernels/cuda/ops.h"
-#include "simulator/addon_optimizer.h"
+#include "kernels/cuda/table.h"
 #include "simulator/device_arrays.h"
 #include "simulator/exports.h"
-
-namespace fg::cuda {
-/// Overrides the choice of kernels, once there is a choice.
-void force_variant(const char* name) __attribute__((weak));
-}  // namespace fg::cuda
 
 namespace fg {
 
@@ -59,53 +54,27 @@ struct Run {
   }
 };
 
-struct Advantages {
-  GroupAdvantagesArgs args;
-  const double* rewards;  // on the host
-  void raise(const Status& s) const {
-    if (s.fault == Fault::reward && s.row >= 0 && s.row < args.count && !std::isfinite(rewards[s.row]))
-      not_finite("rewards", s.row, rewards[s.row]);
-  }
-};
-
-AdvantageOptions advantage_options(const Arguments& a) {
-  AdvantageOptions o;
-  o.scale = RewardScale(a.integer("scaleRewards"));
-  o.baseline = Baseline(a.integer("baseline"));
-  o.transform = RewardTransform(a.integer("transform"));
-  o.ddof = int(a.integer("ddof"));
-  o.eps = a.number("eps");
-  o.exclude_non_finite = a.flag("excludeNonFinite");
-  return o;
-}
-
-Advantages advantages_arguments(Napi::Env env, const Arguments& a, Napi::Object out, DeviceArrays* d) {
-  Advantages made;
-  GroupAdvantagesArgs& k = made.args;
-  k.count = a.integer("count"), k.groups = a.integer("groups");
-  made.rewards = a.required<double>("rewards", k.count);
-  const int32_t* offsets = a.required<int32_t>("groupOffsets", k.groups + 1);
-  bool good = offsets[0] == 0 && offsets[k.groups] == k.count;
-  for (int64_t g = 0; g < k.groups; ++g) good = good && offsets[g] <= offsets[g + 1];
-  if (!good) Arguments::fail("groupOffsets", "0 first, then non-decreasing, B last");
-  k.rewards = d->in(made.rewards, k.count);
-  k.group_offsets = d->in(offsets, k.groups + 1);
-  k.options = advantage_options(a);
+/// Rewards on the device, and what is made of them in `out`.
+GroupAdvantagesArgs advantages_arguments(Napi::Env env, const RewardArguments& r, Napi::Object out, DeviceArrays* d) {
+  GroupAdvantagesArgs k;
+  k.count = r.count, k.groups = r.groups, k.options = r.options;
+  k.rewards = d->in(r.rewards, k.count);
+  k.group_offsets = d->in(r.group_offsets, k.groups + 1);
   k.advantages = d->out(new_array<float>(env, out, "advantages", k.count), k.count);
   k.mean = d->out(new_array<float>(env, out, "mean", k.groups), k.groups);
   k.std = d->out(new_array<float>(env, out, "std", k.groups), k.groups);
   k.zero_std = d->out(new_array<uint8_t>(env, out, "zeroStd", k.groups), k.groups);
-  return made;
+  return k;
 }
 
 Napi::Value GroupAdvantages(Napi::Env env, Napi::Object arguments) {
-  const Arguments a(arguments);
+  const RewardArguments r = reward_arguments(Arguments(arguments));
   auto out = Napi::Object::New(env);
-  Run run(a.integer("count"));
-  const Advantages made = advantages_arguments(env, a, out, &run.arrays);
-  const Outcome o = run.finish(cuda::group_advantages(kContext, made.args, run.workspace, run.outcome));
-  made.raise(o.status);
-  raise_fault(o.status, {});
+  Run run(r.count);
+  const GroupAdvantagesArgs k = advantages_arguments(env, r, out, &run.arrays);
+  Culprits culprits;
+  culprits.rewards = r.rewards;
+  raise_fault(run.finish(cuda::group_advantages(kContext, k, run.workspace, run.outcome)).status, culprits);
   return out;
 }
 
@@ -191,27 +160,19 @@ Napi::Value PolicyLoss(Napi::Env env, Napi::Object arguments) {
   return out;
 }
 
-/// The advantages of this call: made by the op itself, or given.
-struct MadeHere {
-  bool yes = false;
-  Advantages made;
-};
-MadeHere rewards_of(Napi::Env env, Napi::Object arguments, Napi::Object out, DeviceArrays* d) {
-  MadeHere here;
-  here.yes = !arguments.Get("rewardArguments").IsUndefined();
-  if (!here.yes) return here;
-  const Arguments a(arguments.Get("rewardArguments").As<Napi::Object>());
-  here.made = advantages_arguments(env, a, out, d);
-  arguments.Set("advantages", out.Get("advantages"));
-  return here;
-}
-
 Napi::Value GrpoLoss(Napi::Env env, Napi::Object arguments) {
   const Arguments a(arguments);
   auto out = Napi::Object::New(env);
   Run run(a.integer("rows"));
   DeviceArrays& d = run.arrays;
-  const MadeHere rewards = rewards_of(env, arguments, out, &d);
+  const bool fused = a.has("rewardArguments");
+  RewardArguments rewards;
+  GroupAdvantagesArgs made;
+  if (fused) {
+    rewards = reward_arguments(Arguments(arguments.Get("rewardArguments").As<Napi::Object>()));
+    made = advantages_arguments(env, rewards, out, &d);
+    arguments.Set("advantages", out.Get("advantages"));
+  }
   GrpoLossArgs k;
   k.batch = policy_batch(a);
   const LossParams p = loss_params(a, k.batch);
@@ -229,10 +190,9 @@ Napi::Value GrpoLoss(Napi::Env env, Napi::Object arguments) {
   k.targets = d.in(targets, n);
   k.logps = d.out(new_array<float>(env, out, "logps", n), n);
   if (k.want_entropy) k.entropies = d.out(new_array<float>(env, out, "entropies", n), n);
-  const Outcome o = run.finish(
-      cuda::grpo_loss(kContext, p, k, rewards.yes ? &rewards.made.args : nullptr, run.workspace, run.outcome));
-  if (rewards.yes) rewards.made.raise(o.status);
-  raise_fault(o.status, {targets, k.logits.vocab, host.old_logps, host.ref_logps});
+  const Outcome o =
+      run.finish(cuda::grpo_loss(kContext, p, k, fused ? &made : nullptr, run.workspace, run.outcome));
+  raise_fault(o.status, {targets, k.logits.vocab, host.old_logps, host.ref_logps, nullptr, rewards.rewards});
   out.Set("advantages", arguments.Get("advantages"));
   out.Set("metrics", metrics_object(env, o.metrics));
   return out;
@@ -251,10 +211,8 @@ Napi::Value Configure(Napi::Env env, Napi::Object o) {
   sim::set_seed(uint64_t(number("seed")));
   if (o.Get("arch").IsString())
     sim::set_device(sim::preset(o.Get("arch").ToString().Utf8Value(), int(number("multiprocessors"))));
-  static std::string variant;  // kept: the callee may hold on to the text
-  variant = o.Get("variant").IsString() ? o.Get("variant").ToString().Utf8Value() : "";
-  if (cuda::force_variant) cuda::force_variant(variant.empty() ? nullptr : variant.c_str());
-  return Napi::Boolean::New(env, variant.empty() || cuda::force_variant != nullptr);
+  cuda::force_variant(o.Get("variant").IsString() ? o.Get("variant").ToString().Utf8Value().c_str() : nullptr);
+  return env.Undefined();
 }
 
 Napi::Object record_object(Napi::Env env, const sim::LaunchRecord& r) {
@@ -292,7 +250,6 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   add("useSimd", [](const Napi::CallbackInfo& i) {
     return Napi::Boolean::New(i.Env(), i[0].ToString().Utf8Value() == "cuda-simulated");
   });
-  registerOptimizerAndSampling(env, exports);
   for (const auto fill : sim::Exports::all()) fill(env, exports);
   return exports;
 }

@@ -1,58 +1,25 @@
-// For tests: AdamW and sampling of native/kernels/cuda on simulated device memory, and sample_row of native/kernels/cpu
-// beside it. Arrays keep their 16-byte phase (byteOffset modulo 16) on the simulated device.
-#include "simulator/addon_optimizer.h"
-
-#include <memory>
+// adamw() and sample() of the test addon: native/kernels/cuda on simulated device memory.
 #include <string>
 #include <vector>
 
 #include "addon/common/arguments.h"
 #include "kernels/cuda/adamw.h"
 #include "kernels/cuda/sampling.h"
-#include "simulator/sim.h"
+#include "simulator/device_arrays.h"
+#include "simulator/exports.h"
 
 namespace {
 
 using fg::Arguments;
 using fg::kernels::AdamWTensor;
 
-/// Device copies of host arrays, copied back in the end.
-class Device {
- public:
-  template <class T>
-  T* in(T* host, int64_t count, size_t phase = 0) {
-    if (!host) return nullptr;
-    const size_t bytes = sizeof(T) * size_t(count);
-    auto& b = buffers_.emplace_back(std::make_unique<fg::sim::Buffer>(bytes, phase));
-    if (bytes) fg::sim::copy_in(b->as<char>(), host, bytes);
-    return b->as<T>();
-  }
-  /// A typed array that the kernels may change.
-  template <class T>
-  T* changing(T* host, int64_t count) {
-    if (!host) return nullptr;
-    T* device = in(host, count, reinterpret_cast<uintptr_t>(host) & 15);
-    back_.push_back({host, device, sizeof(T) * size_t(count)});
-    return device;
-  }
-  template <class T>
-  T* scratch(int64_t count) {
-    return buffers_.emplace_back(std::make_unique<fg::sim::Buffer>(sizeof(T) * size_t(count)))->template as<T>();
-  }
-  void copy_back() const {
-    for (const auto& b : back_)
-      if (b.bytes) fg::sim::copy_out(b.host, b.device, b.bytes);
-  }
+using fg::sim::DeviceArrays;
 
- private:
-  struct Back {
-    void* host;
-    const void* device;
-    size_t bytes;
-  };
-  std::vector<std::unique_ptr<fg::sim::Buffer>> buffers_;
-  std::vector<Back> back_;
-};
+/// A typed array that the kernels may change.
+template <class T>
+T* changing(DeviceArrays& device, T* host, int64_t count) {
+  return static_cast<T*>(device.in_out(host, sizeof(T) * size_t(count)));
+}
 
 void check(const fg::cuda::Launch& launch) {
   if (!launch.ok()) throw std::runtime_error(std::string(launch.what) + ": code " + std::to_string(launch.code));
@@ -65,18 +32,18 @@ T fetch(const T* device) {
   return value;
 }
 
-AdamWTensor tensor_of(const Arguments& a, Device& device) {
+AdamWTensor tensor_of(const Arguments& a, DeviceArrays& device) {
   AdamWTensor t{};
   t.size = a.integer("size");
   if (a.has("master")) {
-    t.parameter = device.changing(a.required<uint16_t>("parameter", t.size), t.size);
-    t.master = device.changing(a.required<float>("master", t.size), t.size);
+    t.parameter = changing(device, a.required<uint16_t>("parameter", t.size), t.size);
+    t.master = changing(device, a.required<float>("master", t.size), t.size);
   } else {
-    t.parameter = device.changing(a.required<float>("parameter", t.size), t.size);
+    t.parameter = changing(device, a.required<float>("parameter", t.size), t.size);
   }
-  t.gradient = device.changing(a.array<float>("gradient", t.size), t.size);
-  t.moment1 = device.changing(a.required<float>("moment1", t.size), t.size);
-  t.moment2 = device.changing(a.required<float>("moment2", t.size), t.size);
+  t.gradient = changing(device, a.array<float>("gradient", t.size), t.size);
+  t.moment1 = changing(device, a.required<float>("moment1", t.size), t.size);
+  t.moment2 = changing(device, a.required<float>("moment2", t.size), t.size);
   t.decay = a.flag("decay");
   return t;
 }
@@ -96,11 +63,11 @@ fg::AdamWStep step_of(const Arguments& a) {
 
 /// { tensors: [...], maxNorm, useNorm, step, ... } -> { norm, scale, skip, chunks }
 Napi::Value adamw(const Napi::CallbackInfo& info) {
-  return fg::guarded(info.Env(), [&]() -> Napi::Value {
+  return fg::sim::simulated(info.Env(), [&]() -> Napi::Value {
     const Napi::Object object = info[0].As<Napi::Object>();
     const Arguments a(object);
     const auto list = object.Get("tensors").As<Napi::Array>();
-    Device device;
+    DeviceArrays device;
     std::vector<AdamWTensor> tensors;
     for (uint32_t i = 0; i < list.Length(); ++i)
       tensors.push_back(tensor_of(Arguments(list.Get(i).As<Napi::Object>()), device));
@@ -111,11 +78,11 @@ Napi::Value adamw(const Napi::CallbackInfo& info) {
     table.count = count;
     table.tensors = device.in(tensors.data(), count);
     table.first_chunk = device.in(first_chunk.data(), count + 1);
-    auto* norm = device.scratch<fg::cuda::GradientNorm>(1);
+    auto* norm = static_cast<fg::cuda::GradientNorm*>(device.scratch(sizeof(fg::cuda::GradientNorm)));
     const fg::Context context{nullptr};
-    check(fg::cuda::gradient_norm(context, {table, a.number("maxNorm"), device.scratch<double>(table.chunks), norm}));
+    check(fg::cuda::gradient_norm(context, {table, a.number("maxNorm"), static_cast<double*>(device.scratch(sizeof(double) * size_t(table.chunks))), norm}));
     check(fg::cuda::adamw(context, {table, step_of(a), a.flag("useNorm") ? norm : nullptr}));
-    device.copy_back();
+    device.back(false);
     const auto found = fetch(norm);
     Napi::Object out = Napi::Object::New(info.Env());
     out.Set("norm", found.norm);
@@ -180,31 +147,29 @@ struct SampleCall {
 };
 
 Napi::Value sample(const Napi::CallbackInfo& info) {
-  return fg::guarded(info.Env(), [&]() -> Napi::Value {
+  return fg::sim::simulated(info.Env(), [&]() -> Napi::Value {
     const Arguments a(info[0].As<Napi::Object>());
     SampleCall call(a);
-    Device device;
+    DeviceArrays device;
     fg::cuda::SampleArgs args;
-    const size_t phase = reinterpret_cast<uintptr_t>(call.logits) & 15;
-    const int64_t bytes = call.elements * fg::size_of(call.dtype);
-    args.logits = device.in(static_cast<const char*>(call.logits), bytes, phase);
+    args.logits = device.twin(call.logits, size_t(call.elements * fg::size_of(call.dtype)), true);
     args.dtype = call.dtype;
     args.rows = call.rows, args.vocab = call.vocab, args.row_stride = call.row_stride;
     args.params = params_of(a);
     args.coordinates = device.in(call.coordinates, call.rows);
     args.seen = device.in(call.seen, call.rows * call.vocab);
-    args.chosen = device.changing(call.chosen.data(), call.rows);
-    args.logp = device.changing(call.logp.data(), call.rows);
-    args.status = reinterpret_cast<fg::SampleStatus*>(device.changing(call.status.data(), call.rows));
+    args.chosen = changing(device, call.chosen.data(), call.rows);
+    args.logp = changing(device, call.logp.data(), call.rows);
+    args.status = reinterpret_cast<fg::SampleStatus*>(changing(device, call.status.data(), call.rows));
     check(fg::cuda::sample(fg::Context{nullptr}, args));
-    device.copy_back();
+    device.back(false);
     return call.result(info.Env());
   });
 }
 
-}  // namespace
+const fg::sim::Exports exports([](Napi::Env env, Napi::Object o) {
+  o.Set("adamw", Napi::Function::New(env, adamw));
+  o.Set("sample", Napi::Function::New(env, sample));
+});
 
-void registerOptimizerAndSampling(Napi::Env env, Napi::Object exports) {
-  exports.Set("adamw", Napi::Function::New(env, adamw));
-  exports.Set("sample", Napi::Function::New(env, sample));
-}
+}  // namespace

@@ -6,9 +6,9 @@ namespace {
 
 using Args = sim::PlantedArgs;
 
-FG_DEVICE void start(Shared<Barrier> b, int arrivals) {
+FG_DEVICE void start(Shared<Barrier> b, int count = 1) {
   if (thread() == 0) {
-    barrier_init(b, arrivals);
+    for (int i = 0; i < count; ++i) barrier_init(b + i, 1);
     publish_barriers();
   }
   cluster_sync();
@@ -62,7 +62,7 @@ FG_KERNEL(64, 1)
 overwritten(const Args a) {
   FG_SHARED(float, tile, 64);
   FG_SHARED(Barrier, full, 1);
-  start(full, 1);
+  start(full);
   for (uint32_t round = 0; round < 4; ++round) {
     if (thread() == 0) {
       barrier_expect(full, 256);
@@ -84,7 +84,7 @@ FG_KERNEL(64, 1)
 read_late(const Args a) {
   FG_SHARED(float, tile, 64);
   FG_SHARED(Barrier, full, 1);
-  start(full, 1);
+  start(full);
   float sum = 0;
   for (uint32_t round = 0; round < 4; ++round) {
     if (thread() == 0) {
@@ -106,7 +106,7 @@ FG_KERNEL(64, 1)
 source_overwritten(const Args a) {
   FG_SHARED(float, tile, 64);
   FG_SHARED(Barrier, full, 1);
-  start(full, 1);
+  start(full);
   if (thread() == 0) {
     barrier_expect(full, 256);
     bulk_load(tile, a.data, 256, full);
@@ -138,7 +138,7 @@ FG_KERNEL(32, 1)
 peer_exit(const Args a) {
   FG_SHARED(Vec16, slots, 8);
   FG_SHARED(Barrier, full, 1);
-  start(full, 1);
+  start(full);
   tell(slots, full);
   if (bug && cluster_rank() == 0) return;
   barrier_wait(full, 0);
@@ -184,12 +184,7 @@ FG_KERNEL(32, 1)
 slots_reused(const Args a) {
   FG_SHARED(Vec16, slots, 16);
   FG_SHARED(Barrier, full, 2);
-  if (thread() == 0) {
-    barrier_init(full, 1);
-    barrier_init(full + 1, 1);
-    publish_barriers();
-  }
-  cluster_sync();
+  start(full, 2);
   float sum = 0;
   for (int round = 0; round < 2; ++round) {
     const int part = bug ? 0 : round;
@@ -208,12 +203,7 @@ FG_KERNEL(32, 1)
 rounds(const Args a) {
   FG_SHARED(Vec16, slots, 16);
   FG_SHARED(Barrier, full, 2);
-  if (thread() == 0) {
-    barrier_init(full, 1);
-    barrier_init(full + 1, 1);
-    publish_barriers();
-  }
-  cluster_sync();
+  start(full, 2);
   float sum = 0;
   for (int round = 0; round < 16; ++round) {
     const int part = round & 1, barrier = bug ? 0 : part;

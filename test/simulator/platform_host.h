@@ -8,6 +8,7 @@
 #include <limits>
 #include <type_traits>
 
+#include "kernels/cpu/convert.h"
 #include "kernels/cuda/launch.h"
 #include "simulator/hooks.h"
 
@@ -177,36 +178,18 @@ FG_DEVICE void proxy_fence() { sim::async_proxy_fence(); }
 
 // ---- numbers
 FG_DEVICE float exp2_fast(float x) { return sim::approximate_exp2(x); }
-template <class T>
-FG_DEVICE float bits_as_float(T bits) {
-  return std::bit_cast<float>(uint32_t(bits));
-}
+FG_DEVICE float bits_as_float(uint32_t bits) { return std::bit_cast<float>(bits); }
 FG_DEVICE uint32_t float_as_bits(float v) { return std::bit_cast<uint32_t>(v); }
-FG_DEVICE float widen_f16(uint32_t v) {
-  const uint32_t sign = (v & 0x8000) << 16, exponent = (v >> 10) & 31, fraction = v & 1023;
-  if (exponent == 31) return bits_as_float(sign | 0x7F800000 | fraction << 13);
-  if (exponent != 0) return bits_as_float(sign | (exponent + 112) << 23 | fraction << 13);
-  return bits_as_float(sign | float_as_bits(float(fraction) * 0x1p-24f));
-}
-FG_DEVICE uint32_t narrow_bf16(float v) {
-  const uint32_t bits = float_as_bits(v);
-  if ((bits & 0x7FFFFFFF) > 0x7F800000) return 0x7FFF;  // cvt gives the canonical NaN
-  return (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16;
-}
-FG_DEVICE uint32_t narrow_f16(float v) {
-  const uint32_t bits = float_as_bits(v), sign = (bits >> 16) & 0x8000, magnitude = bits & 0x7FFFFFFF;
-  if (magnitude > 0x7F800000) return 0x7FFF;
-  if (magnitude >= 0x477FF000) return sign | 0x7C00;  // rounds beyond the largest half
-  if (magnitude < 0x38800000)  // a denormal half: adding 1/2 leaves the rounded fraction in the low bits
-    return sign | (float_as_bits(bits_as_float(magnitude) + 0.5f) - 0x3F000000);
-  return sign | ((magnitude - 0x38000000 + 0xFFF + ((magnitude >> 13) & 1)) >> 13);
-}
 FG_DEVICE float bf16_low(uint32_t pair) { return bits_as_float(pair << 16); }
 FG_DEVICE float bf16_high(uint32_t pair) { return bits_as_float(pair & 0xFFFF0000u); }
-FG_DEVICE float f16_low(uint32_t pair) { return widen_f16(pair & 0xFFFF); }
-FG_DEVICE float f16_high(uint32_t pair) { return widen_f16(pair >> 16); }
-FG_DEVICE uint32_t pack_bf16(float low, float high) { return narrow_bf16(low) | narrow_bf16(high) << 16; }
-FG_DEVICE uint32_t pack_f16(float low, float high) { return narrow_f16(low) | narrow_f16(high) << 16; }
+FG_DEVICE float f16_low(uint32_t pair) { return kernels::f16_to_float(uint16_t(pair)); }
+FG_DEVICE float f16_high(uint32_t pair) { return kernels::f16_to_float(uint16_t(pair >> 16)); }
+FG_DEVICE uint32_t pack_bf16(float low, float high) {
+  return kernels::float_to_bf16(low) | uint32_t(kernels::float_to_bf16(high)) << 16;
+}
+FG_DEVICE uint32_t pack_f16(float low, float high) {
+  return kernels::float_to_f16(low) | uint32_t(kernels::float_to_f16(high)) << 16;
+}
 
 // ---- launching
 template <class Args>

@@ -23,8 +23,8 @@ export interface SimulatedLaunch {
 }
 
 export interface SimulatorAddon extends CoreAddon {
-  /** The seed of all that is random, the device, and the kernel to choose where there is a choice. False: no such choice. */
-  configure(o: { seed?: number; arch?: 'sm_80' | 'sm_90'; multiprocessors?: number; variant?: string }): boolean;
+  /** The seed of all that is random, the device, and the kernel to choose where there is a choice. */
+  configure(o: { seed?: number; arch?: 'sm_80' | 'sm_90'; multiprocessors?: number; variant?: string }): void;
   setSeed(seed: number): void;
   /** The launches since the last call. */
   lastLaunches(): SimulatedLaunch[];
@@ -34,6 +34,8 @@ export interface SimulatorAddon extends CoreAddon {
   /** The optimizer's and the sampler's kernels (addon_optimizer.cc). */
   adamw(args: object): object;
   sample(args: object): object;
+  /** The engine's load-time self-test on the simulated device (self_test.cc): empty when it passes. */
+  selfTest(): string;
 }
 
 const root = join(__dirname, '..', '..');

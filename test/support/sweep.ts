@@ -6,7 +6,7 @@ import { grpoOracle } from './oracle.js';
 
 type Truth = ReturnType<typeof grpoOracle>;
 
-export function near(what: string, got: number, want: number, tolerance: number): void {
+function near(what: string, got: number, want: number, tolerance: number): void {
   const same = Object.is(got, want) || Math.abs(got - want) <= tolerance * Math.max(1, Math.abs(want));
   if (!same) throw new Error(`${what}: got ${got}, want ${want}`);
 }

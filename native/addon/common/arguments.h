@@ -57,7 +57,7 @@ class Arguments {
     l.offsets = array<int32_t>("offsets", l.sequences + 1);
     l.mask = array<uint8_t>("mask", l.rows);
     l.truncated = array<uint8_t>("truncated", l.sequences);
-    if (l.offsets) check_offsets(l.offsets, l.sequences, l.rows);
+    if (l.offsets) check_offsets("offsets", l.offsets, l.sequences, l.rows);
     if (l.rows < 0 || (!l.offsets && l.sequences != 1)) fail("layout", "offsets");
     return l;
   }
@@ -86,17 +86,17 @@ class Arguments {
     return end;
   }
 
+  static void check_offsets(const char* name, const int32_t* offsets, int64_t count, int64_t last) {
+    bool good = offsets[0] == 0 && offsets[count] == last;
+    for (int64_t i = 0; i < count; ++i) good = good && offsets[i] <= offsets[i + 1];
+    if (!good) fail(name, "0 first, then non-decreasing, the number of elements last");
+  }
+
   [[noreturn]] static void fail(const char* name, const char* what) {
     throw UserError(UserError::Kind::type, "ERR_INVALID_ARG", std::string("Expected ") + what + " for " + name);
   }
 
  private:
-  static void check_offsets(const int32_t* offsets, int64_t sequences, int64_t rows) {
-    bool good = offsets[0] == 0 && offsets[sequences] == rows;
-    for (int64_t s = 0; s < sequences; ++s) good = good && offsets[s] <= offsets[s + 1];
-    if (!good) fail("offsets", "0 first, then non-decreasing, N last");
-  }
-
   Napi::Object object_;
 };
 

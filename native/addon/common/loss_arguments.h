@@ -46,12 +46,35 @@ inline void raise_fault(const kernels::Status& s, const Culprits& c) {
       throw UserError(UserError::Kind::range, "ERR_NON_FINITE",
                       "Expected finite advantages; position " + row + " has one that is not");
     case kernels::Fault::reward:
-      not_finite("rewards", s.row, c.rewards ? c.rewards[s.row] : std::numeric_limits<double>::quiet_NaN());
+      not_finite("rewards", s.row, c.rewards[s.row]);
     case kernels::Fault::logits:
       throw UserError(UserError::Kind::range, "ERR_NON_FINITE",
                       "Expected finite logits (-Infinity masks a token) for row " + row +
                           " but found NaN, +Infinity or no finite value in it");
   }
+}
+
+/// Rewards in groups, as groupAdvantages and grpoLoss are given them.
+struct RewardArguments {
+  int64_t count = 0, groups = 0;
+  const double* rewards = nullptr;         // (count)
+  const int32_t* group_offsets = nullptr;  // (groups + 1)
+  AdvantageOptions options;
+};
+
+inline RewardArguments reward_arguments(const Arguments& a) {
+  RewardArguments r;
+  r.count = a.integer("count"), r.groups = a.integer("groups");
+  r.rewards = a.required<double>("rewards", r.count);
+  r.group_offsets = a.required<int32_t>("groupOffsets", r.groups + 1);
+  Arguments::check_offsets("groupOffsets", r.group_offsets, r.groups, r.count);
+  r.options.scale = RewardScale(a.integer("scaleRewards"));
+  r.options.baseline = Baseline(a.integer("baseline"));
+  r.options.transform = RewardTransform(a.integer("transform"));
+  r.options.ddof = int(a.integer("ddof"));
+  r.options.eps = a.number("eps");
+  r.options.exclude_non_finite = a.flag("excludeNonFinite");
+  return r;
 }
 
 inline kernels::PolicyBatch policy_batch(const Arguments& a) {

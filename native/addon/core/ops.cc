@@ -15,33 +15,17 @@ using namespace kernels;
 
 namespace {
 
-AdvantageOptions advantage_options(const Arguments& a) {
-  AdvantageOptions o;
-  o.scale = RewardScale(a.integer("scaleRewards"));
-  o.baseline = Baseline(a.integer("baseline"));
-  o.transform = RewardTransform(a.integer("transform"));
-  o.ddof = int(a.integer("ddof"));
-  o.eps = a.number("eps");
-  o.exclude_non_finite = a.flag("excludeNonFinite");
-  return o;
-}
-
 Napi::Object compute_advantages(Napi::Env env, const Arguments& a) {
-  const int64_t n = a.integer("count"), groups = a.integer("groups");
-  const double* rewards = a.required<double>("rewards", n);
-  const int32_t* offsets = a.required<int32_t>("groupOffsets", groups + 1);
-  bool good = offsets[0] == 0 && offsets[groups] == n;
-  for (int64_t g = 0; g < groups; ++g) good = good && offsets[g] <= offsets[g + 1];
-  if (!good) Arguments::fail("groupOffsets", "0 first, then non-decreasing, B last");
-  std::vector<double> workspace(group_advantages_workspace(n) / sizeof(double));
+  const RewardArguments r = reward_arguments(a);
+  std::vector<double> workspace(group_advantages_workspace(r.count) / sizeof(double));
   auto out = Napi::Object::New(env);
-  auto* advantages = new_array<float>(env, out, "advantages", n);
-  auto* mean = new_array<float>(env, out, "mean", groups);
-  auto* std = new_array<float>(env, out, "std", groups);
-  auto* zero = new_array<uint8_t>(env, out, "zeroStd", groups);
+  auto* advantages = new_array<float>(env, out, "advantages", r.count);
+  auto* mean = new_array<float>(env, out, "mean", r.groups);
+  auto* std = new_array<float>(env, out, "std", r.groups);
+  auto* zero = new_array<uint8_t>(env, out, "zeroStd", r.groups);
   Culprits culprits;
-  culprits.rewards = rewards;
-  raise_fault(group_advantages(rewards, n, offsets, groups, advantage_options(a), advantages, mean, std, zero,
+  culprits.rewards = r.rewards;
+  raise_fault(group_advantages(r.rewards, r.count, r.group_offsets, r.groups, r.options, advantages, mean, std, zero,
                                workspace.data()),
               culprits);
   return out;

@@ -35,7 +35,7 @@ class HostArrays {
     r.vocab = a.integer("vocab"), r.row_stride = a.integer(row_stride), r.sequence_stride = a.integer(sequence_stride);
     if (t.scalar_type() != scalar_type(r.dtype) || t.numel() < Arguments::extent_of(r, l))
       Arguments::fail(name, "a Tensor of the right dtype and size");
-    if (!kept_.empty() && device && *device != t.device()) Arguments::fail(name, "a Tensor on the logits' device");
+    if (device && *device != t.device()) Arguments::fail(name, "a Tensor on the logits' device");
     device = t.device();
     r.data = t.data_ptr();
     kept_.push_back(t);

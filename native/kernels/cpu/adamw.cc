@@ -8,10 +8,6 @@
 namespace fg::kernels {
 namespace {
 
-int64_t chunks_of(const AdamWTensor& tensor) {
-  return tensor.gradient ? (tensor.size + kOptimizerChunk - 1) / kOptimizerChunk : 0;
-}
-
 /// Calls fn(tensor, begin, end, chunk index) for every chunk of every tensor that has a gradient.
 template <class Fn>
 void for_each_chunk(const Context& context, const AdamWTensor* tensors, int64_t count, Fn fn) {

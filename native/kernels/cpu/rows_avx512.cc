@@ -1,6 +1,7 @@
 // AVX-512 (F, BW, DQ, VL): 16 columns at a time.
 #if defined(__x86_64__)
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12's own _mm512_undefined_*
+#pragma GCC diagnostic ignored "-Wuninitialized"        // the same, where less is inlined
 #include <immintrin.h>
 
 #include <type_traits>

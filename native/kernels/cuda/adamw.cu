@@ -87,7 +87,7 @@ FG_KERNEL(kFinishThreads, 1) finish_norm(GradientNormArgs a) {
   if (thread() != 0) return;
   GradientNorm out;
   out.norm = std::sqrt(sum);
-  out.skip = sum - sum == 0 ? 0 : 1;  // NaN for NaN and infinity
+  out.skip = is_finite(sum) ? 0 : 1;
   out.scale = out.skip ? 0.0f : clip_scale(out.norm, a.max_norm);
   store(a.out, out);
 }
@@ -179,16 +179,6 @@ Shape shape_of(const OptimizerTable& table) {
 }
 
 }  // namespace
-
-int64_t optimizer_chunks(const AdamWTensor* tensors, int64_t count, int64_t* first_chunk) {
-  int64_t total = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    first_chunk[i] = total;
-    if (tensors[i].gradient) total += (tensors[i].size + kOptimizerChunk - 1) / kOptimizerChunk;
-  }
-  first_chunk[count] = total;
-  return total;
-}
 
 Launch gradient_norm(const Context& context, const GradientNormArgs& args) {
   if (args.table.chunks > 0) {

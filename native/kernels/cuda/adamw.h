@@ -17,7 +17,11 @@ struct OptimizerTable {
 
 /// Fills `first_chunk` (count + 1) from tensors in HOST memory (whose pointers are not followed) and returns the number
 /// of chunks. To be done again when a tensor gains or loses its gradient.
-int64_t optimizer_chunks(const kernels::AdamWTensor* tensors, int64_t count, int64_t* first_chunk);
+inline int64_t optimizer_chunks(const kernels::AdamWTensor* tensors, int64_t count, int64_t* first_chunk) {
+  first_chunk[0] = 0;
+  for (int64_t i = 0; i < count; ++i) first_chunk[i + 1] = first_chunk[i] + kernels::chunks_of(tensors[i]);
+  return first_chunk[count];
+}
 
 /// What gradient_norm found; in device memory, 8-byte aligned.
 struct GradientNorm {

@@ -32,7 +32,7 @@ struct Device {
 };
 Device current_device();
 
-/// Clusters of that shape that the device holds at once, at least 1. Cached by the caller if it matters.
+/// Clusters of that shape that the device holds at once, at least 1.
 template <class Args>
 int64_t resident_clusters(void (*kernel)(Args), const Shape& shape);
 

@@ -60,26 +60,14 @@ Launch selective_logp_backward(const Context& context, const kernels::SelectiveL
 
 Launch grpo_loss(const Context& context, const LossParams& params, const kernels::GrpoLossArgs& a,
                  const GroupAdvantagesArgs* rewards, void* workspace, Outcome* outcome) {
-  const kernels::PolicyBatch& b = a.batch;
-  PrepareTask p = prepare_task(b.layout, a.logits, a.grad, a.targets, workspace);
-  p.weights = true;
-  p.loss_type = params.loss_type;
-  p.normalizer = b.normalizer;
-  p.old_logps = b.old_logps;
-  p.ref_logps = params.beta != 0 ? b.ref_logps : nullptr;
-  p.advantages_per_token = b.advantages_per_token;
-  if (rewards)
-    p.rewards = *rewards;
-  else
-    p.advantages = b.advantages;
+  PrepareTask p = prepare_task(a.batch.layout, a.logits, a.grad, a.targets, workspace);
   RowTask t = row_task(p, Step::policy, a.temperature, outcome);
-  t.entropy = a.want_entropy || a.entropies || b.entropy_weight != 0;
-  t.params = params;
-  t.old_logps = b.old_logps;
-  t.ref_logps = p.ref_logps;
-  t.advantages = b.advantages;
-  t.advantages_per_token = b.advantages_per_token;
-  t.entropy_weight = float(b.entropy_weight);
+  set_policy(params, a.batch, &p, &t);
+  if (rewards) {
+    p.rewards = *rewards;
+    p.advantages = nullptr;  // they are made, not checked
+  }
+  t.entropy = a.want_entropy || a.entropies || a.batch.entropy_weight != 0;
   t.logps = a.logps, t.lse = a.lse, t.entropies = a.entropies;
   return run(context.stream, p, t);
 }

@@ -183,10 +183,7 @@ FG_DEVICE float exp2_fast(float x) {
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 }
-template <class T>
-FG_DEVICE float bits_as_float(T bits) {
-  return __uint_as_float(bits);
-}
+FG_DEVICE float bits_as_float(uint32_t bits) { return __uint_as_float(bits); }
 FG_DEVICE uint32_t float_as_bits(float v) { return __float_as_uint(v); }
 FG_DEVICE float bf16_low(uint32_t pair) { return __uint_as_float(pair << 16); }
 FG_DEVICE float bf16_high(uint32_t pair) { return __uint_as_float(pair & 0xFFFF0000u); }
@@ -205,14 +202,9 @@ FG_DEVICE uint32_t pack_f16(float low, float high) {
 }
 
 // ---- launching
-template <class Args>
-Launch launch(void (*kernel)(Args), const char* name, const char* file, int line, const Shape& s, void* stream,
-              const Args& args) {
-  cudaError_t e = cudaSuccess;
-  if (s.shared > 48 * 1024)
-    e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(s.shared));
+/// `attribute` must live as long as the result.
+inline cudaLaunchConfig_t launch_config(const Shape& s, void* stream, cudaLaunchAttribute (&attribute)[1]) {
   cudaLaunchConfig_t config{};
-  cudaLaunchAttribute attribute[1];
   config.gridDim = dim3(unsigned(s.blocks));
   config.blockDim = dim3(unsigned(s.threads));
   config.dynamicSmemBytes = s.shared;
@@ -223,33 +215,62 @@ Launch launch(void (*kernel)(Args), const char* name, const char* file, int line
     config.attrs = attribute;
     config.numAttrs = 1;
   }
+  return config;
+}
+
+template <class Args>
+Launch launch(void (*kernel)(Args), const char* name, const char* file, int line, const Shape& s, void* stream,
+              const Args& args) {
+  cudaError_t e = cudaSuccess;
+  if (s.shared > 48 * 1024)
+    e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(s.shared));
+  cudaLaunchAttribute attribute[1];
+  const cudaLaunchConfig_t config = launch_config(s, stream, attribute);
   if (e == cudaSuccess) e = cudaLaunchKernelEx(&config, kernel, args);
   if (e != cudaSuccess) (void)cudaGetLastError();  // it is reported here; do not leave it for torch to find
   return {int(e), name, file, line};
 }
 
+/// What the run-time library says, or 1.
 template <class Args>
-int64_t resident_clusters(void (*kernel)(Args), const Shape& s) {
+int64_t count_resident_clusters(void (*kernel)(Args), const Shape& s) {
   if (s.shared > 48 * 1024) cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(s.shared));
   int count = 0;
   if (s.cluster == 1) {
-    const Device d = current_device();
     if (cudaOccupancyMaxActiveBlocksPerMultiprocessor(&count, kernel, s.threads, s.shared) != cudaSuccess) count = 0;
-    count *= d.multiprocessors;
+    count *= current_device().multiprocessors;
   } else {
-    cudaLaunchConfig_t config{};
     cudaLaunchAttribute attribute[1];
-    config.gridDim = dim3(unsigned(s.cluster));
-    config.blockDim = dim3(unsigned(s.threads));
-    config.dynamicSmemBytes = s.shared;
-    attribute[0].id = cudaLaunchAttributeClusterDimension;
-    attribute[0].val.clusterDim = {unsigned(s.cluster), 1, 1};
-    config.attrs = attribute;
-    config.numAttrs = 1;
+    Shape one = s;
+    one.blocks = s.cluster;
+    const cudaLaunchConfig_t config = launch_config(one, nullptr, attribute);
     if (cudaOccupancyMaxActiveClusters(&count, kernel, &config) != cudaSuccess) count = 0;
   }
   (void)cudaGetLastError();
   return count > 0 ? count : 1;
+}
+
+/// Asked once for each kernel and shape: the question costs more than a launch.
+template <class Args>
+int64_t resident_clusters(void (*kernel)(Args), const Shape& s) {
+  struct Known {
+    void (*kernel)(Args);
+    int device, threads, cluster;
+    size_t shared;
+    int64_t count;
+  };
+  constexpr int kKnown = 32;
+  static thread_local Known known[kKnown] = {};
+  static thread_local int next = 0;
+  int device = 0;
+  (void)cudaGetDevice(&device);
+  for (const Known& k : known)
+    if (k.kernel == kernel && k.device == device && k.threads == s.threads && k.cluster == s.cluster &&
+        k.shared == s.shared)
+      return k.count;
+  const int64_t count = count_resident_clusters(kernel, s);
+  known[next++ % kKnown] = {kernel, device, s.threads, s.cluster, s.shared, count};
+  return count;
 }
 
 }  // namespace fg::cuda

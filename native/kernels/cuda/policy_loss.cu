@@ -51,38 +51,20 @@ FG_KERNEL(kThreads, 1) policy_tokens(const Task t) {
 
 Launch policy_loss(const Context& context, const LossParams& params, const kernels::PolicyLossArgs& a, void* workspace,
                    Outcome* outcome) {
-  const kernels::PolicyBatch& b = a.batch;
   PrepareTask p;
-  p.layout = b.layout;
-  p.weights = true;
-  p.loss_type = params.loss_type;
-  p.normalizer = b.normalizer;
-  p.old_logps = b.old_logps;
-  p.ref_logps = params.beta != 0 ? b.ref_logps : nullptr;
-  p.advantages = b.advantages;
-  p.advantages_per_token = b.advantages_per_token;
-  p.logps = a.logps;
-  p.workspace = carve(workspace);
   Task t{};
-  t.rows.rows = b.layout.rows;
-  t.rows.sequences = b.layout.sequences;
-  t.rows.step = Step::policy;
+  set_policy(params, a.batch, &p, &t.rows);
+  p.logps = a.logps;
+  p.workspace = t.rows.workspace = carve(workspace);
   t.rows.entropy = a.entropies != nullptr;
-  t.rows.params = params;
-  t.rows.old_logps = b.old_logps;
-  t.rows.ref_logps = p.ref_logps;
-  t.rows.advantages = b.advantages;
-  t.rows.advantages_per_token = b.advantages_per_token;
-  t.rows.entropy_weight = float(b.entropy_weight);
   t.rows.outcome = outcome;
-  t.rows.workspace = p.workspace;
   t.logps = a.logps, t.entropies = a.entropies;
   t.grad_logps = a.grad_logps, t.grad_entropies = a.grad_entropies;
   const Launch first = prepare(context.stream, p, &t.rows.segments);
   if (!first.ok()) return first;
   Shape shape;
   shape.threads = kThreads;
-  const int64_t blocks = (b.layout.rows + kThreads - 1) / kThreads;
+  const int64_t blocks = (t.rows.rows + kThreads - 1) / kThreads;
   shape.blocks = blocks < 1 ? 1 : blocks > kMaxPartials ? kMaxPartials : blocks;
   return FG_LAUNCH(policy_tokens, shape, context.stream, t);
 }

@@ -25,40 +25,37 @@ struct Format<DType::f32> {
   }
 };
 
-template <>
-struct Format<DType::bf16> {
+/// The two 16-bit formats: pairs of elements in 32 bits.
+template <DType D>
+struct PairFormat {
   using Element = uint16_t;
   static constexpr int kPer = 8;
-  static constexpr uint32_t kFill = 0xFF80FF80u;
-  FG_DEVICE static float widen(Element e) { return bf16_low(e); }
-  FG_DEVICE static Element narrow(float v) { return Element(pack_bf16(v, 0.0f)); }
+  FG_DEVICE static float low(uint32_t pair) { return D == DType::bf16 ? bf16_low(pair) : f16_low(pair); }
+  FG_DEVICE static float high(uint32_t pair) { return D == DType::bf16 ? bf16_high(pair) : f16_high(pair); }
+  FG_DEVICE static uint32_t pair(float low, float high) {
+    return D == DType::bf16 ? pack_bf16(low, high) : pack_f16(low, high);
+  }
+  FG_DEVICE static float widen(Element e) { return low(e); }
+  FG_DEVICE static Element narrow(float v) { return Element(pair(v, 0.0f)); }
   FG_DEVICE static void unpack(const Vec16& v, float (&f)[8]) {
-    f[0] = bf16_low(v.x), f[1] = bf16_high(v.x), f[2] = bf16_low(v.y), f[3] = bf16_high(v.y);
-    f[4] = bf16_low(v.z), f[5] = bf16_high(v.z), f[6] = bf16_low(v.w), f[7] = bf16_high(v.w);
+    f[0] = low(v.x), f[1] = high(v.x), f[2] = low(v.y), f[3] = high(v.y);
+    f[4] = low(v.z), f[5] = high(v.z), f[6] = low(v.w), f[7] = high(v.w);
   }
   FG_DEVICE static Vec16 pack(const float (&f)[8]) {
     Vec16 v;
-    v.x = pack_bf16(f[0], f[1]), v.y = pack_bf16(f[2], f[3]), v.z = pack_bf16(f[4], f[5]), v.w = pack_bf16(f[6], f[7]);
+    v.x = pair(f[0], f[1]), v.y = pair(f[2], f[3]), v.z = pair(f[4], f[5]), v.w = pair(f[6], f[7]);
     return v;
   }
 };
 
 template <>
-struct Format<DType::f16> {
-  using Element = uint16_t;
-  static constexpr int kPer = 8;
+struct Format<DType::bf16> : PairFormat<DType::bf16> {
+  static constexpr uint32_t kFill = 0xFF80FF80u;
+};
+
+template <>
+struct Format<DType::f16> : PairFormat<DType::f16> {
   static constexpr uint32_t kFill = 0xFC00FC00u;
-  FG_DEVICE static float widen(Element e) { return f16_low(e); }
-  FG_DEVICE static Element narrow(float v) { return Element(pack_f16(v, 0.0f)); }
-  FG_DEVICE static void unpack(const Vec16& v, float (&f)[8]) {
-    f[0] = f16_low(v.x), f[1] = f16_high(v.x), f[2] = f16_low(v.y), f[3] = f16_high(v.y);
-    f[4] = f16_low(v.z), f[5] = f16_high(v.z), f[6] = f16_low(v.w), f[7] = f16_high(v.w);
-  }
-  FG_DEVICE static Vec16 pack(const float (&f)[8]) {
-    Vec16 v;
-    v.x = pack_f16(f[0], f[1]), v.y = pack_f16(f[2], f[3]), v.z = pack_f16(f[4], f[5]), v.w = pack_f16(f[6], f[7]);
-    return v;
-  }
 };
 
 /// A row as a head of single elements up to 16-byte alignment, vectors, and a tail of single elements. Head and tail
@@ -68,7 +65,6 @@ struct RowSpan {
   using F = Format<D>;
   int head, vectors, tail;
 
-  FG_DEVICE RowSpan() : head(0), vectors(0), tail(0) {}
   FG_DEVICE RowSpan(const typename F::Element* row, int vocab) {
     const int past = int(reinterpret_cast<uintptr_t>(row) & 15) / int(sizeof(typename F::Element));
     head = past == 0 ? 0 : F::kPer - past;

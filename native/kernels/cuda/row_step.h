@@ -25,13 +25,27 @@ FG_DEVICE Sums merged(const Sums& a, const Sums& b, float scale) {
   return {max, a.sum * fa + b.sum * fb, (a.weighted + a.sum * da) * fa + (b.weighted + b.sum * db) * fb};
 }
 
-/// Of `lanes` lanes (a power of two), for all of them.
-FG_DEVICE Sums warp_merged(Sums s, float scale, int lanes) {
-  for (int m = lanes / 2; m > 0; m >>= 1) {
+/// Of the warp, for all its lanes.
+FG_DEVICE Sums warp_merged(Sums s, float scale) {
+  for (int m = 16; m > 0; m >>= 1) {
     const Sums o{shuffle_xor(s.max, m), shuffle_xor(s.sum, m), shuffle_xor(s.weighted, m)};
     s = merged(s, o, scale);
   }
   return s;
+}
+
+/// Of the block, for all lanes of warp 0. Contains a sync.
+FG_DEVICE Sums block_merged(Sums s, float scale) {
+  FG_SHARED(float, maxima, 32);
+  FG_SHARED(float, sums, 32);
+  FG_SHARED(float, weights, 32);
+  s = warp_merged(s, scale);
+  if (lane() == 0) maxima[warp()] = s.max, sums[warp()] = s.sum, weights[warp()] = s.weighted;
+  sync();
+  if (warp() != 0) return s;
+  Sums mine;
+  if (lane() < threads() / 32) mine = Sums{float(maxima[lane()]), float(sums[lane()]), float(weights[lane()])};
+  return warp_merged(mine, scale);
 }
 
 /// Adds one column. NaN and +inf reach `sum` and are found there.

@@ -30,6 +30,23 @@ struct RowTask {
   Workspace workspace;
 };
 
+/// What policy_loss and grpo_loss ask of both launches.
+inline void set_policy(const LossParams& params, const kernels::PolicyBatch& b, PrepareTask* p, RowTask* t) {
+  p->layout = b.layout;
+  p->weights = true;
+  p->loss_type = params.loss_type;
+  p->normalizer = b.normalizer;
+  p->old_logps = t->old_logps = b.old_logps;
+  p->ref_logps = t->ref_logps = params.beta != 0 ? b.ref_logps : nullptr;
+  p->advantages = t->advantages = b.advantages;
+  p->advantages_per_token = t->advantages_per_token = b.advantages_per_token;
+  t->rows = b.layout.rows;
+  t->sequences = b.layout.sequences;
+  t->step = Step::policy;
+  t->params = params;
+  t->entropy_weight = float(b.entropy_weight);
+}
+
 /// Queues the kernel that the table (table.h) names for this device, format and vocabulary.
 Launch launch_rows(void* stream, const RowTask&);
 

@@ -68,20 +68,6 @@ FG_DEVICE Sums sweep(const typename Format<D>::Element* row, const RowSpan<D>& s
   return s;
 }
 
-/// Of the whole block, for warp 0.
-FG_DEVICE Sums block_merged(Sums s, float scale) {
-  FG_SHARED(float, maxima, kMaxThreads / 32);
-  FG_SHARED(float, sums, kMaxThreads / 32);
-  FG_SHARED(float, weights, kMaxThreads / 32);
-  s = warp_merged(s, scale, 32);
-  if (lane() == 0) maxima[warp()] = s.max, sums[warp()] = s.sum, weights[warp()] = s.weighted;
-  sync();
-  if (warp() != 0) return s;
-  Sums mine;
-  if (lane() < threads() / 32) mine = Sums{float(maxima[lane()]), float(sums[lane()]), float(weights[lane()])};
-  return warp_merged(mine, scale, 32);
-}
-
 template <DType D>
 FG_DEVICE void zero_row(typename Format<D>::Element* out, int vocab) {
   const RowSpan<D> span(out, vocab);
@@ -182,7 +168,7 @@ Launch launch_as(void* stream, const RowTask& t, const Device& device) {
   }
   blocks = blocks < kMaxPartials ? blocks : kMaxPartials;
   shape.blocks = t.rows < 1 ? 1 : t.rows < blocks ? t.rows : blocks;
-  return FG_LAUNCH((rows_block<D, kGradient>), shape, stream, t);
+  return launch(rows_block<D, kGradient>, "rows_block", __FILE__, __LINE__, shape, stream, t);
 }
 
 template <DType D>

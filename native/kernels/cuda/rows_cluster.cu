@@ -11,10 +11,10 @@
 #include "kernels/cuda/table.h"
 
 namespace fg::cuda {
-#ifdef FG_HAS_CLUSTERS
 namespace {
 
-constexpr int kMaxCluster = 8, kMaxWarps = 16;
+#ifdef FG_HAS_CLUSTERS
+constexpr int kMaxCluster = 8;
 
 /// A row that will be worked on, and what of it is loaded early.
 template <DType D>
@@ -170,20 +170,6 @@ struct Registers {
   }
 };
 
-/// Sums over the block, for warp 0: every lane has the same.
-FG_DEVICE Sums block_merged(Sums s, float scale) {
-  FG_SHARED(float, maxima, kMaxWarps);
-  FG_SHARED(float, sums, kMaxWarps);
-  FG_SHARED(float, weights, kMaxWarps);
-  s = warp_merged(s, scale, 32);
-  if (lane() == 0) maxima[warp()] = s.max, sums[warp()] = s.sum, weights[warp()] = s.weighted;
-  sync();
-  if (warp() != 0) return s;
-  Sums mine;
-  if (lane() < threads() / 32) mine = Sums{float(maxima[lane()]), float(sums[lane()]), float(weights[lane()])};
-  return warp_merged(mine, scale, 32);
-}
-
 /// Sums over the cluster: warp 0 sends the block's to every block, itself included, and merges what comes in.
 FG_DEVICE Sums exchange(const Sums& s, float scale, Shared<Vec16> inbox, Shared<Barrier> received, uint32_t count) {
   const int size = cluster_size(), slot = int(count & 1) * kMaxCluster;
@@ -199,12 +185,11 @@ FG_DEVICE Sums exchange(const Sums& s, float scale, Shared<Vec16> inbox, Shared<
     const Vec16 m = inbox[slot + lane()];
     mine = Sums{bits_as_float(m.x), bits_as_float(m.y), bits_as_float(m.z)};
   }
-  return warp_merged(mine, scale, 32);
+  return warp_merged(mine, scale);
 }
 
-template <DType D, int kThreads, int kVectors, int kBlocks>
-FG_KERNEL(kThreads, kBlocks)
-rows_cluster(const RowTask t) {
+template <DType D, int kVectors>
+FG_DEVICE void run_rows(const RowTask& t) {
   FG_SHARED(Barrier, landed, 1);
   FG_SHARED(Barrier, received, 2);
   FG_SHARED(Vec16, inbox, 2 * kMaxCluster);
@@ -262,6 +247,17 @@ rows_cluster(const RowTask t) {
   cluster_sync();  // nobody leaves while a peer may still send to it
   if (cluster_rank() == 0) finish(t.workspace, cluster, clusters, total, kNoFault, t.outcome, t.sequences);
 }
+#endif
+
+// Whatever the architecture, the kernel must exist: nvcc leaves undefined what happens otherwise. Without clusters it
+// is empty, and table.cu never launches it.
+template <DType D, int kThreads, int kVectors, int kBlocks>
+FG_KERNEL(kThreads, kBlocks)
+rows_cluster(const RowTask t) {
+#ifdef FG_HAS_CLUSTERS
+  run_rows<D, kVectors>(t);
+#endif
+}
 
 template <DType D, int kThreads, int kVectors, int kBlocks>
 Launch launch_as(void* stream, const RowTask& t, const Device& device, const ClusterChoice& c) {
@@ -274,7 +270,7 @@ Launch launch_as(void* stream, const RowTask& t, const Device& device, const Clu
   clusters = clusters < kMaxPartials ? clusters : kMaxPartials;
   clusters = t.rows < 1 ? 1 : t.rows < clusters ? t.rows : clusters;
   shape.blocks = clusters * c.blocks;
-  return FG_LAUNCH((rows_cluster<D, kThreads, kVectors, kBlocks>), shape, stream, t);
+  return launch(rows_cluster<D, kThreads, kVectors, kBlocks>, "rows_cluster", __FILE__, __LINE__, shape, stream, t);
 }
 
 template <DType D>
@@ -293,6 +289,5 @@ Launch launch_rows_cluster(void* stream, const RowTask& t, const Device& d, cons
   if (t.logits.dtype == DType::bf16) return launch_for<DType::bf16>(stream, t, d, c);
   return launch_for<DType::f16>(stream, t, d, c);
 }
-#endif
 
 }  // namespace fg::cuda

@@ -44,7 +44,7 @@ FG_DEVICE Largest find_largest(const Board& b, const Logits<D>& in) {
     after = raw;
   }
   const float top = block_max(b, after), largest = in.seen ? block_max(b, raw) : top;
-  const bool bad = block_max(b, nan ? 1.0f : 0.0f) > 0 || !(largest - largest == 0.0f);
+  const bool bad = block_max(b, nan ? 1.0f : 0.0f) > 0 || !is_finite(largest);
   return {largest, top, after, !bad};
 }
 

@@ -1,32 +1,14 @@
 #pragma once
 // One row of logits as the sampler sees it: read 16 bytes at a time from any alignment, penalised, as integers that
 // sort like the logits, and as integer masses whose sums do not depend on the order of additions.
-#include "kernels/cuda/platform.h"
-#include "kernels/view.h"
+#include "kernels/cuda/row_format.h"
 #include "math/sampling.h"
 
 namespace fg::cuda {
 
 template <DType D>
 FG_DEVICE float element(const void* row, int id) {
-  if constexpr (D == DType::f32) return load(static_cast<const float*>(row) + id);
-  const uint32_t bits = load(static_cast<const uint16_t*>(row) + id);
-  return D == DType::bf16 ? bf16_low(bits) : f16_low(bits);
-}
-
-/// f(id, logit) for the four or eight elements of 16 bytes.
-template <DType D, class F>
-FG_DEVICE void unpack(Vec16 v, int id, F& f) {
-  const uint32_t words[4] = {v.x, v.y, v.z, v.w};
-  FG_UNROLL
-  for (int i = 0; i < 4; ++i) {
-    if constexpr (D == DType::f32) {
-      f(id + i, bits_as_float(words[i]));
-    } else {
-      f(id + 2 * i, D == DType::bf16 ? bf16_low(words[i]) : f16_low(words[i]));
-      f(id + 2 * i + 1, D == DType::bf16 ? bf16_high(words[i]) : f16_high(words[i]));
-    }
-  }
+  return Format<D>::widen(load(static_cast<const typename Format<D>::Element*>(row) + id));
 }
 
 struct Span {
@@ -37,22 +19,22 @@ struct Span {
 /// thread sees its ids in ascending order. Threads diverge: f must not shuffle or wait.
 template <DType D, class F>
 FG_DEVICE void walk(const void* row, Span span, int rank, int count, Cache cache, F f) {
-  constexpr int kSize = int(size_of(D)), kPer = 16 / kSize;
-  const char* from = static_cast<const char*>(row) + int64_t(span.begin) * kSize;
-  const int length = span.end - span.begin;
-  int head = int((16 - (reinterpret_cast<uintptr_t>(from) & 15)) & 15) / kSize;
-  head = head < length ? head : length;
-  const int vectors = (length - head) / kPer, tail = head + vectors * kPer;
-  if (rank < head) f(span.begin + rank, element<D>(row, span.begin + rank));
-  from += head * kSize;
+  using Format = cuda::Format<D>;
+  const auto* from = static_cast<const typename Format::Element*>(row) + span.begin;
+  const RowSpan<D> parts(from, span.end - span.begin);
+  if (rank < parts.head) f(span.begin + rank, element<D>(row, span.begin + rank));
   Vec16 next = {};
-  if (rank < vectors) next = load16(from + int64_t(rank) * 16, cache);
-  for (int i = rank; i < vectors; i += count) {
+  if (rank < parts.vectors) next = load16(from + parts.vector_column(rank), cache);
+  for (int i = rank; i < parts.vectors; i += count) {
     const Vec16 now = next;
-    if (i + count < vectors) next = load16(from + int64_t(i + count) * 16, cache);
-    unpack<D>(now, span.begin + head + i * kPer, f);
+    if (i + count < parts.vectors) next = load16(from + parts.vector_column(i + count), cache);
+    float values[Format::kPer];
+    Format::unpack(now, values);
+    FG_UNROLL
+    for (int k = 0; k < Format::kPer; ++k) f(span.begin + parts.vector_column(i) + k, values[k]);
   }
-  if (rank < length - tail) f(span.begin + tail + rank, element<D>(row, span.begin + tail + rank));
+  const int last = span.end - parts.tail + rank;
+  if (rank < parts.tail) f(last, element<D>(row, last));
 }
 
 /// A row and its repetition penalty.
