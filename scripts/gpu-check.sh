@@ -163,4 +163,5 @@ for part in "${parts[@]}"; do
       ;;
   esac
 done
+if command -v node >/dev/null; then echo "gpu-check: Node is here: npm run test:cuda runs jest's case tables on this GPU as well"; fi
 [ $failures = 0 ]

@@ -2,13 +2,18 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, realpathSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
-import { SetupError, depsFolder, fetchSet } from './deps.mjs';
+import { SetupError, depsFolder, fetchSet, root } from './deps.mjs';
 import { ask } from './toolchain.mjs';
 
 export const MINIMUM_NVCC = [12, 8]; // the first that knows sm_100
+/** Of every kernel that is compiled. */
+export const NVCC_FLAGS = ['-std=c++20', '-O3', '-Werror', 'all-warnings', '--expt-relaxed-constexpr', '-I', join(root, 'native')];
 export const ARCHITECTURES = ['sm_80', 'sm_90a', 'sm_100'];
 /** The same, as CMake writes them. */
 export const CMAKE_ARCHITECTURES = ARCHITECTURES.map((a) => `${a.slice(3)}-real`).join(';');
+
+/** nvcc's words for machine code of one architecture. */
+export const gencode = (arch) => ['-gencode', `arch=${arch.replace('sm_', 'compute_')},code=${arch}`];
 
 const bins = (folder) => join(folder, 'nvidia/cu13/bin');
 
@@ -77,10 +82,16 @@ export function missingForTorchCuda(torch) {
 }
 
 /** The CUDA run-time of nvcc's major version: the one that libtorch brings, so that there is one in the process, else nvcc's. */
-function findCudart({ nvcc, version }, torch) {
+export function findCudart({ nvcc, version }, torch = { folder: null, nvidia: null }) {
   const name = `libcudart.so.${version.split('.')[0]}`;
   const home = join(dirname(nvcc), '..');
-  const folders = [torch.nvidia, join(torch.folder, 'lib'), join(home, 'lib'), join(home, 'lib64'), join(home, 'targets/x86_64-linux/lib')];
+  const folders = [
+    torch.nvidia,
+    torch.folder && join(torch.folder, 'lib'),
+    join(home, 'lib'),
+    join(home, 'lib64'),
+    join(home, 'targets/x86_64-linux/lib'),
+  ];
   const folder = folders.find((f) => f && existsSync(join(f, name)));
   if (!folder) throw new SetupError(`${name} was not found beside ${nvcc} or libtorch.`, 'set FUSED_GRPO_CUDA=0 to build without CUDA');
   return join(realpathSync(folder), name);

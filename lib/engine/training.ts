@@ -1,5 +1,7 @@
 // The native side of a training step: gradients of a batch, then one optimizer step. See native/torch/training.h.
 import type { NativeCall } from './addon.js';
+import { lossArguments } from '../ops/config.js';
+import type { LossConfig } from '../ops/types.js';
 import { settle } from './call.js';
 import type { Policy } from './policy.js';
 
@@ -21,19 +23,12 @@ export interface TrainBatch {
   oldLogps?: Float32Array;
   /** (N) log-probs under the reference; needed when beta is not 0. */
   refLogps?: Float32Array;
+  /** (N) log-probs by what sampled, for samplerImportanceSampling. */
+  samplerLogps?: Float32Array;
 }
 
-export interface TrainLoss {
-  lossType: string;
-  epsilon: number;
-  epsilonHigh: number;
-  delta?: number;
-  beta: number;
-  useBiasCorrectionKl: boolean;
-  temperature: number;
-  maxCompletionLength: number;
-  maskTruncatedCompletions: boolean;
-  /** Of the whole optimizer step: tokens, sequences, or sequences x maxCompletionLength, as the lossType says. */
+/** The loss, with the normalizers of the whole optimizer step. */
+export interface TrainLoss extends LossConfig {
   normalizer: number;
 }
 
@@ -60,7 +55,7 @@ export interface OptimizerOptions {
 
 /** What the engine addon's model object offers for training (native/addon/engine/model_train.cc). */
 export interface NativeTraining {
-  accumulate(batch: TrainBatch, options: TrainLoss & { microBatchTokens: number; fused: boolean }): NativeCall<AccumulateResult>;
+  accumulate(batch: TrainBatch, options: object): NativeCall<AccumulateResult>;
   optimizerStep(options: OptimizerOptions): NativeCall<number>;
   zeroGrad(): NativeCall<void>;
   saveOptimizer(path: string): NativeCall<void>;
@@ -82,8 +77,9 @@ export class Training {
     options: { microBatchTokens: number; fused: boolean; signal?: AbortSignal },
   ): Promise<AccumulateResult> {
     const { signal, ...rest } = options;
+    const { native, maskTruncated } = lossArguments('loss', loss);
     try {
-      return await settle(() => this.native.accumulate(batch, { ...loss, ...rest }), signal);
+      return await settle(() => this.native.accumulate(batch, { ...native, maskTruncatedCompletions: maskTruncated, ...rest }), signal);
     } catch (error) {
       await settle(() => this.native.zeroGrad()).catch(() => undefined); // the first error is the one to tell
       throw error;

@@ -9,8 +9,8 @@ export interface CoreAddon {
   copy(target: Uint8Array, source: Uint8Array): void;
   /** For tests: switches the instruction set; false when this machine lacks it. */
   useSimd(name: string): boolean;
-  /** For tests: the token formula at [logp, old (NaN: on policy), ref, advantage] -> [value, slope, value in plain doubles]. */
-  tokenLoss(args: object, at: { values: Float64Array }): Float64Array;
+  /** For tests: policyLoss in float64 throughout. */
+  policyLossExact(args: object): { loss: number; gradLogps: Float64Array; gradEntropies: Float64Array };
   groupAdvantages(args: object): NativeAdvantages;
   selectiveLogp(args: object): { logps: Float32Array; lse: Float32Array; entropies?: Float32Array };
   selectiveLogpBackward(args: object): void;

@@ -1,6 +1,6 @@
 // Checks of arguments, in the caller's words.
 import { Tensor } from '../engine/tensor.js';
-import { FusedGrpoError, incompatible, invalidType, invalidValue } from '../errors.js';
+import { incompatible, invalidType, invalidValue } from '../errors.js';
 import type { Groups, LogitsInput, SequenceLayout } from './types.js';
 
 type Typed = Float32Array | Float64Array | Int32Array | Uint8Array | Uint16Array;
@@ -24,7 +24,7 @@ export function optionalTyped<T extends Typed>(name: string, value: unknown, typ
   return value === undefined || value === null ? undefined : typed<T>(name, value, type, length);
 }
 
-interface Bounds {
+export interface Bounds {
   min?: number;
   above?: number;
   max?: number;
@@ -186,11 +186,6 @@ export function temperature(value: unknown): number {
   if (!Number.isFinite(Math.fround(Math.LOG2E / t)) || Math.fround(Math.LOG2E / t) === 0)
     throw invalidValue('temperature', 'a number whose inverse fits float32', t);
   return t;
-}
-
-/** An option that the contract names and this version does not have: refused, never ignored. */
-export function notImplemented(where: string, name: string): FusedGrpoError {
-  return new FusedGrpoError('ERR_UNKNOWN_OPTION', `Option '${name}' of ${where} is not implemented yet`);
 }
 
 /** @internal */

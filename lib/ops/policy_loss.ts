@@ -30,7 +30,15 @@ export function batchArguments(batch: PolicyBatch, l: Layout, config: LossArgume
     truncated: config.maskTruncated ? truncated : undefined,
     oldLogps: floats('oldLogps', batch.oldLogps),
     refLogps,
+    samplerLogps: samplerArguments(batch, l, config),
   };
+}
+
+function samplerArguments(batch: PolicyBatch, l: Layout, config: LossArguments): Float32Array | undefined {
+  const given = optionalTyped<Float32Array>('samplerLogps', batch.samplerLogps, 'Float32Array', l.rows);
+  if (config.readsSampler && !given)
+    throw invalidType('samplerLogps', 'a Float32Array (samplerImportanceSampling is on)', batch.samplerLogps);
+  return given;
 }
 
 /** Advantages of (B) or (N). @internal */
@@ -59,9 +67,31 @@ export function lossMetrics(m: NativeMetrics, withKl: boolean, withEntropy: bool
 export interface PolicyLossBatch extends PolicyBatch {
   /** (N) log-probs of the current policy. */
   logps: Float32Array;
-  /** (N) entropies: needed iff entropyCoef is not 0, otherwise only for the metric. */
+  /** (N) entropies: needed for entropyCoef, topEntropyQuantile and entropyThreshold, otherwise only for the metric. */
   entropies?: Float32Array;
   advantages: Float32Array;
+}
+
+interface PolicyLossArguments {
+  native: Record<string, unknown>;
+  withKl: boolean;
+  withEntropy: boolean;
+}
+
+/** What policyLoss passes on. `exact`: Float64Array logps and entropies, for the native policyLossExact. @internal */
+export function policyLossArguments(batch: PolicyLossBatch, config: LossConfig, options?: { exact?: boolean }): PolicyLossArguments {
+  const array = options?.exact ? 'Float64Array' : 'Float32Array';
+  rejectUnknown('policyLoss batch', record('policyLoss batch', batch), [...BATCH_NAMES, 'logps', 'entropies']);
+  const rows = batch.logps?.length;
+  if (typeof rows !== 'number') throw invalidType('logps', `a ${array}`, batch.logps);
+  const l = layout(batch, rows, 'logps');
+  const loss = lossArguments('policyLoss config', config);
+  const logps = typed<Float32Array>('logps', batch.logps, array, rows);
+  const entropies = optionalTyped<Float32Array>('entropies', batch.entropies, array, rows);
+  if (loss.readsEntropies && !entropies)
+    throw invalidType('entropies', `a ${array} (there is an entropyCoef, or a mask by entropy)`, batch.entropies);
+  const native = { ...batchArguments(batch, l, loss), ...advantagesArguments(batch.advantages, l), logps, entropies };
+  return { native, withKl: loss.beta > 0, withEntropy: entropies !== undefined };
 }
 
 /**
@@ -70,26 +100,18 @@ export interface PolicyLossBatch extends PolicyBatch {
  *
  * @returns loss, gradLogps (N; 0 behind the mask), gradEntropies (N) when entropyCoef is not 0, and metrics
  * @throws RangeError ERR_NON_FINITE naming the selected position whose log-prob is NaN or infinite
- * @see math/policy_loss.h for the formula and its sources
+ * @see docs/losses.md for the formulas and their sources
  */
 export function policyLoss(
   batch: PolicyLossBatch,
   config: LossConfig = {},
 ): { loss: number; gradLogps: Float32Array; gradEntropies?: Float32Array; metrics: LossMetrics } {
-  rejectUnknown('policyLoss batch', record('policyLoss batch', batch), [...BATCH_NAMES, 'logps', 'entropies']);
-  const rows = batch.logps?.length;
-  if (typeof rows !== 'number') throw invalidType('logps', 'a Float32Array', batch.logps);
-  const l = layout(batch, rows, 'logps');
-  const loss = lossArguments('policyLoss config', config);
-  const logps = typed<Float32Array>('logps', batch.logps, 'Float32Array', rows);
-  const entropies = optionalTyped<Float32Array>('entropies', batch.entropies, 'Float32Array', rows);
-  if (loss.entropyCoef !== 0 && !entropies) throw invalidType('entropies', 'a Float32Array (entropyCoef is not 0)', batch.entropies);
-  const native = { ...batchArguments(batch, l, loss), ...advantagesArguments(batch.advantages, l), logps, entropies };
-  const { gradLogps, gradEntropies, metrics } = core().policyLoss(native);
+  const args = policyLossArguments(batch, config);
+  const { gradLogps, gradEntropies, metrics } = core().policyLoss(args.native);
   return {
     loss: metrics.loss,
     gradLogps,
     ...(gradEntropies ? { gradEntropies } : {}),
-    metrics: lossMetrics(metrics, loss.beta > 0, entropies !== undefined),
+    metrics: lossMetrics(metrics, args.withKl, args.withEntropy),
   };
 }

@@ -26,46 +26,86 @@ export interface LogitsInput<Logits = Float32Array | Uint16Array> {
   sequenceStride?: number;
 }
 
-export type LossType = 'grpo' | 'bnpo' | 'dr_grpo' | 'dapo';
+export type LossType =
+  'dapo' | 'grpo' | 'bnpo' | 'dr_grpo' | 'cispo' | 'sapo' | 'vespo' | 'luspo' | 'gmpo' | 'reinforce' | 'dppo' | 'clip_cov' | 'kl_cov';
+export type ImportanceSamplingLevel = 'token' | 'sequence' | 'sequence_token';
 export type KlEstimator = 'k1' | 'k2' | 'k3';
+export type SamplerImportanceSampling = 'token_truncate' | 'token_mask' | 'sequence_truncate' | 'sequence_mask';
 
-/** How the loss is formed. Names and meanings are those of TRL's GRPOConfig. */
+/** How the loss is formed. Names and meanings are those of TRL's GRPOConfig; docs/losses.md gives every formula. */
 export interface LossConfig {
   /**
-   * How token losses are averaged: 'grpo' per sequence, then over sequences (arXiv:2402.03300); 'dapo' and 'bnpo' over tokens
-   * (arXiv:2503.14476); 'dr_grpo' by sequences * maxCompletionLength (arXiv:2503.20783). Default 'dapo'.
+   * The surrogate and how token losses are averaged. PPO's clip: 'grpo' per sequence, then over sequences (arXiv:2402.03300); 'dapo' and
+   * 'bnpo' over tokens (arXiv:2503.14476); 'dr_grpo' by sequences * maxCompletionLength (arXiv:2503.20783); 'luspo' summed over a
+   * sequence (arXiv:2602.05261). 'cispo' clips the weight of the log-prob (arXiv:2506.13585), 'sapo' has a soft gate (2511.20347), 'vespo' a
+   * weight by the sequence's ratio (2602.10693), 'gmpo' a geometric mean (2507.20673), 'reinforce' no ratio, 'dppo' a mask by
+   * divergence (2602.04879), 'clip_cov' and 'kl_cov' act on tokens of large covariance (2505.22617). Default 'dapo'.
    */
   lossType?: LossType;
-  /** Level of the importance ratio. Only 'token' so far. */
-  importanceSamplingLevel?: 'token';
-  /** The ratio is clipped to [1 - epsilon, 1 + epsilonHigh]. Defaults 0.2 and epsilon. */
+  /** Level of the importance ratio: each token's, or its sequence's mean (GSPO, arXiv:2507.18071; 'sequence_token': GSPO-token). */
+  importanceSamplingLevel?: ImportanceSamplingLevel;
+  /** The ratio is clipped to [1 - epsilon, 1 + epsilonHigh]. Defaults 0.2 (gmpo, in log space: 0.4) and epsilon; cispo: the raw bound. */
   epsilon?: number;
   epsilonHigh?: number;
   /** Upper bound of the ratio on the unclipped side too (two-sided clipping, arXiv:2505.07291). Default: none. */
   delta?: number;
+  /** With a negative advantage A, the surrogate is at least dualClip * A (arXiv:1912.09729). More than 1; default: none. */
+  dualClip?: number;
   /** Weight of the KL term; 0 (default): refLogps are not read. */
   beta?: number;
   /** Estimator of the KL of a token: 'k3' (default) = exp(d) - d - 1, 'k1' = -d, 'k2' = d^2 / 2, d = ref - logp. */
   klEstimator?: KlEstimator;
-  /** Multiply the KL estimate by the (unbounded, differentiated) ratio, as TRL does since 1.10. Default true. */
+  /** The KL's derivative: of the estimate itself (default), of k2 behind the estimate's value, or with the score-function term added. */
+  klGradient?: 'estimator' | 'straight_through' | 'score_function';
+  /** Multiply the KL estimate by the (unbounded, differentiated) ratio, as TRL does since 1.10. Default true (false with a klGradient). */
   useBiasCorrectionKl?: boolean;
   /** Logits are divided by it. Default 1. */
   temperature?: number;
   /** Needed by 'dr_grpo' unless `normalizer` is given. */
   maxCompletionLength?: number;
   /**
-   * What the sum of token losses is divided by, over the whole optimizer step: tokens (dapo, bnpo), sequences (grpo), sequences *
-   * maxCompletionLength (dr_grpo). Default: counted on this batch. With it given, cutting a batch changes nothing.
+   * What the sum of token losses is divided by, over the whole optimizer step: sequences (grpo, sapo, luspo, gmpo), sequences *
+   * maxCompletionLength (dr_grpo), tokens (all others). Default: counted on this batch. With it given, cutting a batch changes nothing.
    */
   normalizer?: number;
   /** The default normalizer counts sequences without a selected token ('count', as TRL) or leaves them out. */
   emptySequences?: 'count' | 'exclude';
   /** Sequences marked in batch.truncated contribute nothing. Default false. */
   maskTruncatedCompletions?: boolean;
-  /** loss -= entropyCoef * mean entropy of the selected tokens. Default 0. */
+  /** loss -= entropyCoef * mean entropy of the selected tokens (that the entropy mask keeps). Default 0. */
   entropyCoef?: number;
   /** Tokens of the whole optimizer step that the entropy is a mean over. Default: counted on this batch. */
   entropyNormalizer?: number;
+  /** Only the share of tokens with the highest entropy carries the surrogate (arXiv:2506.01939). Default 1: all. */
+  topEntropyQuantile?: number;
+  /** The same by a given entropy (nats): of the whole step, where a batch is cut. */
+  entropyThreshold?: number;
+  /** Correct for samplerLogps (TRL: vllm_importance_sampling_mode). Default: off. */
+  samplerImportanceSampling?: SamplerImportanceSampling;
+  /** Bounds of that weight. Defaults: none, and 3. */
+  samplerImportanceSamplingClipMin?: number;
+  samplerImportanceSamplingClipMax?: number;
+  /** Leave out sequences with negative advantage whose mean(samplerLogps - logps) exceeds it (arXiv:2512.02556). Default: off. */
+  offPolicyMaskThreshold?: number;
+  /** SAPO's gate: temperatures for positive and other advantages. Defaults 1 and 1.05. */
+  sapoTemperaturePos?: number;
+  sapoTemperatureNeg?: number;
+  /** VESPO's gamma weight: shape and rate for advantages >= 0 (2, 3) and below (3, 2). */
+  vespoKPos?: number;
+  vespoLambdaPos?: number;
+  vespoKNeg?: number;
+  vespoLambdaNeg?: number;
+  /** DPPO: the divergence that epsilon and epsilonHigh bound ('tv' default, or 'kl'), and the ratio's upper bound (20). */
+  dppoDivergence?: 'tv' | 'kl';
+  dppoRatioMax?: number;
+  /** clip_cov: share of tokens (2e-4) left out among those with covariance between the bounds (1, 5), and the seed of that choice (0). */
+  clipCovRatio?: number;
+  clipCovLow?: number;
+  clipCovHigh?: number;
+  clipCovSeed?: number;
+  /** kl_cov: share of tokens (2e-4) that get the penalty, and its coefficient (1). */
+  klCovRatio?: number;
+  klCovCoef?: number;
 }
 
 export interface AdvantageConfig {
@@ -107,7 +147,7 @@ export interface PolicyBatch extends SequenceLayout {
   oldLogps?: Float32Array;
   /** (N) log-probs of the reference; needed iff beta > 0, and never read otherwise. */
   refLogps?: Float32Array | null;
-  /** (N) log-probs of the rollout engine: reserved for samplerImportanceSampling. */
+  /** (N) log-probs by the engine that sampled, NaN where unknown: for samplerImportanceSampling and offPolicyMaskThreshold. */
   samplerLogps?: Float32Array;
   /** (B), or (N) for one per token. */
   advantages?: Float32Array;
@@ -123,7 +163,7 @@ export interface LossMetrics {
   kl?: number;
   /** Nats per token. */
   entropy?: number;
-  /** Shares of tokens with ratio < 1 - epsilon and advantage < 0, ratio > 1 + epsilonHigh and advantage > 0, either. */
+  /** Shares of tokens that clipping stops: ratio < 1 - epsilon and advantage < 0, ratio > 1 + epsilonHigh and advantage > 0, either. */
   clipRatio: { low: number; high: number; region: number };
   /** Of exp(logp - old), before delta. */
   ratio: { min: number; mean: number; max: number };

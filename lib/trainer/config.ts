@@ -1,6 +1,8 @@
 // GRPOConfig and SFTConfig: names, meanings and defaults are TRL's GRPOConfig in camelCase, unless a description says otherwise.
-import { incompatible, invalidValue } from '../errors.js';
+import { incompatible } from '../errors.js';
 import { resolveOptions, type OptionTable } from '../options.js';
+import { BASELINES, dependentDefaults } from '../ops/config.js';
+import { checkLoss, lossOptions } from './loss.js';
 
 /** Options that every trainer has: optimizer, schedule, length of the run, output. */
 const commonOptions = {
@@ -93,27 +95,26 @@ export const grpoConfigOptions = {
     exclusiveMin: true,
     description: 'Divides (or multiplies) the logits of tokens already there',
   },
-  lossType: {
-    type: 'enum',
-    values: ['dapo', 'grpo', 'bnpo', 'dr_grpo'],
-    default: 'dapo',
-    description: 'How token losses are averaged (docs of LossConfig)',
-  },
-  importanceSamplingLevel: { type: 'enum', values: ['token'], default: 'token', description: 'Ratio per token' },
-  epsilon: { type: 'number', default: 0.2, min: 0, description: 'Clip below 1 - epsilon' },
-  epsilonHigh: { type: 'number', min: 0, description: 'Clip above 1 + epsilonHigh; default epsilon' },
-  delta: { type: 'number', min: 1, exclusiveMin: true, description: 'Upper bound of the unclipped ratio (two-sided clipping)' },
-  beta: { type: 'number', default: 0, min: 0, description: 'Weight of the KL to the reference; 0: no reference is loaded' },
-  klEstimator: { type: 'enum', values: ['k3'], default: 'k3', description: 'Estimator of the KL' },
-  useBiasCorrectionKl: { type: 'boolean', default: true, description: 'KL term times the ratio (its gradient is then unbiased)' },
+  ...lossOptions,
   scaleRewards: {
     type: 'enum',
     values: ['group', 'batch', 'none'],
     default: 'group',
     description: 'Which standard deviation divides the advantages',
   },
+  baseline: {
+    type: 'enum',
+    values: BASELINES,
+    default: 'group_mean',
+    description: 'What is subtracted from a reward',
+  },
+  multiObjectiveAggregation: {
+    type: 'enum',
+    values: ['sum_then_normalize', 'normalize_then_sum'],
+    default: 'sum_then_normalize',
+    description: 'Several reward functions: add the rewards and normalize, or the other way round (GDPO)',
+  },
   rewardWeights: { type: 'numbers', description: 'One weight per reward function; default 1 each' },
-  maskTruncatedCompletions: { type: 'boolean', default: false, description: 'Completions cut at maxCompletionLength carry no loss' },
   reuseSamplingLogps: {
     type: 'boolean',
     default: false,
@@ -153,8 +154,10 @@ type Resolved<T> = { -readonly [K in keyof T as T[K] extends { default: unknown 
 export type GRPOConfig = Given<typeof grpoConfigOptions>;
 export type SFTConfig = Given<typeof sftConfigOptions>;
 export type ResolvedGRPOConfig = Resolved<typeof grpoConfigOptions> & {
-  stepsPerGeneration: number;
+  epsilon: number;
   epsilonHigh: number;
+  useBiasCorrectionKl: boolean;
+  stepsPerGeneration: number;
   /** Completions per optimizer step. */
   stepCompletions: number;
   /** Completions per rollout. */
@@ -167,8 +170,8 @@ export function resolveGRPOConfig(config: GRPOConfig): ResolvedGRPOConfig {
   const c = resolveOptions('GRPOConfig', grpoConfigOptions, config) as unknown as ResolvedGRPOConfig;
   const accumulation = c.gradientAccumulationSteps;
   c.stepsPerGeneration ??= accumulation;
-  c.epsilonHigh ??= c.epsilon;
-  if (c.epsilon >= 1) throw invalidValue('epsilon', 'a number below 1', c.epsilon);
+  checkLoss(c);
+  Object.assign(c, dependentDefaults(c));
   if (c.stepsPerGeneration % accumulation !== 0 && accumulation % c.stepsPerGeneration !== 0)
     throw incompatible(
       `stepsPerGeneration (${c.stepsPerGeneration}) and gradientAccumulationSteps (${accumulation}): one must be a multiple of the other, or part of each rollout would be left over`,

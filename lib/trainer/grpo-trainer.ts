@@ -1,5 +1,6 @@
 import { Policy } from '../engine/policy.js';
 import { FusedGrpoError, invalidType, rejectUnknown } from '../errors.js';
+import { stepLoss } from './loss.js';
 import { resolveGRPOConfig, type GRPOConfig, type ResolvedGRPOConfig } from './config.js';
 import type { Row, Dataset } from './dataset.js';
 import { checkPromptRow } from './rows.js';
@@ -163,22 +164,7 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
       const completion = rollout.completions[i]!;
       if (!(c.maskTruncatedCompletions && completion.finishReason === 'length')) tokens += completion.tokens.length;
     }
-    const normalizer =
-      c.lossType === 'grpo' ? chosen.length : c.lossType === 'dr_grpo' ? chosen.length * c.maxCompletionLength : Math.max(tokens, 1);
-    const { lossType, epsilon, epsilonHigh, delta, beta, useBiasCorrectionKl, temperature, maxCompletionLength, maskTruncatedCompletions } =
-      c;
-    return {
-      lossType,
-      epsilon,
-      epsilonHigh,
-      delta,
-      beta,
-      useBiasCorrectionKl,
-      temperature,
-      maxCompletionLength,
-      maskTruncatedCompletions,
-      normalizer,
-    };
+    return stepLoss(c, tokens, chosen.length);
   }
 
   private async makeStep(): Promise<GRPOStep> {
@@ -188,7 +174,7 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
     const fresh = rollout.used === 0;
     const chosen = minibatch(rollout, config);
     const learningRate = learningRateAt(config, run.step, run.totalSteps);
-    const trained = await run.update(toBatch(rollout, chosen, config.numGenerations), this.lossOf(chosen, rollout), learningRate);
+    const trained = await run.update(toBatch(rollout, chosen, config), this.lossOf(chosen, rollout), learningRate);
     if (++rollout.used === this.stepsPerRollout) this.rollout = undefined;
     const phases = fresh ? rollout.seconds : { generate: 0, reward: 0, score: 0 };
     const seconds = { ...phases, ...trained.seconds, total: (performance.now() - begin) / 1000 };

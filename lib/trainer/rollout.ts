@@ -105,6 +105,7 @@ export async function drawRollout(
   const group = groupAdvantages(scored.total, {
     numGenerations: config.numGenerations,
     scaleRewards: config.scaleRewards,
+    baseline: config.baseline,
     nonFinite: 'exclude',
   });
   seconds.reward = lap();
@@ -157,7 +158,12 @@ function concatenate<T extends Int32Array | Float32Array>(arrays: T[], make: new
 }
 
 /** The chosen completions as the engine takes them. */
-export function toBatch(rollout: Rollout, chosen: Int32Array, numGenerations: number): TrainBatch {
+export function toBatch(
+  rollout: Rollout,
+  chosen: Int32Array,
+  config: Pick<ResolvedGRPOConfig, 'numGenerations' | 'samplerImportanceSampling'>,
+): TrainBatch {
+  const { numGenerations } = config;
   const picks = [...chosen];
   const pairs = picks.map((i) => [rollout.promptTokens[Math.floor(i / numGenerations)]!, rollout.completions[i]!.tokens] as const);
   const offsets = new Int32Array(picks.length + 1);
@@ -176,6 +182,7 @@ export function toBatch(rollout: Rollout, chosen: Int32Array, numGenerations: nu
     truncated: Uint8Array.from(picks, (i) => (rollout.completions[i]!.finishReason === 'length' ? 1 : 0)),
     oldLogps: pick(rollout.oldLogps),
     refLogps: pick(rollout.refLogps),
+    samplerLogps: config.samplerImportanceSampling && pick(rollout.completions.map((c) => c.logps)),
   };
 }
 

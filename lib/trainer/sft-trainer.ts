@@ -150,21 +150,7 @@ export class SFTTrainer implements AsyncIterable<SFTStep> {
       promptLengths: Int32Array.from(examples, (e) => e.promptLength),
       advantages: new Float32Array(examples.length).fill(1),
     };
-    const trained = await run.update(
-      batch,
-      {
-        lossType: 'dapo',
-        epsilon: 0.2,
-        epsilonHigh: 0.2,
-        beta: 0,
-        useBiasCorrectionKl: false,
-        temperature: 1,
-        maxCompletionLength: 1,
-        maskTruncatedCompletions: false,
-        normalizer: Math.max(1, trainedTokens),
-      },
-      learningRate,
-    );
+    const trained = await run.update(batch, { normalizer: Math.max(1, trainedTokens) }, learningRate);
     const total = (performance.now() - begin) / 1000;
     const step = run.step + 1;
     const tokens = all.length;

@@ -11,12 +11,13 @@
 #include "kernels/context.h"
 #include "kernels/view.h"
 #include "math/advantage.h"
-#include "math/policy_loss.h"
+#include "math/loss_params.h"
+#include "math/softmax.h"
 
 namespace fg::kernels {
 
 /// What is wrong with a row. Kernels name the first bad row; what they wrote for it is 0.
-enum class Fault : uint8_t { none, target, old_logp, ref_logp, advantage, logp, logits, reward };
+enum class Fault : uint8_t { none, target, old_logp, ref_logp, sampler_logp, advantage, logp, entropy, logits, reward };
 
 struct Status {
   Fault fault = Fault::none;
@@ -26,13 +27,20 @@ struct Status {
 
 /// One token's part of the step: scratch of grpo_loss and policy_loss that the caller may read afterwards.
 struct TokenRecord {
-  double weight;  // of this token's loss in the total (0: not selected)
-  double loss;    // weighted: the step's loss is the sum over tokens
+  double weight;         // of this token's loss in the total (0: not selected)
+  double factor;         // of its surrogate: masks and corrections
+  double loss;           // weighted: the step's loss is the sum over tokens
+  double logp, entropy;  // of the current policy
+  double slope;          // d(total loss) / d(logp)
+  double entropy_slope;  // d(total loss) / d(entropy)
+  RestSums rest;         // of the row, where its gradient is formed in a second pass
   float kl, ratio;
-  float entropy;
   int32_t sequence;
   Fault fault;
-  bool selected, clipped_low, clipped_high;
+  bool selected;
+  bool kept;    // by the entropy mask
+  bool chosen;  // by the covariance
+  bool clipped_low, clipped_high;
 };
 
 /// Sums over selected tokens. Micro-batches are merged in order and divided once, in the end.
@@ -56,11 +64,14 @@ struct PolicyBatch {
   Layout layout;
   const float* old_logps = nullptr;  // (rows); null: on policy, the ratio is 1 with its derivative
   const float* ref_logps = nullptr;  // (rows); needed iff beta is not 0, never read otherwise
+  const float* sampler_logps =
+      nullptr;  // (rows), NaN: unknown; of the engine that sampled, for params.sampler and the off-policy mask
   const float* advantages = nullptr;
   bool advantages_per_token = false;  // (rows) rather than (sequences)
-  /// Of the whole optimizer step: tokens (dapo, bnpo), sequences (grpo), sequences * maxCompletionLength (dr_grpo).
-  double normalizer = 1;
-  double entropy_weight = 0;  // entropyCoef / (selected tokens of the whole step): loss -= entropy_weight * entropy
+  double normalizer = 1;              // of the whole optimizer step, in the unit of counted_by(loss_type)
+  double entropy_weight = 0;          // entropyCoef / (tokens of the whole step): loss -= entropy_weight * entropy
+  double entropy_coef = 0;  // not 0: the entropy's weight is this / (the tokens that the entropy mask keeps here)
+  bool has_entropy_term() const { return entropy_weight != 0 || entropy_coef != 0; }
 };
 
 // --- group_advantages: rewards of groups -> advantages. Serial; see math/advantage.h for the options. ---
@@ -103,14 +114,15 @@ Status selective_logp_backward(const Context&, const SelectiveLogpBackwardArgs&)
 struct PolicyLossArgs {
   PolicyBatch batch;
   const float* logps = nullptr;      // (rows)
-  const float* entropies = nullptr;  // (rows); needed iff entropy_weight is not 0, else only for the metric
+  const float* entropies = nullptr;  // (rows); needed iff there is an entropy term or mask, else only for the metric
   float* grad_logps = nullptr;       // (rows)
   float* grad_entropies = nullptr;   // (rows), may be null
   TokenRecord* records = nullptr;    // (rows)
 };
 Status policy_loss(const Context&, const LossParams&, const PolicyLossArgs&, PolicyMetrics* metrics);
 
-// --- grpo_loss: logits -> loss, metrics and the gradient of the logits, in one read and one write. ---
+// --- grpo_loss: logits -> loss, metrics and the gradient of the logits, in one read and one write (two reads where
+// two_phases()). ---
 struct GrpoLossArgs {
   PolicyBatch batch;
   Rows logits;
@@ -126,6 +138,11 @@ struct GrpoLossArgs {
 /// Faults of targets, log-probs and advantages are found before anything is written. `metrics` is overwritten; merge().
 Status grpo_loss(const Context&, const LossParams&, const GrpoLossArgs&, PolicyMetrics* metrics);
 inline size_t grpo_loss_workspace(int64_t rows) { return size_t(rows) * sizeof(TokenRecord); }
+
+/// The loss of a token needs what other tokens' current log-probs or entropies are: they are computed first.
+inline bool two_phases(const LossParams& p, const PolicyBatch& b) {
+  return needs_sequences(p, b.old_logps == nullptr) || (has_entropy_mask(p) && b.entropy_coef != 0);
+}
 
 /// What `normalizer` is when the caller gives none: counted on this batch alone (at least 1).
 double default_normalizer(LossType type, const Layout& layout, double max_completion_length, bool exclude_empty);

@@ -38,16 +38,24 @@ struct Ops {
   FG_HD static T lift(T v) { return v; }
   FG_HD static T value(T a) { return a; }
   FG_HD static T exp(T a) { return std::exp(a); }
+  FG_HD static T log(T a) { return std::log(a); }
+  FG_HD static T sigmoid(T a) { return T(1) / (T(1) + std::exp(-a)); }
+  FG_HD static T detach(T a) { return a; }
+  FG_HD static T add_slope(T a, T) { return a; }
+  FG_HD static bool is_nan(T a) { return a != a; }
   FG_HD static T neg(T a) { return -a; }
   FG_HD static T add(T a, T b) { return a + b; }
   FG_HD static T sub(T a, T b) { return a - b; }
   FG_HD static T mul(T a, T b) { return a * b; }
   FG_HD static T shift(T a, double c) { return a + T(c); }
   FG_HD static T scale(T a, double c) { return a * T(c); }
+  FG_HD static T times(T a, T c) { return a * c; }
   FG_HD static bool below(T a, double c) { return a < T(c); }
   FG_HD static bool less(T a, T b) { return a < b; }
   FG_HD static bool both(bool a, bool b) { return a && b; }
+  FG_HD static bool either(bool a, bool b) { return a || b; }
   FG_HD static bool negate(bool a) { return !a; }
+  FG_HD static bool choose(bool c, bool a, bool b) { return c ? a : b; }
   FG_HD static T select(bool c, T a, T b) { return c ? a : b; }
 };
 
@@ -64,16 +72,29 @@ struct Ops<Dual<T>> {
     const T e = std::exp(a.value);
     return {e, e * a.slope};
   }
+  FG_HD static D log(D a) { return {std::log(a.value), a.slope / a.value}; }
+  FG_HD static D sigmoid(D a) {
+    const T s = T(1) / (T(1) + std::exp(-a.value));
+    return {s, s * (T(1) - s) * a.slope};
+  }
+  FG_HD static D detach(D a) { return {a.value, T(0)}; }
+  /// a's value, with b's derivative added to a's.
+  FG_HD static D add_slope(D a, D b) { return {a.value, a.slope + b.slope}; }
+  FG_HD static bool is_nan(D a) { return a.value != a.value; }
   FG_HD static D neg(D a) { return {-a.value, -a.slope}; }
   FG_HD static D add(D a, D b) { return {a.value + b.value, a.slope + b.slope}; }
   FG_HD static D sub(D a, D b) { return {a.value - b.value, a.slope - b.slope}; }
   FG_HD static D mul(D a, D b) { return {a.value * b.value, a.slope * b.value + a.value * b.slope}; }
   FG_HD static D shift(D a, double c) { return {a.value + T(c), a.slope}; }
   FG_HD static D scale(D a, double c) { return {a.value * T(c), a.slope * T(c)}; }
+  /// By a constant. Not mul(): 0 * infinity would appear in the slope.
+  FG_HD static D times(D a, T c) { return {a.value * c, a.slope * c}; }
   FG_HD static bool below(D a, double c) { return a.value < T(c); }
   FG_HD static bool less(D a, D b) { return a.value < b.value; }
   FG_HD static bool both(bool a, bool b) { return a && b; }
+  FG_HD static bool either(bool a, bool b) { return a || b; }
   FG_HD static bool negate(bool a) { return !a; }
+  FG_HD static bool choose(bool c, bool a, bool b) { return c ? a : b; }
   FG_HD static D select(bool c, D a, D b) { return c ? a : b; }
 };
 

@@ -1,9 +1,10 @@
 #include "torch/reference.h"
 
+#include <algorithm>
 #include <vector>
 
 #include "kernels/cpu/tokens.h"
-#include "torch/tensor_ops.h"
+#include "torch/reference_tokens.h"
 
 namespace fg {
 namespace {
@@ -15,8 +16,8 @@ using kernels::TokenRecord;
 
 /// Token-sized inputs of the selected rows.
 struct Selected {
-  at::Tensor rows, targets;                  // (n) int64
-  at::Tensor weights, old, ref, advantages;  // (n) fp64; old and ref may be undefined
+  at::Tensor rows, targets, sequences;                // (n) int64
+  at::Tensor weights, old, ref, sampler, advantages;  // (n) fp64; old, ref and sampler may be undefined
 };
 
 Status check_targets(const TokenRecord* records, const int32_t* targets, int64_t rows, int64_t vocab) {
@@ -26,20 +27,32 @@ Status check_targets(const TokenRecord* records, const int32_t* targets, int64_t
 }
 
 Selected gather_tokens(const LossParams& p, const PolicyBatch& b, const int32_t* targets, const TokenRecord* records) {
-  std::vector<int64_t> rows, ids;
-  std::vector<double> weights, old, ref, advantages;
+  std::vector<int64_t> rows, ids, sequences;
+  std::vector<double> weights, old, ref, sampler, advantages;
   for (int64_t i = 0; i < b.layout.rows; ++i) {
     if (!records[i].selected) continue;
-    rows.push_back(i), ids.push_back(targets[i]), weights.push_back(records[i].weight);
-    advantages.push_back(b.advantages[b.advantages_per_token ? i : records[i].sequence]);
+    rows.push_back(i), ids.push_back(targets[i]), sequences.push_back(records[i].sequence);
+    weights.push_back(records[i].weight);
+    advantages.push_back(kernels::advantage_of(b, i, records[i]));
     if (b.old_logps) old.push_back(b.old_logps[i]);
     if (p.beta != 0) ref.push_back(b.ref_logps[i]);
+    if (b.sampler_logps) sampler.push_back(b.sampler_logps[i]);
   }
   const auto tensor = [](auto& v, at::ScalarType type) {
     return v.empty() ? at::empty({0}, type) : at::from_blob(v.data(), {int64_t(v.size())}, type).clone();
   };
-  return {tensor(rows, at::kLong),  tensor(ids, at::kLong),   tensor(weights, at::kDouble),
-          tensor(old, at::kDouble), tensor(ref, at::kDouble), tensor(advantages, at::kDouble)};
+  Selected s{tensor(rows, at::kLong),
+             tensor(ids, at::kLong),
+             tensor(sequences, at::kLong),
+             tensor(weights, at::kDouble),
+             {},
+             {},
+             {},
+             tensor(advantages, at::kDouble)};
+  if (b.old_logps) s.old = tensor(old, at::kDouble);
+  if (p.beta != 0) s.ref = tensor(ref, at::kDouble);
+  if (b.sampler_logps) s.sampler = tensor(sampler, at::kDouble);
+  return s;
 }
 
 /// Entropy of each row of log-probs; probability 0 contributes 0.
@@ -52,7 +65,8 @@ at::Tensor entropy_of(const at::Tensor& log_probs) {
 
 void fill_records(const LossParams& p, const Selected& s, const TokenLoss<at::Tensor>& t, const at::Tensor& losses,
                   const at::Tensor& entropies, TokenRecord* records) {
-  const auto values = [](const at::Tensor& x) { return x.detach().to(at::kDouble).contiguous(); };
+  // a value that is the same for all tokens comes as one
+  const auto values = [&](const at::Tensor& x) { return x.detach().to(at::kDouble).expand_as(losses).contiguous(); };
   const at::Tensor loss = values(losses), ratio = values(t.ratio), low = values(t.clipped_low),
                    high = values(t.clipped_high);
   const at::Tensor kl = p.beta != 0 ? values(t.kl) : at::zeros_like(loss);
@@ -97,20 +111,22 @@ UnfusedLoss unfused_grpo_loss(const at::Tensor& logits, const int32_t* targets, 
   if (!out.status.ok()) return out;
 
   at::Tensor entropy;
-  if (b.entropy_weight != 0) {
+  if (b.has_entropy_term()) {
     entropy = entropy_of(log_probs);
-  } else if (want_entropy) {
+  } else if (want_entropy || has_entropy_mask(p)) {
     const at::NoGradGuard no_grad;
     entropy = entropy_of(log_probs);
   }
-  // On policy the log-ratio is 0 with derivative 1; -inf - -inf must not appear in it.
-  const at::Tensor finite = at::where(at::isinf(logp), at::zeros({}, logp.options()), logp);
-  const at::Tensor log_ratio = b.old_logps ? logp - s.old : finite - finite.detach();
-  const TokenLoss<at::Tensor> t = token_loss<at::Tensor>(p, log_ratio, logp, s.ref, s.advantages);
-  at::Tensor losses = s.weights * t.loss;
-  if (b.entropy_weight != 0) losses = losses - b.entropy_weight * entropy;
+  const UnfusedTokens in{logp, entropy, s.old, s.ref, s.sampler, s.advantages, s.sequences, b.layout.sequences, s.rows};
+  const UnfusedTokenLoss t = unfused_token_loss(p, in);
+  at::Tensor losses = s.weights * t.token.loss;
+  if (b.has_entropy_term()) {
+    const double kept = b.entropy_coef != 0 ? std::max(1.0, t.kept.sum().item<double>()) : 1.0;
+    const double weight = b.entropy_coef != 0 ? b.entropy_coef / kept : b.entropy_weight;
+    losses = losses - weight * at::where(t.kept, entropy, at::zeros({}, entropy.options()));
+  }
   out.loss = losses.sum();
-  fill_records(p, s, t, losses, entropy, records);
+  fill_records(p, s, t.token, losses, entropy, records);
   out.metrics = kernels::collect_metrics(b.layout, records);
   out.logps = spread(logp, s.rows, n);
   if (want_entropy) out.entropies = spread(entropy, s.rows, n);

@@ -37,6 +37,8 @@ const char* describe(kernels::Fault fault) {
       return "the old log-prob";
     case kernels::Fault::ref_logp:
       return "the reference log-prob";
+    case kernels::Fault::sampler_logp:
+      return "the sampler's log-prob";
     case kernels::Fault::advantage:
       return "the advantage";
     case kernels::Fault::target:
@@ -69,7 +71,7 @@ struct Trainer::Part {
   at::Tensor rows;  // (n) int64: which of the positions predict a completion token
   std::vector<int64_t> members;
   std::vector<int32_t> targets, offsets;
-  std::vector<float> advantages, old_logps, ref_logps, logps;
+  std::vector<float> advantages, old_logps, ref_logps, sampler_logps, logps;
   std::vector<uint8_t> mask, truncated;
   std::vector<kernels::TokenRecord> records;
   bool advantages_per_token = false;
@@ -80,9 +82,11 @@ struct Trainer::Part {
     view.layout = {size(), static_cast<int64_t>(members.size()), offsets.data(), pointer(mask), pointer(truncated)};
     view.old_logps = pointer(old_logps);
     view.ref_logps = pointer(ref_logps);
+    view.sampler_logps = pointer(sampler_logps);
     view.advantages = advantages.data();
     view.advantages_per_token = advantages_per_token;
     view.normalizer = options.normalizer;
+    view.entropy_weight = options.entropy_weight;
     return view;
   }
 };
@@ -108,6 +112,7 @@ Trainer::Part Trainer::gather(const TrainBatch& batch, const std::vector<int64_t
     copy(batch.tokens, batch.offsets[s] + prompt, n, part.targets);
     copy(batch.old_logps, starts[s], n, part.old_logps);
     copy(batch.ref_logps, starts[s], n, part.ref_logps);
+    copy(batch.sampler_logps, starts[s], n, part.sampler_logps);
     copy(batch.mask, starts[s], n, part.mask);
     copy(batch.truncated, s, 1, part.truncated);
     copy(batch.advantages, part.advantages_per_token ? starts[s] : s, part.advantages_per_token ? n : 1,

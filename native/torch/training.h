@@ -22,6 +22,7 @@ struct TrainBatch {
   std::vector<float> advantages;        // (B) or (N)
   std::vector<float> old_logps;         // (N) or empty: on policy
   std::vector<float> ref_logps;         // (N) or empty
+  std::vector<float> sampler_logps;     // (N) or empty; NaN: unknown
   std::vector<uint8_t> mask;            // (N) or empty: all selected
   std::vector<uint8_t> truncated;       // (B) or empty
 
@@ -33,7 +34,8 @@ struct TrainBatch {
 struct TrainOptions {
   LossParams loss;
   double temperature = 1;
-  double normalizer = 1;  // of the whole optimizer step
+  double normalizer = 1;      // of the whole optimizer step
+  double entropy_weight = 0;  // entropyCoef / (tokens of the whole optimizer step)
   int64_t micro_batch_tokens = 8192;
   bool fused = true;  // false: the unfused libtorch twin, differentiated by autograd
 };

@@ -4,20 +4,12 @@ import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { root } from '../deps.mjs';
+import { NVCC_FLAGS, gencode } from '../nvcc.mjs';
 import { sourceDigest } from '../state.mjs';
 import { judge } from './judge.mjs';
 
 const HOST_WARNINGS = '-Wall,-Wextra,-Wno-unused-parameter'; // a kernel's host stub uses none of its parameters
-const FLAGS = [
-  '-std=c++20',
-  '-O3',
-  '-Werror',
-  'all-warnings',
-  '--expt-relaxed-constexpr',
-  '--ptxas-options=-v',
-  '-I',
-  join(root, 'native'),
-];
+const FLAGS = ['--ptxas-options=-v', ...NVCC_FLAGS]; // the package's own folder comes last: no part of the digest
 
 function headers(folder) {
   if (!existsSync(folder)) return [];
@@ -59,10 +51,9 @@ export async function compileFile({ file, arch, tools, folder, common }) {
     if (old.digest === digest) return { file, arch, cached: true, kernels: old.kernels };
   }
   mkdirSync(folder, { recursive: true });
-  const code = `${arch.replace('sm_', 'compute_')},code=${arch}`;
   // one of the architectures goes through the host compiler as well, for its warnings
   const host = arch === 'sm_80' ? ['-c', '-Xcompiler', HOST_WARNINGS, '-o', `${stem}.o`] : ['-cubin', '-o', `${stem}.cubin`];
-  const built = await capture(tools.nvcc, [...FLAGS, '-gencode', `arch=${code}`, ...host, file]);
+  const built = await capture(tools.nvcc, [...FLAGS, ...gencode(arch), ...host, file]);
   if (built.code !== 0) return { file, arch, error: built.output.trim() };
   const listing = await capture(tools.cuobjdump, ['-sass', host.at(-1)]);
   if (listing.code !== 0) return { file, arch, error: `cuobjdump: ${listing.output.trim()}` };

@@ -1,11 +1,8 @@
 // The caller's mistakes and degenerate shapes: the CUDA kernels say and return what the CPU's do.
-import { afterAll, describe, expect, test } from '@jest/globals';
+import { expect, test } from '@jest/globals';
 import { grpoLoss, groupAdvantages, policyLoss, selectiveLogp, selectiveLogpBackward } from '../../lib/index.js';
 import { substituteCore } from '../../lib/native.js';
-import { simulator } from '../simulator/simulator.js';
-
-const sim = simulator();
-afterAll(() => substituteCore(undefined));
+import { KERNELS, onEach } from '../backends/table.js';
 
 const batch = (change: object = {}) => ({
   logits: Float32Array.from({ length: 12 }, (_, i) => Math.sin(i)),
@@ -86,15 +83,11 @@ function outcome(run: () => unknown): { error?: string; numbers: number[] } {
   }
 }
 
-describe.each([
-  { arch: 'sm_80', variant: 'block' },
-  { arch: 'sm_90', variant: 'cluster' },
-] as const)('$arch', (device) => {
+onEach('mistakes and edges', KERNELS, (kernel) => {
   test.each(Object.keys(CASES))('%s', (name) => {
     substituteCore(undefined);
     const cpu = outcome(CASES[name]!);
-    substituteCore(sim);
-    sim.configure({ ...device, multiprocessors: 2, seed: 7 });
+    kernel.use(7);
     const cuda = outcome(CASES[name]!);
     expect(cuda.error).toBe(cpu.error);
     expect(cuda.numbers.length).toBe(cpu.numbers.length);

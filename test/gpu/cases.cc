@@ -75,7 +75,7 @@ void make_loss(Random& d, Case* c) {
   c->entropy = c->entropy_weight != 0 || d.chance(0.3);
   c->params.loss_type = LossType(d.below(4)), c->params.kl = KlEstimator(d.below(3));
   c->params.bias_correction_kl = d.chance(0.5), c->params.beta = d.chance(0.5) ? 0.04 : 0;
-  c->params.delta = d.chance(0.3) ? 1.5 : kNoDelta;
+  c->params.delta = d.chance(0.3) ? 1.5 : kUnbounded;
   Place host(false);
   c->normalizer = default_normalizer(c->params.loss_type, c->layout(host), 64, false);
 }

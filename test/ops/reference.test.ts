@@ -14,6 +14,8 @@ test('150 random cases, fused against unfused', () => {
     if (c.batch.sequenceStride || c.batch.targets.length === 0) continue;
     // libtorch divides by the temperature before it subtracts the maximum: logits far from 0 lose digits there
     if (c.oracleBatch.rows.some((row, t) => c.oracleBatch.selected[t] && row.some((v) => Math.abs(v) > 90 && v !== -Infinity))) continue;
+    const truth = grpoOracle(c.oracleBatch, c.oracleConfig);
+    if (truth.margin < 1e-4) continue; // a decision that float32 log-probs may take either way
     compared += 1;
     const fused = grpoLoss(c.batch, { ...c.config, inPlace: false });
     const { native } = grpoArguments(c.batch, { ...c.config, inPlace: false });
@@ -28,7 +30,7 @@ test('150 random cases, fused against unfused', () => {
         throw new Error(`${where}: logps[${t}] ${v} and ${unfused.logps[t]}`);
     });
     // what the terms of the derivative amount to before they cancel (see the oracle)
-    const terms = Math.max(...grpoOracle(c.oracleBatch, c.oracleConfig).scale) / c.oracleConfig.temperature;
+    const terms = Math.max(...truth.scale) / c.oracleConfig.temperature;
     fused.gradLogits.forEach((v, i) => {
       const [got, want] = [fromBits(c.dtype, v), fromBits(c.dtype, native.gradLogits[i]!)];
       const tolerance = 5e-5 * largest + 2e-5 * terms + (c.dtype === 'float32' ? 0 : 2 * ulp(c.dtype, want));

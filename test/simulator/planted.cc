@@ -1,8 +1,8 @@
 // planted(name, seed?, healthy?) and plantedNames() of the test addon.
 #include "simulator/planted.h"
 
+#include "backends/exports.h"
 #include "kernels/cuda/launch.h"
-#include "simulator/exports.h"
 
 namespace fg::sim {
 
@@ -46,7 +46,7 @@ Napi::Value run(Napi::Env env, const std::string& name, uint64_t seed, bool heal
   throw std::runtime_error("no planted bug " + name);
 }
 
-const Exports exports([](Napi::Env env, Napi::Object o) {
+const backend::Exports exports([](Napi::Env env, Napi::Object o) {
   o.Set("planted", Napi::Function::New(env, [](const Napi::CallbackInfo& i) {
           return guarded(i.Env(), [&] {
             const auto seed = i[1].IsNumber() ? uint64_t(i[1].ToNumber().Int64Value()) : 1;

@@ -142,6 +142,7 @@ template <class T>
 FG_DEVICE T shuffle_xor(T v, int mask) {
   return exchange(sim::WarpOp::shuffle_xor, v, mask);
 }
+FG_DEVICE int count_bits(uint32_t v) { return __builtin_popcount(v); }
 FG_DEVICE uint32_t ballot(bool b) { return uint32_t(sim::warp_rendezvous(sim::WarpOp::ballot, 0, b)); }
 
 // ---- shared memory

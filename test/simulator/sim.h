@@ -4,19 +4,16 @@
 // A launch runs every CUDA thread as a fiber of its own, on one CPU thread, in an order drawn from the seed. Problems
 // are found by rules (bounds, initialisation, happens-before), not by luck: the first one is thrown as a Violation.
 #include <cstdint>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "backends/device.h"
 #include "kernels/cuda/launch.h"
 
 namespace fg::sim {
 
 /// `name` is stable ("race", "deadlock", "out of bounds", ...); the message says kernel, block and thread.
-struct Violation : std::runtime_error {
-  std::string name;
-  Violation(std::string n, const std::string& message) : std::runtime_error(message), name(std::move(n)) {}
-};
+using backend::Violation;
 
 /// What one launch did to global memory. A byte that is read again in the same launch counts in `reread_bytes` too.
 struct LaunchRecord {
@@ -51,22 +48,6 @@ void copy_out(void* host, const void* device, size_t bytes);
 /// Whether every byte has been written, by copy_in or by a kernel.
 bool initialised(const void* device, size_t bytes);
 
-/// Device memory that is given back.
-class Buffer {
- public:
-  explicit Buffer(size_t bytes, size_t offset = 0) : bytes_(bytes), pointer_(allocate(bytes, offset)) {}
-  Buffer(const Buffer&) = delete;
-  Buffer& operator=(const Buffer&) = delete;
-  ~Buffer() { release(pointer_); }
-  template <class T>
-  T* as() const {
-    return static_cast<T*>(pointer_);
-  }
-  size_t bytes() const { return bytes_; }
-
- private:
-  size_t bytes_;
-  void* pointer_;
-};
+using backend::Buffer;
 
 }  // namespace fg::sim

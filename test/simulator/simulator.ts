@@ -1,7 +1,7 @@
 // The test addon: the core addon's ops by the CUDA kernels, on a simulated device. Built on first use where it is out of date.
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
-import type { CoreAddon } from '../../lib/ops/addon.js';
+import type { BackendAddon } from '../backends/addon.js';
 
 export interface SimulatedLaunch {
   kernel: string;
@@ -22,20 +22,12 @@ export interface SimulatedLaunch {
   schedule: string;
 }
 
-export interface SimulatorAddon extends CoreAddon {
-  /** The seed of all that is random, the device, and the kernel to choose where there is a choice. */
-  configure(o: { seed?: number; arch?: 'sm_80' | 'sm_90'; multiprocessors?: number; variant?: string }): void;
-  setSeed(seed: number): void;
+export interface SimulatorAddon extends BackendAddon {
   /** The launches since the last call. */
   lastLaunches(): SimulatedLaunch[];
   /** Runs a kernel with a planted mistake, or its healthy twin: what the simulator says. */
   planted(name: string, seed?: number, healthy?: boolean): { name: string; message: string } | null;
   plantedNames(): string[];
-  /** The optimizer's and the sampler's kernels (addon_optimizer.cc). */
-  adamw(args: object): object;
-  sample(args: object): object;
-  /** The engine's load-time self-test on the simulated device (self_test.cc): empty when it passes. */
-  selfTest(): string;
 }
 
 const root = join(__dirname, '..', '..');

@@ -1,137 +1,71 @@
-// The loss and its gradient in float64, written from the papers' formulas and apart from native/math: plain loops, derivative by
-// hand. arXiv:1707.06347 (clip), 2402.03300 (GRPO, k3), 2503.14476 (DAPO), 2503.20783 (Dr. GRPO), TRL 1.16 where they leave a choice.
+// The loss and its gradient in float64, written from docs/losses.md and the papers and apart from native/math: plain loops over the
+// vocabulary here, the loss by log-prob and entropy in oracle_policy.ts, its derivative by a tape.
+import { conditioning, policyOracle } from './oracle_policy.js';
+import { settings, type OracleConfig, type PolicyInput } from './oracle_types.js';
 
-export interface OracleConfig {
-  lossType: 'grpo' | 'bnpo' | 'dr_grpo' | 'dapo';
-  epsilon: number;
-  epsilonHigh: number;
-  delta?: number;
-  beta: number;
-  klEstimator: 'k1' | 'k2' | 'k3';
-  useBiasCorrectionKl: boolean;
-  temperature: number;
-  maxCompletionLength: number;
-  normalizer?: number;
-  emptySequences: 'count' | 'exclude';
-  entropyCoef: number;
-  entropyNormalizer?: number;
-}
+export { policyOracle } from './oracle_policy.js';
+export type { OracleConfig, PolicyInput } from './oracle_types.js';
 
-export interface OracleBatch {
+export interface OracleBatch extends Omit<PolicyInput, 'logps' | 'entropies'> {
   rows: number[][]; // logits
   targets: ArrayLike<number>;
-  offsets: ArrayLike<number>;
-  selected: boolean[]; // mask and truncation together
-  advantages: number[]; // per token
-  oldLogps?: ArrayLike<number>;
-  refLogps?: ArrayLike<number>;
 }
 
-export function softmaxRow(z: number[], temperature: number): { p: number[]; logp: number[]; lse: number; entropy: number } {
-  const scaled = z.map((v) => v / temperature);
-  const top = Math.max(...scaled);
-  const sum = scaled.reduce((s, v) => s + Math.exp(v - top), 0);
-  const lse = top + Math.log(sum);
-  const logp = scaled.map((v) => v - top - Math.log(sum));
-  const p = logp.map(Math.exp);
-  const entropy = p.reduce((h, pj, j) => (pj > 0 ? h - pj * logp[j]! : h), 0);
-  return { p, logp, lse, entropy };
+const { abs, exp, expm1, log, log1p, max } = Math; // jest looks globals up slowly
+
+export function softmaxRow(z: ArrayLike<number>, temperature: number) {
+  const V = z.length;
+  const [p, logp] = [new Float64Array(V), new Float64Array(V)];
+  let top = -Infinity;
+  for (let j = 0; j < V; ++j) top = max(top, z[j]! / temperature);
+  let sum = 0;
+  for (let j = 0; j < V; ++j) sum += exp((logp[j] = z[j]! / temperature - top));
+  const logSum = log(sum);
+  let entropy = 0;
+  for (let j = 0; j < V; ++j) {
+    p[j] = exp((logp[j]! -= logSum));
+    if (p[j]! > 0) entropy -= p[j]! * logp[j]!;
+  }
+  return { p, logp, lse: top + logSum, entropy };
 }
 
 /** log p(target) without cancellation near p = 1. */
-export function targetLogp(z: number[], y: number, temperature: number): number {
-  const others = z.filter((_, j) => j !== y).reduce((s, v) => s + Math.exp((v - z[y]!) / temperature), 0);
-  return Number.isFinite(others) ? 0 - Math.log1p(others) : softmaxRow(z, temperature).logp[y]!;
+export function targetLogp(z: ArrayLike<number>, y: number, temperature: number): number {
+  let others = 0;
+  for (let j = 0; j < z.length; ++j) if (j !== y) others += exp((z[j]! - z[y]!) / temperature);
+  return others < Infinity ? 0 - log1p(others) : softmaxRow(z, temperature).logp[y]!;
 }
 
-const LIMIT = 40; // log-ratios saturate (documented)
+type Row = ReturnType<typeof softmaxRow> & { target: number; targetLogp: number };
 
-/** Loss, KL, ratio of one token and d(loss)/d(logp). */
-export function tokenOracle(c: OracleConfig, logp: number, old: number | undefined, ref: number, advantage: number) {
-  const x = old === undefined ? 0 : logp - old;
-  const r = Math.exp(Math.min(x, LIMIT));
-  const dr = x > LIMIT ? 0 : r;
-  const delta = c.delta ?? Infinity;
-  const [low, high] = [1 - c.epsilon, 1 + c.epsilonHigh];
-  const bounded = Math.min(r, delta);
-  const clipped = Math.min(Math.max(r, low), high);
-  let surrogate = bounded * advantage;
-  let slope = r <= delta ? advantage * dr : 0;
-  if (clipped * advantage < surrogate) {
-    surrogate = clipped * advantage;
-    slope = r >= low && r <= high ? advantage * dr : 0;
-  }
-  let loss = -surrogate;
-  let dloss = -slope;
-  let kl = 0;
-  if (c.beta !== 0) {
-    const d = Math.min(ref - logp, LIMIT);
-    const dd = ref - logp > LIMIT ? 0 : -1;
-    const table = { k1: [-d, -dd], k2: [(d * d) / 2, d * dd], k3: [Math.expm1(d) - d, Math.expm1(d) * dd] } as const;
-    const [value, derivative] = table[c.klEstimator];
-    kl = c.useBiasCorrectionKl ? value * r : value;
-    loss += c.beta * kl;
-    dloss += c.beta * (c.useBiasCorrectionKl ? derivative * r + value * dr : derivative);
-  }
-  const clippedLow = bounded < low && advantage < 0;
-  const clippedHigh = bounded > high && advantage > 0;
-  return { loss, dloss, kl, ratio: r, clippedLow, clippedHigh };
+/** d(loss) / d(logits) of one row from the derivatives by its log-prob and its entropy. */
+function rowGradient(row: Row, gradLogp: number, gradEntropy: number, temperature: number): Float64Array {
+  return row.p.map((p, j) => {
+    const own = j === row.target ? -expm1(row.targetLogp) : -p;
+    const entropySlope = p > 0 ? -p * (row.logp[j]! + row.entropy) : 0;
+    return (gradLogp * own + gradEntropy * entropySlope) / temperature;
+  });
 }
 
-/** The weight of every token in the total. */
-function weights(c: OracleConfig, offsets: ArrayLike<number>, selected: boolean[]): number[] {
-  const B = offsets.length - 1;
-  const lengths = Array.from({ length: B }, (_, i) => selected.slice(offsets[i], offsets[i + 1]).filter(Boolean).length);
-  const tokens = lengths.reduce((a, b) => a + b, 0);
-  const counted = c.emptySequences === 'count' ? B : lengths.filter((l) => l > 0).length;
-  const w = new Array<number>(selected.length).fill(0);
-  for (let i = 0; i < B; ++i)
-    for (let t = offsets[i]!; t < offsets[i + 1]!; ++t) {
-      if (!selected[t]) continue;
-      if (c.lossType === 'grpo') w[t] = 1 / lengths[i]! / (c.normalizer ?? counted);
-      else if (c.lossType === 'dr_grpo') w[t] = 1 / (c.normalizer ?? counted * c.maxCompletionLength);
-      else w[t] = 1 / (c.normalizer ?? tokens);
-    }
-  return w;
-}
-
-export function grpoOracle(b: OracleBatch, c: OracleConfig) {
-  const N = b.selected.length;
-  const w = weights(c, b.offsets, b.selected);
-  const tokens = b.selected.filter(Boolean).length;
-  const h = c.entropyCoef === 0 ? 0 : c.entropyCoef / (c.entropyNormalizer ?? tokens);
-  const out = { loss: 0, grad: [] as number[][], logps: new Array<number>(N).fill(0), entropies: new Array<number>(N).fill(0) };
-  const gradLogps = new Array<number>(N).fill(0);
-  // What the terms of the derivative amount to before they cancel (near a policy equal to its reference, say).
-  const scale = new Array<number>(N).fill(0);
-  const sums = { kl: 0, entropy: 0, ratio: 0, low: 0, high: 0, min: Infinity, max: -Infinity };
-  for (let t = 0; t < N; ++t) {
-    const row = b.rows[t]!;
-    out.grad.push(row.map(() => 0));
-    if (!b.selected[t]) continue;
-    const y = b.targets[t]!;
-    const s = softmaxRow(row, c.temperature);
-    const logp = targetLogp(row, y, c.temperature);
-    const token = tokenOracle(c, logp, b.oldLogps?.[t], b.refLogps?.[t] ?? 0, b.advantages[t]!);
-    out.logps[t] = logp;
-    out.entropies[t] = s.entropy;
-    out.loss += w[t]! * token.loss - h * s.entropy;
-    scale[t] = w[t]! * (Math.abs(b.advantages[t]!) * token.ratio + c.beta * (1 + Math.abs(token.kl)) * (1 + token.ratio)) + Math.abs(h);
-    const g = (gradLogps[t] = w[t]! * token.dloss);
-    for (let j = 0; j < row.length; ++j) {
-      const own = j === y ? -Math.expm1(logp) : -s.p[j]!;
-      const entropySlope = s.p[j]! > 0 ? -s.p[j]! * (s.logp[j]! + s.entropy) : 0;
-      out.grad[t]![j] = (g * own - h * entropySlope) / c.temperature;
-    }
-    sums.kl += token.kl;
-    sums.entropy += s.entropy;
-    sums.ratio += token.ratio;
-    sums.low += Number(token.clippedLow);
-    sums.high += Number(token.clippedHigh);
-    sums.min = Math.min(sums.min, token.ratio);
-    sums.max = Math.max(sums.max, token.ratio);
-  }
-  return { ...out, gradLogps, scale, tokens, sums };
+export function grpoOracle(b: OracleBatch, config: OracleConfig) {
+  const { temperature } = settings(config);
+  const rows = b.rows.map((z, t): Row | undefined => {
+    if (!b.selected[t]) return undefined;
+    const target = b.targets[t]!;
+    return { ...softmaxRow(z, temperature), target, targetLogp: targetLogp(z, target, temperature) };
+  });
+  const input = { ...b, logps: rows.map((r) => r?.targetLogp ?? 0), entropies: rows.map((r) => r?.entropy ?? 0) };
+  const policy = policyOracle(input, config);
+  const { gradLogps, gradEntropies } = policy;
+  const conditioned = conditioning(input, config, policy);
+  return {
+    ...policy,
+    logps: input.logps,
+    entropies: input.entropies,
+    grad: rows.map((r, t) => (r ? rowGradient(r, gradLogps[t]!, gradEntropies[t]!, temperature) : new Float64Array(b.rows[t]!.length))),
+    /** What a rounding of the log-probs and of the terms of the derivative comes to, as a multiple of its relative size. */
+    scale: Array.from(conditioned, (s, t) => s + abs(gradEntropies[t]!) * (1 + input.entropies[t]!)),
+  };
 }
 
 /** Advantages of one batch of groups: r - baseline over std + eps. */

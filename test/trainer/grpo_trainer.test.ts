@@ -48,7 +48,17 @@ describe('a step is the same however it is executed', () => {
     ['dapo', {}],
     ['grpo', { lossType: 'grpo', beta: 0.1 }],
     ['dr_grpo', { lossType: 'dr_grpo', numIterations: 2, temperature: 0.8 }],
-    ['bnpo', { lossType: 'bnpo', delta: 1.5, numIterations: 2, beta: 0.05, useBiasCorrectionKl: false }],
+    ['bnpo', { lossType: 'bnpo', delta: 1.5, numIterations: 2, beta: 0.05, useBiasCorrectionKl: false, klEstimator: 'k2' }],
+    ['gspo', { lossType: 'grpo', importanceSamplingLevel: 'sequence', epsilon: 0.01, numIterations: 2, beta: 0.05 }],
+    ['gspo-token', { lossType: 'dapo', importanceSamplingLevel: 'sequence_token', epsilon: 0.01, numIterations: 2 }],
+    ['luspo', { lossType: 'luspo', importanceSamplingLevel: 'sequence', epsilon: 0.01, numIterations: 2 }],
+    ['cispo', { lossType: 'cispo', epsilonHigh: 1.2, numIterations: 2, dualClip: undefined }],
+    ['sapo', { lossType: 'sapo', numIterations: 2, entropyCoef: 0.01 }],
+    ['vespo', { lossType: 'vespo', numIterations: 2, samplerImportanceSampling: 'token_truncate' }],
+    ['gmpo', { lossType: 'gmpo', numIterations: 2, epsilon: 0.05 }],
+    ['reinforce', { lossType: 'reinforce', samplerImportanceSampling: 'sequence_mask' }],
+    ['dppo', { lossType: 'dppo', numIterations: 2, dppoDivergence: 'kl', epsilon: 0.01 }],
+    ['dapo, masks', { lossType: 'dapo', numIterations: 2, entropyThreshold: 0.5, offPolicyMaskThreshold: 0.01, dualClip: 3 }],
   ] as [string, GRPOConfig][])('fused, unfused and in small micro-batches: %s', async (_name, config) => {
     const whole = await run({ ...small, ...config });
     const unfused = await run({ ...small, ...config, fused: false });

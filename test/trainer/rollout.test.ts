@@ -47,7 +47,7 @@ test('minibatches of one iteration cover every completion once, and come again i
 
 test('a batch holds prompt and completion of each chosen completion, aligned', () => {
   const r = rollout(8, 4);
-  const batch = toBatch(r, Int32Array.of(5, 2), 4);
+  const batch = toBatch(r, Int32Array.of(5, 2), { numGenerations: 4 });
   expect([...batch.tokens]).toEqual([1001, 2001, 50, 51, 52, 1000, 2000, 20, 21, 22]);
   expect([...batch.offsets]).toEqual([0, 5, 10]);
   expect([...batch.promptLengths]).toEqual([2, 2]);

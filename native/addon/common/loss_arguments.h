@@ -11,7 +11,8 @@ namespace fg {
 struct Culprits {
   const int32_t* targets = nullptr;
   int64_t vocab = 0;
-  const float *old_logps = nullptr, *ref_logps = nullptr, *logps = nullptr;
+  const float *old_logps = nullptr, *ref_logps = nullptr, *sampler_logps = nullptr, *logps = nullptr;
+  const float* entropies = nullptr;
   const double* rewards = nullptr;
 };
 
@@ -40,6 +41,10 @@ inline void raise_fault(const kernels::Status& s, const Culprits& c) {
       not_finite("oldLogps", s.row, c.old_logps[s.row]);
     case kernels::Fault::ref_logp:
       not_finite("refLogps", s.row, c.ref_logps[s.row]);
+    case kernels::Fault::sampler_logp:
+      not_finite("samplerLogps", s.row, c.sampler_logps[s.row]);
+    case kernels::Fault::entropy:
+      not_finite("entropies", s.row, c.entropies[s.row]);
     case kernels::Fault::logp:
       not_finite("logps", s.row, c.logps[s.row]);
     case kernels::Fault::advantage:
@@ -83,6 +88,7 @@ inline kernels::PolicyBatch policy_batch(const Arguments& a) {
   const int64_t n = b.layout.rows;
   b.old_logps = a.array<float>("oldLogps", n);
   b.ref_logps = a.array<float>("refLogps", n);
+  b.sampler_logps = a.array<float>("samplerLogps", n);
   b.advantages_per_token = a.flag("advantagesPerToken");
   b.advantages = a.required<float>("advantages", b.advantages_per_token ? n : b.layout.sequences);
   return b;
@@ -91,13 +97,28 @@ inline kernels::PolicyBatch policy_batch(const Arguments& a) {
 inline LossParams loss_params(const Arguments& a, const kernels::PolicyBatch& b) {
   LossParams p;
   p.loss_type = LossType(a.integer("lossType"));
+  p.level = RatioLevel(a.integer("importanceSamplingLevel"));
   p.kl = KlEstimator(a.integer("klEstimator"));
+  p.kl_gradient = KlGradient(a.integer("klGradient"));
   p.bias_correction_kl = a.flag("useBiasCorrectionKl");
-  p.epsilon_low = a.number("epsilon");
-  p.epsilon_high = a.number("epsilonHigh");
-  p.delta = a.number("delta");
+  p.epsilon_low = a.number("epsilon"), p.epsilon_high = a.number("epsilonHigh");
+  p.delta = a.number("delta"), p.dual_clip = a.number("dualClip");
   p.beta = a.number("beta");
-  if (p.beta != 0 && !b.ref_logps && b.layout.rows > 0) Arguments::fail("refLogps", "a Float32Array");
+  p.sapo_temperature_pos = a.number("sapoTemperaturePos"), p.sapo_temperature_neg = a.number("sapoTemperatureNeg");
+  p.vespo_k_pos = a.number("vespoKPos"), p.vespo_lambda_pos = a.number("vespoLambdaPos");
+  p.vespo_k_neg = a.number("vespoKNeg"), p.vespo_lambda_neg = a.number("vespoLambdaNeg");
+  p.dppo_divergence = Divergence(a.integer("dppoDivergence")), p.dppo_ratio_max = a.number("dppoRatioMax");
+  p.clip_cov_ratio = a.number("clipCovRatio"), p.clip_cov_seed = uint32_t(a.integer("clipCovSeed"));
+  p.clip_cov_low = a.number("clipCovLow"), p.clip_cov_high = a.number("clipCovHigh");
+  p.kl_cov_ratio = a.number("klCovRatio"), p.kl_cov_coef = a.number("klCovCoef");
+  p.sampler = SamplerCorrection(a.integer("samplerImportanceSampling"));
+  p.sampler_min = a.number("samplerImportanceSamplingClipMin");
+  p.sampler_max = a.number("samplerImportanceSamplingClipMax");
+  p.off_policy_threshold = a.number("offPolicyMaskThreshold");
+  p.top_entropy_quantile = a.number("topEntropyQuantile"), p.entropy_threshold = a.number("entropyThreshold");
+  if (b.layout.rows == 0) return p;
+  if (p.beta != 0 && !b.ref_logps) Arguments::fail("refLogps", "a Float32Array");
+  if (p.sampler != SamplerCorrection::none && !b.sampler_logps) Arguments::fail("samplerLogps", "a Float32Array");
   return p;
 }
 
@@ -108,10 +129,14 @@ inline void set_normalizers(const Arguments& a, const LossParams& p, kernels::Po
                       ? explicit_normalizer
                       : kernels::default_normalizer(p.loss_type, b->layout, a.number("maxCompletionLength"),
                                                     a.flag("excludeEmpty"));
-  if (entropy_coef == 0) return;
   const double given = a.number("entropyNormalizer");
-  b->entropy_weight =
-      entropy_coef / (given > 0 ? given : double(std::max<int64_t>(kernels::selected_tokens(b->layout), 1)));
+  if (given > 0) {
+    b->entropy_weight = entropy_coef / given;
+  } else if (has_entropy_mask(p)) {
+    b->entropy_coef = entropy_coef;
+  } else if (entropy_coef != 0) {
+    b->entropy_weight = entropy_coef / double(std::max<int64_t>(kernels::selected_tokens(b->layout), 1));
+  }
 }
 
 inline Napi::Object metrics_object(Napi::Env env, const kernels::PolicyMetrics& m) {

@@ -8,6 +8,7 @@
 
 #include "addon/common/loss_arguments.h"
 #include "addon/core/thread_pool.h"
+#include "kernels/cpu/tokens.h"
 
 namespace fg {
 
@@ -82,14 +83,16 @@ Napi::Object policy_loss_op(Napi::Env env, const Arguments& a) {
   const int64_t n = k.batch.layout.rows;
   k.logps = a.required<float>("logps", n);
   k.entropies = a.array<float>("entropies", n);
-  if (k.batch.entropy_weight != 0 && !k.entropies && n > 0) Arguments::fail("entropies", "a Float32Array");
+  const bool reads = k.batch.has_entropy_term() || has_entropy_mask(p);
+  if (reads && !k.entropies && n > 0) Arguments::fail("entropies", "a Float32Array");
   auto out = Napi::Object::New(env);
   k.grad_logps = new_array<float>(env, out, "gradLogps", n);
-  if (k.batch.entropy_weight != 0) k.grad_entropies = new_array<float>(env, out, "gradEntropies", n);
+  if (k.batch.has_entropy_term()) k.grad_entropies = new_array<float>(env, out, "gradEntropies", n);
   std::vector<TokenRecord> records(static_cast<size_t>(n));
   k.records = records.data();
   PolicyMetrics metrics;
-  raise_fault(policy_loss(core_context(), p, k, &metrics), {nullptr, 0, k.batch.old_logps, k.batch.ref_logps, k.logps});
+  raise_fault(policy_loss(core_context(), p, k, &metrics),
+              {nullptr, 0, k.batch.old_logps, k.batch.ref_logps, k.batch.sampler_logps, k.logps, k.entropies});
   out.Set("metrics", metrics_object(env, metrics));
   return out;
 }
@@ -125,7 +128,7 @@ Napi::Object grpo_loss_op(Napi::Env env, Napi::Object arguments) {
   k.records = records.data();
   PolicyMetrics metrics;
   raise_fault(grpo_loss(core_context(), p, k, &metrics),
-              {k.targets, k.logits.vocab, k.batch.old_logps, k.batch.ref_logps});
+              {k.targets, k.logits.vocab, k.batch.old_logps, k.batch.ref_logps, k.batch.sampler_logps});
   out.Set("advantages", arguments.Get("advantages"));
   out.Set("metrics", metrics_object(env, metrics));
   return out;
@@ -145,26 +148,29 @@ Napi::Value Copy(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-/// tokenLoss(config arguments, [logp, old or NaN, ref, advantage]) -> [value, slope, value in plain doubles]: for
-/// tests.
-Napi::Value TokenLossOf(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&] {
-    const Arguments a(info[0].As<Napi::Object>());
-    PolicyBatch batch;
-    const double* x = Arguments(info[1].As<Napi::Object>()).required<double>("values", 4);
-    const float unused = 0;
-    batch.ref_logps = &unused;
-    const LossParams p = loss_params(a, batch);
-    using D = Dual<double>;
-    const D logp = D::variable(x[0]);
-    const D ratio = x[1] != x[1] ? on_policy_log_ratio(logp) : Ops<D>::sub(logp, D::constant(x[1]));
-    const auto dual = token_loss<D>(p, ratio, logp, x[2], x[3]);
-    const auto plain = token_loss<double>(p, ratio.value, x[0], x[2], x[3]);
-    auto out = Napi::Object::New(info.Env());
-    auto* v = new_array<double>(info.Env(), out, "values", 3);
-    v[0] = dual.loss.value, v[1] = dual.loss.slope, v[2] = plain.loss;
-    return out.Get("values");
-  });
+/// policyLossExact: policyLoss on Float64Array logps and entropies, with Float64Array results. For tests: the formulas
+/// themselves, without the rounding of float32.
+Napi::Object policy_loss_exact_op(Napi::Env env, const Arguments& a) {
+  PolicyBatch b = policy_batch(a);
+  const LossParams p = loss_params(a, b);
+  set_normalizers(a, p, &b);
+  const int64_t n = b.layout.rows;
+  const double *logps = a.required<double>("logps", n), *entropies = a.array<double>("entropies", n);
+  std::vector<TokenRecord> records(static_cast<size_t>(n));
+  raise_fault(prepare_tokens(p, b, records.data()), {nullptr, 0, b.old_logps, b.ref_logps, b.sampler_logps});
+  for (int64_t i = 0; i < n; ++i)
+    if (records[i].selected) records[i].logp = logps[i], records[i].entropy = entropies ? entropies[i] : 0.0;
+  policy_steps(core_context(), p, b, records.data());
+  auto out = Napi::Object::New(env);
+  auto* by_logps = new_array<double>(env, out, "gradLogps", n);
+  auto* by_entropies = new_array<double>(env, out, "gradEntropies", n);
+  for (int64_t i = 0; i < n; ++i) by_logps[i] = records[i].slope, by_entropies[i] = records[i].entropy_slope;
+  out.Set("loss", Napi::Number::New(env, collect_metrics(b.layout, records.data()).loss));
+  return out;
+}
+
+Napi::Value PolicyLossExact(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] { return policy_loss_exact_op(info.Env(), Arguments(info[0].As<Napi::Object>())); });
 }
 
 Napi::Value UseSimd(const Napi::CallbackInfo& info) {
@@ -180,7 +186,7 @@ void register_ops(Napi::Env env, Napi::Object exports) {
   exports.Set("policyLoss", Napi::Function::New(env, PolicyLoss));
   exports.Set("grpoLoss", Napi::Function::New(env, GrpoLoss));
   exports.Set("copy", Napi::Function::New(env, Copy));
-  exports.Set("tokenLoss", Napi::Function::New(env, TokenLossOf));
+  exports.Set("policyLossExact", Napi::Function::New(env, PolicyLossExact));
   exports.Set("useSimd", Napi::Function::New(env, UseSimd));
   exports.Set("simd",
               Napi::Function::New(env, [](const Napi::CallbackInfo& i) { return Napi::String::New(i.Env(), simd()); }));

@@ -1,6 +1,7 @@
 // Training steps of a model: gradients of a batch, the optimizer step, and saving what the optimizer remembers.
 #include <limits>
 
+#include "addon/common/loss_arguments.h"
 #include "addon/engine/model_handle.h"
 #include "torch/training.h"
 
@@ -36,6 +37,7 @@ TrainBatch batch_of(const Napi::Object& o, int64_t vocab) {
   b.advantages = copy_typed<float>(o.Get("advantages"), "advantages", napi_float32_array, "a Float32Array");
   b.old_logps = optional<float>(o, "oldLogps", napi_float32_array, "a Float32Array");
   b.ref_logps = optional<float>(o, "refLogps", napi_float32_array, "a Float32Array");
+  b.sampler_logps = optional<float>(o, "samplerLogps", napi_float32_array, "a Float32Array");
   b.mask = optional<uint8_t>(o, "mask", napi_uint8_array, "a Uint8Array");
   b.truncated = optional<uint8_t>(o, "truncated", napi_uint8_array, "a Uint8Array");
   check(b.offsets.size() == b.prompt_lengths.size() + 1 && b.offsets.front() == 0 &&
@@ -49,7 +51,7 @@ TrainBatch batch_of(const Napi::Object& o, int64_t vocab) {
   }
   for (const int32_t id : b.tokens) check(id >= 0 && id < vocab, "token ids within the vocabulary");
   const auto fits = [&](size_t size) { return size == 0 || static_cast<int64_t>(size) == completion_tokens; };
-  check(fits(b.old_logps.size()) && fits(b.ref_logps.size()) && fits(b.mask.size()),
+  check(fits(b.old_logps.size()) && fits(b.ref_logps.size()) && fits(b.sampler_logps.size()) && fits(b.mask.size()),
         "one log-prob (and mask) per completion token");
   check(static_cast<int64_t>(b.advantages.size()) == b.sequences() || fits(b.advantages.size()),
         "one advantage per sequence or per completion token");
@@ -57,28 +59,19 @@ TrainBatch batch_of(const Napi::Object& o, int64_t vocab) {
   return b;
 }
 
-LossType loss_type_of(const std::string& name) {
-  if (name == "grpo") return LossType::grpo;
-  if (name == "bnpo") return LossType::bnpo;
-  if (name == "dr_grpo") return LossType::dr_grpo;
-  if (name == "dapo") return LossType::dapo;
-  throw bad_argument("lossType", "one of 'dapo', 'grpo', 'bnpo', 'dr_grpo'");
-}
-
+/// `o`: the native fields of lib/ops/config.ts, with those of the training step.
 TrainOptions options_of(const Napi::Object& o) {
   TrainOptions t;
-  t.loss.loss_type = loss_type_of(string_at(o, "lossType"));
-  t.loss.epsilon_low = number_at(o, "epsilon");
-  t.loss.epsilon_high = number_at(o, "epsilonHigh");
-  if (!o.Get("delta").IsUndefined()) t.loss.delta = number_at(o, "delta");
-  t.loss.beta = number_at(o, "beta");
-  t.loss.bias_correction_kl = bool_at(o, "useBiasCorrectionKl");
+  t.loss = loss_params(Arguments(o), {});
   t.temperature = number_at(o, "temperature");
   t.normalizer = number_at(o, "normalizer");
+  const double entropy_coef = number_at(o, "entropyCoef"), entropy_normalizer = number_at(o, "entropyNormalizer");
   t.micro_batch_tokens = integer_at(o, "microBatchTokens");
   t.fused = bool_at(o, "fused");
   check(t.normalizer > 0 && t.temperature > 0 && t.micro_batch_tokens > 0,
         "a positive normalizer, temperature and microBatchTokens");
+  check(entropy_coef == 0 || entropy_normalizer > 0, "a positive entropyNormalizer");
+  if (entropy_coef != 0) t.entropy_weight = entropy_coef / entropy_normalizer;
   return t;
 }
 
@@ -117,6 +110,8 @@ Napi::Value ModelHandle::accumulate(const Napi::CallbackInfo& info) {
     TrainOptions options = options_of(o);
     if (!bool_at(o, "maskTruncatedCompletions")) batch->truncated.clear();
     check(options.loss.beta == 0 || !batch->ref_logps.empty() || batch->tokens.empty(), "refLogps when beta is not 0");
+    check(options.loss.sampler == SamplerCorrection::none || !batch->sampler_logps.empty() || batch->tokens.empty(),
+          "samplerLogps for samplerImportanceSampling");
     return submit(info, [batch, options](ModelState& state, const std::atomic<bool>& abort) -> Deliver {
       const TrainResult result = trainer_of(state).accumulate(*batch, options, abort);
       return [result, with_kl = options.loss.beta != 0](Napi::Env env) { return to_js(env, result, with_kl); };

@@ -125,12 +125,14 @@ Napi::Value TensorOps::grpo_loss(const Napi::CallbackInfo& info) {
     k.temperature = a.number("temperature");
     k.want_entropy = a.flag("entropy");
     h.keep(&k.targets, l.rows), h.keep(&k.batch.old_logps, l.rows), h.keep(&k.batch.ref_logps, l.rows);
+    h.keep(&k.batch.sampler_logps, l.rows);
     h.keep(&k.batch.advantages, k.batch.advantages_per_token ? l.rows : l.sequences);
     h.keep(&l);
     return submit(info, [h, k, p] {
       const TensorOutcome r = tensor_grpo_loss(k, p, *h.device);
       return [h, k, r](Napi::Env env) -> Napi::Value {
-        raise_fault(r.status, {k.targets, k.logits.vocab, k.batch.old_logps, k.batch.ref_logps});
+        const kernels::PolicyBatch& b = k.batch;
+        raise_fault(r.status, {k.targets, k.logits.vocab, b.old_logps, b.ref_logps, b.sampler_logps});
         Napi::Object out = to_object(env, r);
         out.Set("metrics", metrics_object(env, r.metrics));
         return out;

@@ -17,27 +17,77 @@ void clear_row(const GrpoLossArgs& a, const Cursor& c) {
   if (a.grad.data) zero_row(a.grad, c.in(a.grad));
 }
 
-void loss_row(const RowKernels& kernels, const LossParams& p, const GrpoLossArgs& a, const Cursor& c, bool entropy,
-              const void* next) {
+/// The row's statistics; false when there is nothing more to do with it.
+bool read_row(const RowKernels& kernels, const GrpoLossArgs& a, const Cursor& c, bool entropy, RowResult* r) {
   TokenRecord* record = a.records + c.row();
-  if (!record->selected) return clear_row(a, c);
-  const void* row = c.in(a.logits);
-  const int64_t target = a.targets[c.row()];
-  const RowResult r = forward_row(kernels, a.logits, row, target, a.temperature, entropy);
-  if (!r.softmax.finite) {
+  if (!record->selected) return clear_row(a, c), false;
+  *r = forward_row(kernels, a.logits, c.in(a.logits), a.targets[c.row()], a.temperature, entropy);
+  if (!r->softmax.finite) {
     record->fault = Fault::logits;
-    return clear_row(a, c);
+    return clear_row(a, c), false;
   }
-  write_outputs(a, c.row(), r.softmax);
-  const double slope = token_step(p, a.batch, c.row(), r.softmax.logp, entropy ? r.softmax.entropy : 0.0, record);
+  write_outputs(a, c.row(), r->softmax);
+  record->logp = r->softmax.logp;
+  record->entropy = entropy ? r->softmax.entropy : 0.0;
+  return true;
+}
+
+void write_gradient(const RowKernels& kernels, const GrpoLossArgs& a, const Cursor& c, const RowResult& r,
+                    const void* next) {
   if (!a.grad.data) return;
-  gradient_row(kernels, a.logits, row, a.grad, c.in(a.grad), target, a.temperature, r, slope, -a.batch.entropy_weight,
-               next);
+  const TokenRecord& record = a.records[c.row()];
+  gradient_row(kernels, a.logits, c.in(a.logits), a.grad, c.in(a.grad), a.targets[c.row()], a.temperature, r,
+               record.slope, record.entropy_slope, next);
 }
 
 Status first_fault(const TokenRecord* records, int64_t rows) {
   for (int64_t i = 0; i < rows; ++i)
     if (records[i].fault != Fault::none) return {records[i].fault, i};
+  return {};
+}
+
+Status in_one(const Context& context, const LossParams& p, const GrpoLossArgs& a, bool entropy) {
+  const Layout& l = a.batch.layout;
+  const RowKernels& kernels = row_kernels();
+  parallel_for(context, l.rows, chunk_rows(l.rows, a.logits.vocab), [&](int64_t begin, int64_t end) {
+    for (Cursor c(l, begin); c.row() < end; c.next()) {
+      RowResult r{};
+      if (!read_row(kernels, a, c, entropy, &r)) continue;
+      token_step(p, a.batch, c.row(), a.records + c.row());
+      write_gradient(kernels, a, c, r, a.grad.data ? upcoming(c, a.logits, end) : nullptr);
+    }
+  });
+  return first_fault(a.records, l.rows);
+}
+
+/// All log-probs, then all token losses, then all gradients: a second read of the logits, but no second sum over them.
+/// Nothing of a gradient is written when a row is found faulty.
+Status in_two_phases(const Context& context, const LossParams& p, const GrpoLossArgs& a, bool entropy) {
+  const Layout& l = a.batch.layout;
+  const RowKernels& kernels = row_kernels();
+  const int64_t chunk = chunk_rows(l.rows, a.logits.vocab);
+  GrpoLossArgs reading = a;
+  reading.grad.data = nullptr;
+  parallel_for(context, l.rows, chunk, [&](int64_t begin, int64_t end) {
+    for (Cursor c(l, begin); c.row() < end; c.next()) {
+      RowResult r{};
+      if (read_row(kernels, reading, c, entropy, &r)) a.records[c.row()].rest = r.rest;
+    }
+  });
+  if (const Status s = first_fault(a.records, l.rows); !s.ok()) return s;
+  policy_steps(context, p, a.batch, a.records);
+  if (!a.grad.data) return {};
+  parallel_for(context, l.rows, chunk, [&](int64_t begin, int64_t end) {
+    for (Cursor c(l, begin); c.row() < end; c.next()) {
+      if (!a.records[c.row()].selected) {
+        zero_row(a.grad, c.in(a.grad));
+        continue;
+      }
+      const RowResult r =
+          row_result(a.logits, c.in(a.logits), a.targets[c.row()], a.temperature, a.records[c.row()].rest);
+      write_gradient(kernels, a, c, r, upcoming(c, a.logits, end));
+    }
+  });
   return {};
 }
 
@@ -47,14 +97,10 @@ Status grpo_loss(const Context& context, const LossParams& p, const GrpoLossArgs
   const Layout& l = a.batch.layout;
   if (const Status s = check_targets(l, a.targets, a.logits.vocab); !s.ok()) return s;
   if (const Status s = prepare_tokens(p, a.batch, a.records); !s.ok()) return s;
-  const RowKernels& kernels = row_kernels();
-  const bool entropy = a.want_entropy || a.entropies || a.batch.entropy_weight != 0;
-  parallel_for(context, l.rows, chunk_rows(l.rows, a.logits.vocab), [&](int64_t begin, int64_t end) {
-    for (Cursor c(l, begin); c.row() < end; c.next())
-      loss_row(kernels, p, a, c, entropy, a.grad.data ? upcoming(c, a.logits, end) : nullptr);
-  });
+  const bool entropy = a.want_entropy || a.entropies || a.batch.has_entropy_term() || has_entropy_mask(p);
+  const Status status = two_phases(p, a.batch) ? in_two_phases(context, p, a, entropy) : in_one(context, p, a, entropy);
   *metrics = collect_metrics(l, a.records);
-  return first_fault(a.records, l.rows);
+  return status;
 }
 
 }  // namespace fg::kernels

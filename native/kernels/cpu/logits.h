@@ -67,16 +67,20 @@ inline void set_element(const Rows& rows, void* row, int64_t column, float value
 
 struct RowResult {
   RowSoftmax softmax;
-  float max;  // of the other columns, in logits
+  RestSums rest;  // maximum in logits
 };
+
+/// From a row's sums to its statistics.
+inline RowResult row_result(const Rows& rows, const void* row, int64_t target, double temperature, RestSums rest) {
+  const RestSums scaled{rest.max / temperature, rest.sum, rest.weighted};
+  return {row_softmax(scaled, element(rows, row, target) / temperature), rest};
+}
 
 inline RowResult forward_row(const RowKernels& kernels, const Rows& rows, const void* row, int64_t target,
                              double temperature, bool entropy) {
   RestSums rest;
   kernels.sums(rows.dtype, row, rows.vocab, target, float(kLog2e / temperature), entropy, &rest);
-  const float max = float(rest.max);
-  rest.max /= temperature;
-  return {row_softmax(rest, element(rows, row, target) / temperature), max};
+  return row_result(rows, row, target, temperature, rest);
 }
 
 inline void zero_row(const Rows& grad, void* out) { std::memset(out, 0, size_t(grad.vocab) * size_of(grad.dtype)); }
@@ -86,7 +90,7 @@ inline void gradient_row(const RowKernels& kernels, const Rows& rows, const void
                          int64_t target, double temperature, const RowResult& r, double c, double h, const void* next) {
   if (c == 0 && h == 0) return zero_row(grad, out);
   const RowSlopeOf<double> slope = row_slope(r.softmax, c, h, temperature);
-  const RowGradient g{r.max, float(slope.a), float(slope.b / kLog2e)};  // the sweeps work in powers of two
+  const RowGradient g{float(r.rest.max), float(slope.a), float(slope.b / kLog2e)};  // the sweeps work in powers of two
   if (g.a == 0 && g.b == 0) {
     zero_row(grad, out);
   } else {

@@ -8,6 +8,7 @@
 //                 load16(p, Cache) store16(p, v, Cache)   16 aligned bytes as Vec16
 //                 atomic_increment(p)               uint32, acquire + release at device scope; returns the old value
 //   block         sync() sync_warp() named_barrier(id, threads) shuffle(v, lane) shuffle_xor(v, mask) ballot(bool)
+//                 count_bits(uint32)
 //                 (whole warps always take part; blocks are whole warps)
 //   shared        FG_SHARED(T, name, count)         a static array of the block, uninitialised
 //                 dynamic_shared<T>(byte offset)    into the launch's dynamic bytes (128-byte aligned base)

@@ -93,6 +93,7 @@ template <class T>
 FG_DEVICE T shuffle_xor(T v, int mask) {
   return __shfl_xor_sync(0xFFFFFFFFu, v, mask);
 }
+FG_DEVICE int count_bits(uint32_t v) { return __popc(v); }
 FG_DEVICE uint32_t ballot(bool b) { return __ballot_sync(0xFFFFFFFFu, b); }
 
 // ---- shared memory

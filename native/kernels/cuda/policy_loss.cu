@@ -14,25 +14,16 @@ struct Task {
 
 FG_DEVICE void token(const Task& t, int64_t row, Partial& partial) {
   const RowPlan plan = load(t.rows.workspace.plan + row);
-  float slope = 0;
-  if (plan.selected) {
+  float slope = 0, by_entropy = 0;
+  if (plan.selected()) {
     RowSoftmaxOf<float> s{};
     s.logp = load(t.logps + row);
     if (t.entropies) s.entropy = load(t.entropies + row);
     slope = policy_step(t.rows, plan, load_inputs(t.rows, row, plan), s, true, RegisterTotal{partial});
+    by_entropy = -entropy_weight(t.rows, s.entropy);
   }
   store(t.grad_logps + row, slope);
-  if (t.grad_entropies) store(t.grad_entropies + row, plan.selected ? -t.rows.entropy_weight : 0.0f);
-}
-
-FG_DEVICE Partial block_total(Partial p) {
-  FG_SHARED(Partial, of_warp, kThreads / 32);
-  p = warp_total(p);
-  if (lane() == 0) of_warp[warp()] = p;
-  sync();
-  Partial total = empty_partial();
-  if (lane() < kThreads / 32) total = of_warp[lane()];
-  return warp_total(total);
+  if (t.grad_entropies) store(t.grad_entropies + row, by_entropy);
 }
 
 FG_KERNEL(kThreads, 1) policy_tokens(const Task t) {
@@ -55,13 +46,20 @@ Launch policy_loss(const Context& context, const LossParams& params, const kerne
   Task t{};
   set_policy(params, a.batch, &p, &t.rows);
   p.logps = a.logps;
-  p.workspace = t.rows.workspace = carve(workspace);
+  p.entropies = a.entropies;
+  p.workspace = t.rows.workspace = carve(workspace, a.batch.layout.rows);
   t.rows.entropy = a.entropies != nullptr;
   t.rows.outcome = outcome;
   t.logps = a.logps, t.entropies = a.entropies;
   t.grad_logps = a.grad_logps, t.grad_entropies = a.grad_entropies;
   const Launch first = prepare(context.stream, p, &t.rows.segments);
   if (!first.ok()) return first;
+  if (kernels::two_phases(params, a.batch)) {
+    const TokenArrays arrays{a.logps, a.entropies, a.grad_logps, a.grad_entropies};
+    const double coef = a.batch.entropy_coef;
+    const Launch chosen = choose_tokens(context.stream, t.rows, arrays, coef);
+    return chosen.ok() ? sequence_steps(context.stream, t.rows, a.batch.layout, arrays, coef) : chosen;
+  }
   Shape shape;
   shape.threads = kThreads;
   const int64_t blocks = (t.rows.rows + kThreads - 1) / kThreads;

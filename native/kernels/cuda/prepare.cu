@@ -2,6 +2,7 @@
 // advantages from rewards. Segments are shared out over blocks: whole sequences when something is counted per sequence,
 // else runs of rows.
 #include "kernels/cuda/team.h"
+#include "math/sequence_sums.h"
 
 namespace fg::cuda {
 namespace {
@@ -101,6 +102,8 @@ FG_DEVICE void write_empty_groups(const GroupAdvantagesArgs& a) {
   }
 }
 
+FG_DEVICE bool is_infinite(float v) { return !is_finite(v) && v == v; }
+
 FG_DEVICE FaultKey check_row(const PrepareTask& p, int64_t row, int64_t s) {
   using kernels::Fault;
   if (p.targets) {
@@ -109,10 +112,13 @@ FG_DEVICE FaultKey check_row(const PrepareTask& p, int64_t row, int64_t s) {
   }
   if (p.old_logps && !is_finite(load(p.old_logps + row))) return fault_key(Stage::tokens, row, Fault::old_logp);
   if (p.ref_logps && !is_finite(load(p.ref_logps + row))) return fault_key(Stage::tokens, row, Fault::ref_logp);
+  if (p.sampler_logps && is_infinite(load(p.sampler_logps + row)))
+    return fault_key(Stage::tokens, row, Fault::sampler_logp);
   if (p.advantages && !is_finite(load(p.advantages + (p.advantages_per_token ? row : s))))
     return fault_key(Stage::tokens, row, Fault::advantage);
   if (p.logps && !(load(p.logps + row) <= std::numeric_limits<float>::max()))
     return fault_key(Stage::values, row, Fault::logp);
+  if (p.entropies && !is_finite(load(p.entropies + row))) return fault_key(Stage::values, row, Fault::entropy);
   return kNoFault;
 }
 
@@ -121,18 +127,41 @@ FG_DEVICE bool has_gradient(const PrepareTask& p, int64_t row) {
   return load(p.grad_logps + row) != 0 || (p.grad_entropies && load(p.grad_entropies + row) != 0);
 }
 
-FG_DEVICE FaultKey plan_row(const PrepareTask& p, int64_t row, int64_t s, int64_t first, bool selected, float weight) {
+/// log(pi_old / pi_sampler), 0 for a row that is not selected.
+FG_DEVICE float sampler_term(const PrepareTask& p, int64_t row, bool selected) {
+  return selected ? sampler_log_ratio(load(p.old_logps + row), load(p.sampler_logps + row)) : 0.0f;
+}
+
+/// What a sequence's rows have in common.
+struct SequencePlan {
+  int64_t sequence, first;  // row
+  float weight, factor;
+};
+
+FG_DEVICE FaultKey plan_row(const PrepareTask& p, int64_t row, const SequencePlan& of, bool selected) {
+  const int64_t s = of.sequence, first = of.first;
   const FaultKey fault = selected ? check_row(p, row, s) : kNoFault;
   selected = selected && has_gradient(p, row);
   RowPlan plan{};
   plan.logits = p.logits.at(row, s, row - first);
   plan.grad = p.grad.at(row, s, row - first);
-  plan.target = selected && p.targets ? load(p.targets + row) : 0;
+  plan.target = !selected ? -1 : p.targets ? load(p.targets + row) : 0;
   plan.sequence = int32_t(s);
-  plan.weight = selected ? weight : 0.0f;
-  plan.selected = selected;
+  plan.weight = selected ? of.weight : 0.0f;
+  plan.factor = of.factor;
+  if (p.corrects && !corrects_by_sequence(p.params.sampler))
+    plan.factor = sampler_weight(p.params, sampler_term(p, row, selected));
   store(p.workspace.plan + row, plan);
   return fault;
+}
+
+/// The sampler's weight of a whole sequence (every thread gets it), or 1.
+FG_DEVICE float sequence_factor(const PrepareTask& p, int64_t begin, int64_t end, bool taken) {
+  if (!p.corrects || !corrects_by_sequence(p.params.sampler)) return 1;
+  double sum = 0;
+  for (int64_t row = begin + thread(); row < end; row += threads())
+    sum += sampler_term(p, row, taken && in_mask(p.layout, row));
+  return sampler_weight(p.params, float(block_sum(sum)));
 }
 
 FG_DEVICE FaultKey plan_sequence(const PrepareTask& p, const GroupStats& batch, int64_t s) {
@@ -146,9 +175,10 @@ FG_DEVICE FaultKey plan_sequence(const PrepareTask& p, const GroupStats& batch, 
   const int64_t begin = l.offsets ? load(l.offsets + s) : 0, end = l.offsets ? load(l.offsets + s + 1) : l.rows;
   const bool taken = in_sequence(l, s);
   const int64_t length = taken && p.weights ? count_selected(l, begin, end) : 0;
-  const float weight = p.weights ? float(token_weight(p.loss_type, p.normalizer, length)) : 0.0f;
+  const float weight = p.weights ? float(token_weight(p.params.loss_type, p.normalizer, length)) : 0.0f;
+  const SequencePlan of{s, begin, weight, sequence_factor(p, begin, end, taken)};
   for (int64_t row = begin + thread(); row < end; row += threads()) {
-    const FaultKey k = plan_row(p, row, s, begin, taken && in_mask(l, row), weight);
+    const FaultKey k = plan_row(p, row, of, taken && in_mask(l, row));
     fault = k < fault ? k : fault;
   }
   return fault;
@@ -157,12 +187,13 @@ FG_DEVICE FaultKey plan_sequence(const PrepareTask& p, const GroupStats& batch, 
 FG_DEVICE FaultKey plan_run(const PrepareTask& p, int64_t run) {
   const Layout& l = p.layout;
   FaultKey fault = kNoFault;
-  const float weight = p.weights ? float(token_weight(p.loss_type, p.normalizer, 1)) : 0.0f;
+  const float weight = p.weights ? float(token_weight(p.params.loss_type, p.normalizer, 1)) : 0.0f;
   const int64_t end = (run + 1) * kRun < l.rows ? (run + 1) * kRun : l.rows;
   for (int64_t row = run * kRun + thread(); row < end; row += threads()) {
     const int64_t s = l.offsets ? find_segment(l.offsets, l.sequences, row) : 0;
     const int64_t first = l.offsets ? load(l.offsets + s) : 0;
-    const FaultKey k = plan_row(p, row, s, first, in_sequence(l, s) && in_mask(l, row), weight);
+    const bool taken = in_sequence(l, s);
+    const FaultKey k = plan_row(p, row, SequencePlan{s, first, weight, 1}, taken && in_mask(l, row));
     fault = k < fault ? k : fault;
   }
   return fault;
@@ -188,7 +219,9 @@ FG_KERNEL(kThreads, 2) prepare_rows(const Task t) {
   }
   if (thread() != 0) return;
   store(p.workspace.faults + block(), fault);
-  if (block() == 0) store(p.workspace.ticket, 0u);
+  if (block() != 0) return;
+  store(p.workspace.ticket, 0u);
+  store(p.workspace.carried, kNoFault);
 }
 
 struct ZeroTask {
@@ -201,7 +234,9 @@ FG_KERNEL(32, 1) zero_ticket(const ZeroTask t) {
 }  // namespace
 
 Launch prepare(void* stream, const PrepareTask& p, int64_t* segments) {
-  Task t{p, p.rewards.count > 0 || p.only_rewards || (p.weights && p.loss_type == LossType::grpo), 0};
+  const bool counts = p.weights && weighs_by_length(p.params.loss_type);
+  const bool sums = p.corrects && corrects_by_sequence(p.params.sampler);
+  Task t{p, p.rewards.count > 0 || p.only_rewards || counts || sums, 0};
   t.segments = p.only_rewards  ? p.rewards.count
                : t.by_sequence ? p.layout.sequences
                                : (p.layout.rows + kRun - 1) / kRun;
@@ -217,7 +252,8 @@ Launch prepare(void* stream, const PrepareTask& p, int64_t* segments) {
 }
 
 size_t workspace_bytes(int64_t rows) {
-  return 128 + 32 + kMaxSegments * sizeof(FaultKey) + kMaxPartials * sizeof(Partial) + size_t(rows) * sizeof(RowPlan);
+  const size_t fixed = 128 + 32 + kMaxSegments * sizeof(FaultKey) + kMaxPartials * sizeof(Partial);
+  return fixed + size_t(rows) * (sizeof(RowPlan) + 5 * sizeof(float) + 1);
 }
 
 Launch group_advantages(const Context& context, const GroupAdvantagesArgs& a, void* workspace, Outcome* outcome) {
@@ -225,7 +261,7 @@ Launch group_advantages(const Context& context, const GroupAdvantagesArgs& a, vo
   p.rewards = a;
   p.only_rewards = true;
   p.outcome = outcome;
-  p.workspace = carve(workspace);
+  p.workspace = carve(workspace, a.count);
   return prepare(context.stream, p, nullptr);
 }
 

@@ -3,6 +3,7 @@
 // float, by the functions of native/math.
 #include "kernels/cuda/rows.h"
 #include "kernels/cuda/team.h"
+#include "math/policy_loss.h"
 #include "math/softmax.h"
 
 namespace fg::cuda {
@@ -101,14 +102,20 @@ struct SharedTotal {
   }
 };
 
+/// Of the token's entropy in the total: none where the entropy mask leaves the token out.
+FG_DEVICE float entropy_weight(const RowTask& t, float entropy) {
+  return entropy >= float(t.params.entropy_threshold) ? t.entropy_weight : 0.0f;
+}
+
 /// The token's loss joins the total where `counts`; the result is d(loss) / d(logp).
 template <class Total>
 FG_DEVICE float policy_step(const RowTask& t, const RowPlan& plan, const RowInputs& in, const RowSoftmaxOf<float>& s,
                             bool counts, const Total& total) {
-  const auto token = token_slope<float>(t.params, s.logp, !t.old_logps, in.c_or_old, in.h_or_ref, in.advantage);
-  const float entropy = t.entropy ? s.entropy : 0.0f;
+  const float entropy = t.entropy ? s.entropy : 0.0f, weight = entropy_weight(t, entropy);
+  const float factor = entropy >= float(t.params.entropy_threshold) ? plan.factor : 0.0f;
+  const auto token = token_slope<float>(t.params, s.logp, !t.old_logps, in.c_or_old, in.h_or_ref, in.advantage, factor);
   if (counts) {
-    const double loss = double(plan.weight) * token.loss.value - double(t.entropy_weight) * entropy;
+    const double loss = double(plan.weight) * token.loss.value - double(weight) * entropy;
     const double kl = token.kl.value, ratio = token.ratio.value;
     total(Partial{loss, kl, entropy, ratio, ratio, ratio, 1, token.clipped_low, token.clipped_high, kNoFault});
   }
@@ -138,7 +145,7 @@ FG_DEVICE RowCoefficients row_step(const RowTask& t, int64_t row, const RowPlan&
   }
   if (t.step == Step::log_prob) return out;
   const float c = t.step == Step::given ? in.c_or_old : policy_step(t, plan, in, s, counts, total);
-  const float h = t.step == Step::given ? in.h_or_ref : -t.entropy_weight;
+  const float h = t.step == Step::given ? in.h_or_ref : -entropy_weight(t, s.entropy);
   if (c == 0 && h == 0) return out;
   const RowSlopeOf<float> slope = row_slope<float>(s, c, h, t.temperature);
   out.a = slope.a;

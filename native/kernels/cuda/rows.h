@@ -21,12 +21,12 @@ struct RowTask {
   const float *grad_logps = nullptr, *grad_entropies = nullptr;
   // policy
   LossParams params;
-  const float *old_logps = nullptr, *ref_logps = nullptr, *advantages = nullptr;
+  const float *old_logps = nullptr, *ref_logps = nullptr, *sampler_logps = nullptr, *advantages = nullptr;
   bool advantages_per_token = false;
   float entropy_weight = 0;
   // outputs, (rows), may be null
   float *logps = nullptr, *lse = nullptr, *entropies = nullptr;
-  Outcome* outcome = nullptr;
+  Outcome* outcome = nullptr;  // null: a launch before has written it
   Workspace workspace;
 };
 
@@ -34,10 +34,12 @@ struct RowTask {
 inline void set_policy(const LossParams& params, const kernels::PolicyBatch& b, PrepareTask* p, RowTask* t) {
   p->layout = b.layout;
   p->weights = true;
-  p->loss_type = params.loss_type;
+  p->params = params;
+  p->corrects = params.sampler != SamplerCorrection::none && !kernels::two_phases(params, b);
   p->normalizer = b.normalizer;
   p->old_logps = t->old_logps = b.old_logps;
   p->ref_logps = t->ref_logps = params.beta != 0 ? b.ref_logps : nullptr;
+  p->sampler_logps = t->sampler_logps = b.sampler_logps;
   p->advantages = t->advantages = b.advantages;
   p->advantages_per_token = t->advantages_per_token = b.advantages_per_token;
   t->rows = b.layout.rows;
@@ -46,6 +48,21 @@ inline void set_policy(const LossParams& params, const kernels::PolicyBatch& b, 
   t->params = params;
   t->entropy_weight = float(b.entropy_weight);
 }
+
+/// Token-sized arrays of an op with two phases; entropies and grad_entropies may be null.
+struct TokenArrays {
+  const float *logps, *entropies;
+  float *grad_logps, *grad_entropies;
+};
+
+/// A statistic of the batch decides something; otherwise the parameters do.
+inline bool needs_choice(const LossParams& p, double entropy_coef) {
+  return p.top_entropy_quantile < 1 || entropy_coef != 0 || chooses_by_covariance(p.loss_type);
+}
+/// Where two_phases(): what statistics of the batch choose (workspace.choice, workspace.chosen), if any.
+Launch choose_tokens(void* stream, const RowTask&, const TokenArrays&, double entropy_coef);
+/// After it: losses, outcome and derivatives of every token.
+Launch sequence_steps(void* stream, const RowTask&, const Layout&, const TokenArrays&, double entropy_coef);
 
 /// Queues the kernel that the table (table.h) names for this device, format and vocabulary.
 Launch launch_rows(void* stream, const RowTask&);

@@ -119,7 +119,7 @@ rows_block(const RowTask t) {
   for (int64_t r = block(); r < t.rows && before == kNoFault; r += blocks()) {
     const RowPlan plan = load_same(t.workspace.plan + r);
     E* const out = kGradient ? static_cast<E*>(t.grad.data) + plan.grad : nullptr;
-    if (!plan.selected) {
+    if (!plan.selected()) {
       if (thread() == 0) write_statistics(t, r, 0, 0, 0);
       if constexpr (kGradient) zero_row<D>(out, int(t.grad.vocab));
       continue;

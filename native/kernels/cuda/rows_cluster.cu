@@ -69,7 +69,7 @@ struct Cluster {
     const int64_t clusters = blocks() / cluster_size();
     for (; row < t.rows; row += clusters) {
       job.plan = load_same(t.workspace.plan + row);
-      if (job.plan.selected) break;
+      if (job.plan.selected()) break;
       if (cluster_rank() == 0 && thread() == 0) write_statistics(t, row, 0, 0, 0);
       zero(job.plan);
     }

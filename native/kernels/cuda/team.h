@@ -42,9 +42,19 @@ FG_DEVICE FaultKey block_least(FaultKey v) {
   return warp_least(lane() < warps ? FaultKey(least_of_warp[lane()]) : kNoFault);
 }
 
-/// What prepare found wrong before this launch; nothing may be written then.
+/// The block's sum, for all its threads, always in the same order. Contains syncs: every thread must come.
+FG_DEVICE double block_sum(double v) {
+  FG_SHARED(double, sum_of_warp, 32);
+  v = WarpTeam{}.sum(v);
+  sync();  // an earlier call's readers are done
+  if (lane() == 0) sum_of_warp[warp()] = v;
+  sync();
+  return WarpTeam{}.sum(lane() < threads() / 32 ? double(sum_of_warp[lane()]) : 0.0);
+}
+
+/// What earlier launches of the op found wrong; nothing may be written then.
 FG_DEVICE FaultKey earlier_fault(const Workspace& w, int64_t segments) {
-  FaultKey key = kNoFault;
+  FaultKey key = thread() == 0 ? load(w.carried) : kNoFault;
   for (int64_t i = thread(); i < segments; i += threads()) {
     const FaultKey k = load(w.faults + i);
     key = k < key ? k : key;
@@ -71,6 +81,17 @@ FG_DEVICE Partial warp_total(Partial p) {
   return p;
 }
 
+/// Of the block, for warp 0. Contains a sync.
+FG_DEVICE Partial block_total(Partial p) {
+  FG_SHARED(Partial, of_warp, 32);
+  p = warp_total(p);
+  if (lane() == 0) of_warp[warp()] = p;
+  sync();
+  Partial total = empty_partial();
+  if (lane() < threads() / 32) total = of_warp[lane()];
+  return warp_total(total);
+}
+
 FG_DEVICE void write_outcome(Outcome* outcome, const Partial& p, int64_t sequences) {
   Outcome o{};
   o.status = fault_of(p.fault);
@@ -85,6 +106,7 @@ FG_DEVICE void write_outcome(Outcome* outcome, const Partial& p, int64_t sequenc
 /// outcome. Called by all threads of one block per contributor; `mine` is thread 0's.
 FG_DEVICE void finish(const Workspace& w, int64_t index, int64_t count, Shared<Partial> mine, FaultKey before,
                       Outcome* outcome, int64_t sequences) {
+  if (!outcome) return;  // the last launch of several: its results were counted before
   FG_SHARED(uint32_t, arrived, 1);
   if (thread() == 0) {
     store(w.partials + index, Partial(mine[0]));
@@ -96,7 +118,10 @@ FG_DEVICE void finish(const Workspace& w, int64_t index, int64_t count, Shared<P
   for (int64_t i = lane(); i < count; i += 32) add(total, load(w.partials + i));
   total.fault = before < total.fault ? before : total.fault;
   total = warp_total(total);
-  if (lane() == 0) write_outcome(outcome, total, sequences);
+  if (lane() != 0) return;
+  write_outcome(outcome, total, sequences);
+  store(w.carried, total.fault);
+  store(w.ticket, 0u);  // for the launch after this one
 }
 
 }  // namespace fg::cuda

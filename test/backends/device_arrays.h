@@ -1,14 +1,14 @@
 #pragma once
-// Typed arrays in simulated device memory: copied in with their byte offset modulo 16, so that odd alignments are real,
+// Typed arrays in device memory: copied in with their byte offset modulo 16, so that odd alignments are real,
 // and back on request. Arrays that share memory on the host (gradients in place) share it on the device.
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <vector>
 
-#include "simulator/sim.h"
+#include "backends/device.h"
 
-namespace fg::sim {
+namespace fg::backend {
 
 class DeviceArrays {
  public:
@@ -21,13 +21,13 @@ class DeviceArrays {
   template <class T>
   T* out(T* host, int64_t count) {
     T* device = static_cast<T*>(twin(host, size_t(count) * sizeof(T), false));
-    if (host && count > 0) outputs_.push_back({host, device, size_t(count) * sizeof(T)});
+    if (host && count > 0) outputs_.push_back({host, device, size_t(count) * sizeof(T), sizeof(T)});
     return device;
   }
   /// Both: what the kernel does not write stays.
   void* in_out(void* host, size_t bytes) {
     void* device = twin(host, bytes, true);
-    if (host && bytes > 0) outputs_.push_back({host, device, bytes});
+    if (host && bytes > 0) outputs_.push_back({host, device, bytes, 0});
     return device;
   }
   void* twin(const void* host, size_t bytes, bool contents) {
@@ -46,8 +46,10 @@ class DeviceArrays {
 
   /// Copies outputs to the host. `complete`: the op has succeeded and must have written all of them.
   void back(bool complete) {
+    for (const auto& [_, buffer] : buffers_) check_margins(buffer->as<void>());
+    for (const auto& buffer : scratch_) check_margins(buffer->as<void>());
     for (const auto& o : outputs_) {
-      if (complete && !initialised(o.device, o.bytes))
+      if (complete && o.unit > 0 && !written(o.device, o.bytes, o.unit))
         throw Violation("output not written", "an output was not written");
       copy_out(o.host, o.device, o.bytes);
     }
@@ -56,11 +58,11 @@ class DeviceArrays {
  private:
   struct Output {
     void *host, *device;
-    size_t bytes;
+    size_t bytes, unit;  // unit 0: it has had contents from the start
   };
   std::map<const void*, std::unique_ptr<Buffer>> buffers_;
   std::vector<std::unique_ptr<Buffer>> scratch_;
   std::vector<Output> outputs_;
 };
 
-}  // namespace fg::sim
+}  // namespace fg::backend

@@ -1,29 +1,20 @@
-// simulator.node: the core addon's ops, run by the CUDA kernels on the simulated device. For tests.
-#include <cmath>
-#include <cstring>
-
-#include "addon/common/loss_arguments.h"
+// A test addon: the core addon's ops, run by the CUDA kernels on whatever device backends/device.h is linked with.
 #include "kernels/cuda/ops.h"
+#include "addon/common/loss_arguments.h"
+#include "backends/device_arrays.h"
+#include "backends/exports.h"
 #include "kernels/cuda/table.h"
-#include "simulator/device_arrays.h"
-#include "simulator/exports.h"
 
 namespace fg {
 
 using namespace kernels;
+using backend::check;
+using backend::context;
+using backend::DeviceArrays;
 using cuda::GroupAdvantagesArgs;
 using cuda::Outcome;
-using sim::DeviceArrays;
 
 namespace {
-
-const Context kContext{nullptr, nullptr};
-
-void check(const cuda::Launch& l) {
-  if (l.ok()) return;
-  throw std::runtime_error(std::string("launch failed: ") + (l.what ? l.what : "?") + " (" + (l.file ? l.file : "?") +
-                           ":" + std::to_string(l.line) + "), code " + std::to_string(l.code));
-}
 
 size_t byte_length(const Arguments& a, Napi::Object o, const char* name) {
   return a.has(name) ? o.Get(name).As<Napi::TypedArray>().ByteLength() : 0;
@@ -46,9 +37,9 @@ struct Run {
   Outcome finish(const cuda::Launch& l) {
     check(l);
     Outcome o;
-    if (!sim::initialised(&outcome->status, sizeof(Status::fault)))
-      throw sim::Violation("output not written", "the outcome was not written");
-    sim::copy_out(&o, outcome, sizeof o);
+    if (!backend::written(&outcome->status, sizeof(Status::fault), sizeof(Status::fault)))
+      throw backend::Violation("output not written", "the outcome was not written");
+    backend::copy_out(&o, outcome, sizeof o);
     arrays.back(o.status.ok());
     return o;
   }
@@ -74,7 +65,7 @@ Napi::Value GroupAdvantages(Napi::Env env, Napi::Object arguments) {
   const GroupAdvantagesArgs k = advantages_arguments(env, r, out, &run.arrays);
   Culprits culprits;
   culprits.rewards = r.rewards;
-  raise_fault(run.finish(cuda::group_advantages(kContext, k, run.workspace, run.outcome)).status, culprits);
+  raise_fault(run.finish(cuda::group_advantages(context(), k, run.workspace, run.outcome)).status, culprits);
   return out;
 }
 
@@ -100,7 +91,7 @@ Napi::Value SelectiveLogp(Napi::Env env, Napi::Object arguments) {
   k.logps = d.out(new_array<float>(env, out, "logps", n), n);
   k.lse = d.out(new_array<float>(env, out, "lse", n), n);
   if (a.flag("entropy")) k.entropies = d.out(new_array<float>(env, out, "entropies", n), n);
-  raise_fault(run.finish(cuda::selective_logp(kContext, k, run.workspace, run.outcome)).status,
+  raise_fault(run.finish(cuda::selective_logp(context(), k, run.workspace, run.outcome)).status,
               {targets, k.logits.vocab});
   return out;
 }
@@ -122,7 +113,7 @@ Napi::Value SelectiveLogpBackward(Napi::Env env, Napi::Object arguments) {
   k.targets = d.in(targets, n);
   k.grad_logps = d.in(a.required<float>("gradLogps", n), n);
   k.grad_entropies = d.in(a.array<float>("gradEntropies", n), n);
-  const Outcome o = run.finish(cuda::selective_logp_backward(kContext, k, run.workspace, run.outcome));
+  const Outcome o = run.finish(cuda::selective_logp_backward(context(), k, run.workspace, run.outcome));
   raise_fault(o.status, {targets, k.logits.vocab});
   return env.Undefined();
 }
@@ -131,6 +122,7 @@ void to_device(DeviceArrays* d, PolicyBatch* b) {
   const int64_t n = b->layout.rows;
   b->old_logps = d->in(b->old_logps, n);
   b->ref_logps = d->in(b->ref_logps, n);
+  b->sampler_logps = d->in(b->sampler_logps, n);
   if (b->advantages) b->advantages = d->in(b->advantages, b->advantages_per_token ? n : b->layout.sequences);
   to_device(d, &b->layout);
 }
@@ -144,7 +136,8 @@ Napi::Value PolicyLoss(Napi::Env env, Napi::Object arguments) {
   const int64_t n = k.batch.layout.rows;
   const float* logps = a.required<float>("logps", n);
   const float* entropies = a.array<float>("entropies", n);
-  if (k.batch.entropy_weight != 0 && !entropies && n > 0) Arguments::fail("entropies", "a Float32Array");
+  const bool reads = k.batch.has_entropy_term() || has_entropy_mask(p);
+  if (reads && !entropies && n > 0) Arguments::fail("entropies", "a Float32Array");
   const PolicyBatch host = k.batch;
   auto out = Napi::Object::New(env);
   Run run(n);
@@ -153,9 +146,9 @@ Napi::Value PolicyLoss(Napi::Env env, Napi::Object arguments) {
   k.logps = d.in(logps, n);
   k.entropies = d.in(entropies, n);
   k.grad_logps = d.out(new_array<float>(env, out, "gradLogps", n), n);
-  if (host.entropy_weight != 0) k.grad_entropies = d.out(new_array<float>(env, out, "gradEntropies", n), n);
-  const Outcome o = run.finish(cuda::policy_loss(kContext, p, k, run.workspace, run.outcome));
-  raise_fault(o.status, {nullptr, 0, host.old_logps, host.ref_logps, logps});
+  if (host.has_entropy_term()) k.grad_entropies = d.out(new_array<float>(env, out, "gradEntropies", n), n);
+  const Outcome o = run.finish(cuda::policy_loss(context(), p, k, run.workspace, run.outcome));
+  raise_fault(o.status, {nullptr, 0, host.old_logps, host.ref_logps, host.sampler_logps, logps, entropies});
   out.Set("metrics", metrics_object(env, o.metrics));
   return out;
 }
@@ -190,9 +183,10 @@ Napi::Value GrpoLoss(Napi::Env env, Napi::Object arguments) {
   k.targets = d.in(targets, n);
   k.logps = d.out(new_array<float>(env, out, "logps", n), n);
   if (k.want_entropy) k.entropies = d.out(new_array<float>(env, out, "entropies", n), n);
-  const Outcome o =
-      run.finish(cuda::grpo_loss(kContext, p, k, fused ? &made : nullptr, run.workspace, run.outcome));
-  raise_fault(o.status, {targets, k.logits.vocab, host.old_logps, host.ref_logps, nullptr, rewards.rewards});
+  const Outcome o = run.finish(cuda::grpo_loss(context(), p, k, fused ? &made : nullptr, run.workspace, run.outcome));
+  Culprits culprits{targets, k.logits.vocab, host.old_logps, host.ref_logps, host.sampler_logps};
+  culprits.rewards = rewards.rewards;
+  raise_fault(o.status, culprits);
   out.Set("advantages", arguments.Get("advantages"));
   out.Set("metrics", metrics_object(env, o.metrics));
   return out;
@@ -200,38 +194,18 @@ Napi::Value GrpoLoss(Napi::Env env, Napi::Object arguments) {
 
 template <Napi::Value (*op)(Napi::Env, Napi::Object)>
 Napi::Value wrapped(const Napi::CallbackInfo& info) {
-  return sim::simulated(info.Env(), [&] { return op(info.Env(), info[0].As<Napi::Object>()); });
+  return backend::on_device(info.Env(), [&] { return op(info.Env(), info[0].As<Napi::Object>()); });
 }
 
-/// configure({ seed, arch, multiprocessors?, variant? })
+/// configure({ seed?, arch?, multiprocessors?, variant? })
 Napi::Value Configure(Napi::Env env, Napi::Object o) {
+  const auto text = [&](const char* name) { return o.Get(name).IsString() ? o.Get(name).ToString().Utf8Value() : ""; };
   const auto number = [&](const char* name) {
     return o.Get(name).IsNumber() ? o.Get(name).ToNumber().Int64Value() : 0;
   };
-  sim::set_seed(uint64_t(number("seed")));
-  if (o.Get("arch").IsString())
-    sim::set_device(sim::preset(o.Get("arch").ToString().Utf8Value(), int(number("multiprocessors"))));
-  cuda::force_variant(o.Get("variant").IsString() ? o.Get("variant").ToString().Utf8Value().c_str() : nullptr);
+  backend::configure({uint64_t(number("seed")), text("arch"), int(number("multiprocessors"))});
+  cuda::force_variant(text("variant").c_str());
   return env.Undefined();
-}
-
-Napi::Object record_object(Napi::Env env, const sim::LaunchRecord& r) {
-  auto o = Napi::Object::New(env);
-  const auto set = [&](const char* name, double v) { o.Set(name, Napi::Number::New(env, v)); };
-  o.Set("kernel", r.kernel);
-  set("blocks", double(r.shape.blocks)), set("threads", r.shape.threads), set("cluster", r.shape.cluster);
-  set("sharedBytes", double(r.shape.shared)), set("staticSharedBytes", double(r.static_shared));
-  set("readBytes", double(r.read_bytes)), set("rereadBytes", double(r.reread_bytes));
-  set("writtenBytes", double(r.written_bytes)), set("wideBytes", double(r.wide_bytes));
-  set("bulkBytes", double(r.bulk_bytes)), set("accesses", double(r.accesses)), set("atomics", double(r.atomics));
-  o.Set("schedule", std::to_string(r.schedule));
-  return o;
-}
-
-Napi::Value LastLaunches(const Napi::CallbackInfo& info) {
-  auto list = Napi::Array::New(info.Env());
-  for (const auto& r : sim::take_launches()) list[list.Length()] = record_object(info.Env(), r);
-  return list;
 }
 
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
@@ -243,14 +217,12 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   add("policyLoss", wrapped<PolicyLoss>);
   add("grpoLoss", wrapped<GrpoLoss>);
   add("configure", wrapped<Configure>);
-  add("lastLaunches", LastLaunches);
-  add("setSeed", [](const Napi::CallbackInfo& i) { sim::set_seed(uint64_t(i[0].ToNumber().Int64Value())); });
-  add("simd", [](const Napi::CallbackInfo& i) { return Napi::String::New(i.Env(), "cuda-simulated"); });
+  add("simd", [](const Napi::CallbackInfo& i) { return Napi::String::New(i.Env(), backend::kName); });
   add("threads", [](const Napi::CallbackInfo& i) { return Napi::Number::New(i.Env(), 1); });
   add("useSimd", [](const Napi::CallbackInfo& i) {
-    return Napi::Boolean::New(i.Env(), i[0].ToString().Utf8Value() == "cuda-simulated");
+    return Napi::Boolean::New(i.Env(), i[0].ToString().Utf8Value() == backend::kName);
   });
-  for (const auto fill : sim::Exports::all()) fill(env, exports);
+  for (const auto fill : backend::Exports::all()) fill(env, exports);
   return exports;
 }
 
@@ -258,4 +230,4 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
 }  // namespace fg
 
 static Napi::Object Init(Napi::Env env, Napi::Object exports) { return fg::Init(env, exports); }
-NODE_API_MODULE(simulator, Init)
+NODE_API_MODULE(backend, Init)

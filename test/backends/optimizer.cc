@@ -1,19 +1,19 @@
-// adamw() and sample() of the test addon: native/kernels/cuda on simulated device memory.
+// adamw() and sample() of a test addon: the kernels of native/kernels/cuda on typed arrays.
 #include <string>
 #include <vector>
 
 #include "addon/common/arguments.h"
+#include "backends/device_arrays.h"
+#include "backends/exports.h"
 #include "kernels/cuda/adamw.h"
 #include "kernels/cuda/sampling.h"
-#include "simulator/device_arrays.h"
-#include "simulator/exports.h"
 
 namespace {
 
 using fg::Arguments;
+using fg::backend::check;
+using fg::backend::DeviceArrays;
 using fg::kernels::AdamWTensor;
-
-using fg::sim::DeviceArrays;
 
 /// A typed array that the kernels may change.
 template <class T>
@@ -21,14 +21,10 @@ T* changing(DeviceArrays& device, T* host, int64_t count) {
   return static_cast<T*>(device.in_out(host, sizeof(T) * size_t(count)));
 }
 
-void check(const fg::cuda::Launch& launch) {
-  if (!launch.ok()) throw std::runtime_error(std::string(launch.what) + ": code " + std::to_string(launch.code));
-}
-
 template <class T>
 T fetch(const T* device) {
   T value;
-  fg::sim::copy_out(&value, device, sizeof value);
+  fg::backend::copy_out(&value, device, sizeof value);
   return value;
 }
 
@@ -63,7 +59,7 @@ fg::AdamWStep step_of(const Arguments& a) {
 
 /// { tensors: [...], maxNorm, useNorm, step, ... } -> { norm, scale, skip, chunks }
 Napi::Value adamw(const Napi::CallbackInfo& info) {
-  return fg::sim::simulated(info.Env(), [&]() -> Napi::Value {
+  return fg::backend::on_device(info.Env(), [&]() -> Napi::Value {
     const Napi::Object object = info[0].As<Napi::Object>();
     const Arguments a(object);
     const auto list = object.Get("tensors").As<Napi::Array>();
@@ -79,7 +75,7 @@ Napi::Value adamw(const Napi::CallbackInfo& info) {
     table.tensors = device.in(tensors.data(), count);
     table.first_chunk = device.in(first_chunk.data(), count + 1);
     auto* norm = static_cast<fg::cuda::GradientNorm*>(device.scratch(sizeof(fg::cuda::GradientNorm)));
-    const fg::Context context{nullptr};
+    const fg::Context context = fg::backend::context();
     check(fg::cuda::gradient_norm(context, {table, a.number("maxNorm"), static_cast<double*>(device.scratch(sizeof(double) * size_t(table.chunks))), norm}));
     check(fg::cuda::adamw(context, {table, step_of(a), a.flag("useNorm") ? norm : nullptr}));
     device.back(false);
@@ -147,7 +143,7 @@ struct SampleCall {
 };
 
 Napi::Value sample(const Napi::CallbackInfo& info) {
-  return fg::sim::simulated(info.Env(), [&]() -> Napi::Value {
+  return fg::backend::on_device(info.Env(), [&]() -> Napi::Value {
     const Arguments a(info[0].As<Napi::Object>());
     SampleCall call(a);
     DeviceArrays device;
@@ -161,13 +157,13 @@ Napi::Value sample(const Napi::CallbackInfo& info) {
     args.chosen = changing(device, call.chosen.data(), call.rows);
     args.logp = changing(device, call.logp.data(), call.rows);
     args.status = reinterpret_cast<fg::SampleStatus*>(changing(device, call.status.data(), call.rows));
-    check(fg::cuda::sample(fg::Context{nullptr}, args));
+    check(fg::cuda::sample(fg::backend::context(), args));
     device.back(false);
     return call.result(info.Env());
   });
 }
 
-const fg::sim::Exports exports([](Napi::Env env, Napi::Object o) {
+const fg::backend::Exports exports([](Napi::Env env, Napi::Object o) {
   o.Set("adamw", Napi::Function::New(env, adamw));
   o.Set("sample", Napi::Function::New(env, sample));
 });
