@@ -1,6 +1,7 @@
 // What limits each row kernel on an H200, predicted without one: node scripts/roofline.mjs [--json]
 // Instructions come from the machine code (cuda-compile), bytes from the simulator. All numbers are predicted, none is measured here.
 import { execFileSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { SetupError, root } from './deps.mjs';
@@ -27,8 +28,15 @@ function openSimulator() {
   return createRequire(import.meta.url)(file.trim().split('\n').at(-1));
 }
 
+/** The native form of a LossConfig. */
+function nativeLoss(config) {
+  const file = join(root, 'dist', 'cjs', 'ops', 'config.js');
+  if (!existsSync(file)) throw new SetupError('The TypeScript is not compiled.', 'npm run build:ts');
+  return createRequire(import.meta.url)(file).lossArguments('roofline', config).native;
+}
+
 /** The core addon's flat arguments of a fused loss in place: on policy but for its clipping, no entropy. */
-function lossArguments(dtype, vocab, rows) {
+function lossArguments(dtype, vocab, rows, config) {
   const logits = new dtype.array(rows * vocab);
   for (let i = 0; i < logits.length; ++i) logits[i] = dtype.code === 0 ? (i % 97) / 16 - 3 : 0x3f80 + (i % 61);
   return {
@@ -36,21 +44,21 @@ function lossArguments(dtype, vocab, rows) {
     ...{ logits, dtype: dtype.code, vocab, rowStride: vocab, sequenceStride: 0 },
     ...{ gradLogits: logits, gradRowStride: vocab, gradSequenceStride: 0 },
     ...{ advantages: Float32Array.of(1), advantagesPerToken: false, oldLogps: new Float32Array(rows).fill(-10) },
-    ...{ lossType: 3, klEstimator: 2, useBiasCorrectionKl: true, epsilon: 0.2, epsilonHigh: 0.2, delta: Infinity, beta: 0 },
-    ...{ normalizer: 0, entropyNormalizer: 0, entropyCoef: 0, maxCompletionLength: 1, excludeEmpty: false, temperature: 1, entropy: false },
+    ...nativeLoss(config),
+    entropy: false,
   };
 }
 
 /** Bytes of one fused loss by the simulator's count; the launch with the most of them is the row kernel's. */
-function countBytes(simulator, arch, dtype, vocab) {
+function countBytes(simulator, arch, dtype, vocab, config, passes = 2) {
   simulator.configure({ seed: 1, arch: arch.replace('a', '') });
   simulator.lastLaunches();
-  simulator.grpoLoss(lossArguments(dtype, vocab, SIMULATED_ROWS));
+  simulator.grpoLoss(lossArguments(dtype, vocab, SIMULATED_ROWS, config));
   const launches = simulator.lastLaunches();
   const total = (field) => launches.reduce((sum, l) => sum + l[field], 0);
   const moved = (l) => l.readBytes + l.writtenBytes;
   const rows = launches.reduce((a, b) => (moved(b) > moved(a) ? b : a));
-  const least = 2 * SIMULATED_ROWS * vocab * dtype.bytes;
+  const least = passes * SIMULATED_ROWS * vocab * dtype.bytes;
   const all = total('readBytes') + total('writtenBytes');
   return { rows, overMinimum: all / least, overMinimumInL2: (all - total('rereadBytes')) / least, wide: rows.wideBytes / moved(rows) };
 }
@@ -77,7 +85,7 @@ function compiledFor(kernels, arch, dtype, launch) {
 }
 
 function examine(simulator, kernels, arch, dtype, vocab) {
-  const bytes = countBytes(simulator, arch, dtype, vocab);
+  const bytes = countBytes(simulator, arch, dtype, vocab, { lossType: 'dapo' });
   const found = compiledFor(kernels, arch, dtype, bytes.rows);
   if (!found) throw new SetupError(`No compiled kernel for the launch '${bytes.rows.kernel}' on ${arch}.`, 'see npm run cuda:compile');
   const { kernel, cost } = found;
@@ -112,6 +120,15 @@ function checksOf(row) {
   ];
 }
 
+/** The loss with sequence-level ratios: two reads and one write, of which sm_80 finds its third read in L2. */
+function checkSequenceLevel(simulator, arch, dtype, vocab) {
+  const config = { lossType: 'grpo', importanceSamplingLevel: 'sequence' };
+  const bytes = countBytes(simulator, arch, dtype, vocab, config, 3);
+  const moved = arch === 'sm_80' ? bytes.overMinimumInL2 : bytes.overMinimum;
+  const text = `${arch} ${dtype.name} V=${vocab}, sequence level: bytes ${moved.toFixed(4)} x two reads and one write, at most ${MOST_BYTES}`;
+  return { ok: moved <= MOST_BYTES, text };
+}
+
 const percent = (x) => `${(100 * x).toFixed(0)} %`;
 
 function printTable(table) {
@@ -138,7 +155,8 @@ async function main(argv) {
   const table = ARCHITECTURES.flatMap((arch) =>
     DTYPES.flatMap((dtype) => VOCABULARIES.map((vocab) => examine(simulator, kernels, arch, dtype, vocab))),
   );
-  const checks = table.flatMap(checksOf);
+  const everywhere = (examined) => ARCHITECTURES.flatMap((arch) => DTYPES.map((dtype) => examined(arch, dtype)));
+  const checks = [...table.flatMap(checksOf), ...everywhere((arch, dtype) => checkSequenceLevel(simulator, arch, dtype, 151936))];
   const failed = checks.filter((c) => !c.ok).length;
   if (argv.includes('--json'))
     console.log(JSON.stringify({ predicted: true, gpu: { name: 'H200', ...H200 }, tokens: TOKENS, table, checks }, null, 1));

@@ -39,7 +39,10 @@ struct Ops {
   FG_HD static T value(T a) { return a; }
   FG_HD static T exp(T a) { return std::exp(a); }
   FG_HD static T log(T a) { return std::log(a); }
-  FG_HD static T sigmoid(T a) { return T(1) / (T(1) + std::exp(-a)); }
+  FG_HD static T sigmoid(T a) {
+    const T e = std::exp(a < 0 ? a : -a);
+    return (a < 0 ? e : T(1)) / (T(1) + e);
+  }
   FG_HD static T detach(T a) { return a; }
   FG_HD static T add_slope(T a, T) { return a; }
   FG_HD static bool is_nan(T a) { return a != a; }
@@ -74,8 +77,8 @@ struct Ops<Dual<T>> {
   }
   FG_HD static D log(D a) { return {std::log(a.value), a.slope / a.value}; }
   FG_HD static D sigmoid(D a) {
-    const T s = T(1) / (T(1) + std::exp(-a.value));
-    return {s, s * (T(1) - s) * a.slope};
+    const T e = std::exp(a.value < 0 ? a.value : -a.value);  // s (1 - s) would cancel near s = 1
+    return {Ops<T>::sigmoid(a.value), e / ((T(1) + e) * (T(1) + e)) * a.slope};
   }
   FG_HD static D detach(D a) { return {a.value, T(0)}; }
   /// a's value, with b's derivative added to a's.

@@ -49,9 +49,15 @@ SelfTestBatch make_batch(DType dtype) {
   return b;
 }
 
-LossParams make_params() {
+/// One token at a time, or in two phases with a ratio per sequence and a quantile of the batch.
+LossParams make_params(bool sequences) {
   LossParams p;
   p.beta = 0.04;
+  if (!sequences) return p;
+  p.loss_type = LossType::grpo;
+  p.level = RatioLevel::sequence;
+  p.epsilon_low = p.epsilon_high = 0.9;
+  p.top_entropy_quantile = 0.7;
   return p;
 }
 
@@ -71,7 +77,7 @@ void widen(const std::vector<unsigned char>& from, DType dtype, std::vector<floa
   for (int64_t i = 0; i < kRows * kVocab; ++i) (*to)[size_t(i)] = stored(from.data(), dtype, i);
 }
 
-SelfTestResult on_cpu(SelfTestBatch b) {
+SelfTestResult on_cpu(const LossParams& params, SelfTestBatch b) {
   SelfTestResult r;
   r.logps.resize(kRows), r.entropies.resize(kRows);
   std::vector<kernels::TokenRecord> records(kRows);
@@ -86,7 +92,7 @@ SelfTestResult on_cpu(SelfTestBatch b) {
     for (int64_t i = 0; i < n; i += chunk) body(state, i, i + chunk < n ? i + chunk : n);
   };
   kernels::PolicyMetrics metrics;
-  r.status = kernels::grpo_loss(context, make_params(), a, &metrics);
+  r.status = kernels::grpo_loss(context, params, a, &metrics);
   r.loss = metrics.loss, r.kl = metrics.kl;
   widen(b.logits, b.dtype, &r.gradient);
   return r;
@@ -99,7 +105,7 @@ T* copied(DeviceMemory& memory, const std::vector<T>& from) {
   return static_cast<T*>(to);
 }
 
-cuda::Launch on_device(DeviceMemory& memory, SelfTestBatch b, SelfTestResult* r) {
+cuda::Launch on_device(DeviceMemory& memory, const LossParams& params, SelfTestBatch b, SelfTestResult* r) {
   kernels::GrpoLossArgs a = scalars(b.dtype);
   a.batch.layout.offsets = copied(memory, b.offsets), a.batch.layout.mask = copied(memory, b.mask);
   a.batch.old_logps = copied(memory, b.old_logps), a.batch.ref_logps = copied(memory, b.ref_logps);
@@ -111,7 +117,7 @@ cuda::Launch on_device(DeviceMemory& memory, SelfTestBatch b, SelfTestResult* r)
   auto* outcome = static_cast<cuda::Outcome*>(memory.allocate(sizeof(cuda::Outcome)));
   Context context{};
   context.stream = memory.stream();
-  const cuda::Launch launch = cuda::grpo_loss(context, make_params(), a, nullptr, workspace, outcome);
+  const cuda::Launch launch = cuda::grpo_loss(context, params, a, nullptr, workspace, outcome);
   if (!launch.ok()) return launch;
   cuda::Outcome o;
   r->logps.resize(kRows), r->entropies.resize(kRows);
@@ -154,19 +160,23 @@ std::string compare(const SelfTestResult& device, const SelfTestResult& cpu, DTy
   return found;
 }
 
+std::string compare_both(DeviceMemory& memory, const LossParams& params, DType dtype) {
+  const SelfTestBatch batch = make_batch(dtype);
+  SelfTestResult device;
+  const cuda::Launch launch = on_device(memory, params, batch, &device);
+  if (launch.ok()) return compare(device, on_cpu(params, batch), dtype);
+  return std::string(launch.what ? launch.what : "a launch") + " failed with CUDA error " + std::to_string(launch.code);
+}
+
 }  // namespace
 
 std::string cuda_self_test(DeviceMemory& memory) {
-  for (const DType dtype : {DType::bf16, DType::f32}) {
-    const SelfTestBatch batch = make_batch(dtype);
-    SelfTestResult device;
-    const cuda::Launch launch = on_device(memory, batch, &device);
-    if (!launch.ok())
-      return std::string(launch.what ? launch.what : "a launch") + " failed with CUDA error " +
-             std::to_string(launch.code);
-    const std::string found = compare(device, on_cpu(batch), dtype);
-    if (!found.empty()) return std::string(dtype == DType::f32 ? "float32: " : "bfloat16: ") + found;
-  }
+  for (const DType dtype : {DType::bf16, DType::f32})
+    for (const bool sequences : {false, true}) {
+      const std::string found = compare_both(memory, make_params(sequences), dtype);
+      if (!found.empty())
+        return std::string(dtype == DType::f32 ? "float32" : "bfloat16") + (sequences ? ", sequences: " : ": ") + found;
+    }
   return {};
 }
 

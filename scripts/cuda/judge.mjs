@@ -50,6 +50,9 @@ export const FP64_LOOPS = {
   sum_chunks: 'the norm of the gradients is a sum in fp64, so that it does not depend on the order',
   finish_norm: 'adds the sums of the chunks',
   policy_tokens: 'goes over tokens, one a thread: its metrics are sums in fp64',
+  policy_sequences: 'goes over the tokens of a sequence: sums and metrics in fp64',
+  prepare_rows: 'goes over tokens, and rewards, whose statistics are fp64',
+  choose: 'goes over tokens: counts and means in fp64',
 };
 
 /** The faults of one kernel, in words; none: it passes. */

@@ -111,11 +111,13 @@ function splitAtBarriers(code) {
   return parts.filter((p) => p.length);
 }
 
+const exponentials = (code) => code.filter(isExponential).length;
+
 /**
  * The parts of a function that go over the vocabulary, each { kind: 'loop' | 'straight', code }:
  *  - innermost loops without a barrier that hold 16-byte accesses or 2^x;
- *  - elsewhere, runs of instructions between barriers with many 2^x: a loop over a row that was unrolled altogether (a row's scalar
- *    part has a dozen).
+ *  - elsewhere, runs of instructions between barriers with many 2^x, close to each other: a loop over a row that was unrolled altogether.
+ *    A row's scalar part has two dozen of them for all losses together, among a thousand other instructions.
  */
 export function vocabularyCode(code) {
   const blocks = basicBlocks(code);
@@ -137,6 +139,6 @@ export function vocabularyCode(code) {
     if (isEnd(b.code.at(-1))) runs.push([]);
   }
   for (const part of runs.flatMap(splitAtBarriers))
-    if (part.filter(isExponential).length >= 16) found.push({ kind: 'straight', code: part });
+    if (exponentials(part) >= 16 && part.length <= 20 * exponentials(part)) found.push({ kind: 'straight', code: part });
   return found;
 }

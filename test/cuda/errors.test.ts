@@ -17,6 +17,7 @@ const logits = (at: number, value: number, from = 1) => {
   for (let i = 0; i < from; ++i) z[at + i] = value;
   return z;
 };
+const GSPO = { lossType: 'grpo', importanceSamplingLevel: 'sequence' } as const;
 const rows = (change: object) =>
   selectiveLogp({ logits: batch().logits, vocabSize: 3, targets: batch().targets, entropy: true, ...change });
 
@@ -60,6 +61,28 @@ const CASES: Record<string, () => unknown> = {
     }),
   'no upstream gradient': () =>
     selectiveLogpBackward({ logits: logits(0, NaN, 3), vocabSize: 3, targets: batch().targets, gradLogps: Float32Array.of(0, 1, 0, 2) }),
+  'sampler log-prob infinite': () => grpoLoss(batch({ samplerLogps: Float32Array.of(0, 0, -Infinity, 0) })),
+  'sampler log-prob unknown': () =>
+    grpoLoss(batch({ samplerLogps: Float32Array.of(-1, NaN, -2, -1), oldLogps: Float32Array.of(-1.1, -1, -1, -1) }), {
+      samplerImportanceSampling: 'sequence_truncate',
+    }),
+  'entropy NaN': () =>
+    policyLoss(
+      { logps: Float32Array.of(-1, -2), entropies: Float32Array.of(1, NaN), advantages: Float32Array.of(1), offsets: Int32Array.of(0, 2) },
+      { topEntropyQuantile: 0.5 },
+    ),
+  'sequence level': () => grpoLoss(batch({ oldLogps: Float32Array.of(-1, -1, -1, -1) }), { ...GSPO, beta: 0 }),
+  'sequence level, logit NaN': () => grpoLoss(batch({ logits: logits(7, NaN) }), GSPO),
+  'sequence level, bad target': () => grpoLoss(batch({ targets: Int32Array.of(0, 0, 0, 9) }), GSPO),
+  'sequence level, everything masked': () => grpoLoss(batch({ mask: new Uint8Array(4) }), GSPO),
+  'sequence level, the target itself at -Infinity': () => grpoLoss(batch({ logits: logits(0, -Infinity) }), GSPO),
+  'sequence level, empty sequences': () =>
+    grpoLoss(batch({ completionLength: undefined, advantages: Float32Array.of(1, 2, -1), offsets: Int32Array.of(0, 0, 4, 4) }), GSPO),
+  'batch statistics of nothing': () => grpoLoss(batch({ mask: new Uint8Array(4) }), { topEntropyQuantile: 0.2, entropyCoef: 0.1 }),
+  'covariance of nothing': () => grpoLoss(batch({ mask: new Uint8Array(4) }), { lossType: 'kl_cov' }),
+  'covariance of one token': () => grpoLoss(batch({ mask: Uint8Array.of(0, 0, 1, 0) }), { lossType: 'kl_cov' }),
+  'far from the old policy': () =>
+    grpoLoss(batch({ oldLogps: Float32Array.of(-90, -90, -1e4, -1e4) }), { lossType: 'bnpo', delta: 4, beta: 0 }),
   'logits of a thousand': () => rows({ logits: batch().logits.map((v) => v * 3 + 1000) }),
 };
 

@@ -44,6 +44,17 @@ const CONFIGS: LossConfig[] = [
 ];
 
 onEach('policyLoss', BACKENDS, (backend) => {
+  test('equal advantages: every covariance is 0, of either sign, and the first tokens are chosen', () => {
+    const b = { ...batch(false), advantages: new Float32Array(LENGTHS.length).fill(0.7) };
+    const config: LossConfig = { lossType: 'kl_cov', klCovRatio: 0.01 };
+    substituteCore(undefined);
+    const cpu = policyLoss(b, config);
+    substituteCore(backend.addon());
+    backend.configure({ arch: 'sm_90', multiprocessors: 3, seed: 11 });
+    const cuda = policyLoss(b, config);
+    cpu.gradLogps.forEach((v, i) => expect(Math.abs(cuda.gradLogps[i]! - v)).toBeLessThanOrEqual(1e-5 * Math.abs(v) + 1e-9));
+  });
+
   test.each(CONFIGS.flatMap((config) => [false, true].map((coarse) => ({ coarse, config }))))(
     'ties $coarse, $config',
     ({ coarse, config }) => {

@@ -69,13 +69,36 @@ void make_logits(Random& d, Case* c) {
   }
 }
 
+/// A loss type with the level and the bounds that it can have.
+void make_surrogate(Random& d, LossParams* p) {
+  p->loss_type = LossType(d.chance(0.5) ? d.below(4) : d.below(13));
+  const bool clips = p->loss_type <= LossType::dapo || p->loss_type == LossType::luspo;
+  if (clips || p->loss_type == LossType::cispo || p->loss_type == LossType::sapo)
+    p->level = d.chance(0.5) ? RatioLevel::token : RatioLevel(d.below(3));
+  if (p->loss_type == LossType::luspo) p->level = RatioLevel::sequence;
+  if (p->loss_type == LossType::cispo) p->epsilon_high = 2;
+  if (p->loss_type == LossType::gmpo) p->epsilon_low = p->epsilon_high = 0.4;
+  if (clips && d.chance(0.3)) p->delta = 1.5;
+  if (clips && d.chance(0.3)) p->dual_clip = 3;
+  p->dppo_divergence = Divergence(d.below(2));
+  p->clip_cov_low = 0.01, p->clip_cov_ratio = p->kl_cov_ratio = 0.2;
+}
+
+void make_factor(Random& d, LossParams* p) {
+  const bool vespo = p->loss_type == LossType::vespo;
+  if (d.chance(0.3)) p->sampler = SamplerCorrection(1 + d.below(vespo ? 2 : 4));
+  if (d.chance(0.2)) p->off_policy_threshold = 0.05;
+  if (d.chance(0.2)) p->top_entropy_quantile = 0.45;
+}
+
 void make_loss(Random& d, Case* c) {
   c->temperature = d.chance(0.3) ? 1 : 0.6 + d.unit();
   c->entropy_weight = d.chance(0.4) ? 0.02 * d.unit() : 0;
   c->entropy = c->entropy_weight != 0 || d.chance(0.3);
-  c->params.loss_type = LossType(d.below(4)), c->params.kl = KlEstimator(d.below(3));
+  make_surrogate(d, &c->params);
+  c->params.kl = KlEstimator(d.below(3)), c->params.kl_gradient = KlGradient(d.below(3));
   c->params.bias_correction_kl = d.chance(0.5), c->params.beta = d.chance(0.5) ? 0.04 : 0;
-  c->params.delta = d.chance(0.3) ? 1.5 : kUnbounded;
+  make_factor(d, &c->params);
   Place host(false);
   c->normalizer = default_normalizer(c->params.loss_type, c->layout(host), 64, false);
 }
@@ -89,6 +112,8 @@ void make_tokens(Random& d, Case* c) {
     const bool use = c->selected(i);
     const float logp = own.logps[size_t(i)];
     if (old) c->old_logps.push_back(use ? float(logp - d.near(away[d.below(6)])) : NAN);
+    if (c->params.sampler != SamplerCorrection::none)
+      c->sampler_logps.push_back(use ? float(logp + 0.3 * d.normal()) : NAN);
     if (c->params.beta != 0) c->ref_logps.push_back(use ? float(logp + 0.6 * d.normal()) : NAN);
     c->grad_logps.push_back(d.chance(0.1) ? 0 : float(2 * d.normal()));
     c->entropies.push_back(use ? float(3 * d.unit()) : 0);

@@ -15,7 +15,7 @@ struct Case {
   Bytes logits, grad;
   std::vector<int32_t> offsets, targets, groups;
   std::vector<uint8_t> mask, truncated;
-  std::vector<float> old_logps, ref_logps, advantages, grad_logps, grad_entropies, logps, entropies;
+  std::vector<float> old_logps, ref_logps, sampler_logps, advantages, grad_logps, grad_entropies, logps, entropies;
   std::vector<double> rewards;
   AdvantageOptions options;
   LossParams params;
@@ -26,6 +26,7 @@ struct Case {
   int64_t sequence_of(int64_t row) const;
   int64_t length_of(int64_t sequence) const;
   /// Whether grpo_loss makes its advantages from rewards.
+  bool two_phases() const { return needs_sequences(params, old_logps.empty()); }
   bool fused() const { return !rewards.empty() && !per_token; }
   /// The first element of a row in a matrix of that shape.
   int64_t at(const Rows& r, int64_t row) const;

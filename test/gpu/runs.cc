@@ -43,6 +43,7 @@ void place_forward(const Case& c, Place& p, Args* a, Result* r) {
 PolicyBatch batch(const Case& c, Place& p) {
   PolicyBatch b;
   b.layout = c.layout(p), b.old_logps = p.in(c.old_logps), b.ref_logps = p.in(c.ref_logps);
+  b.sampler_logps = p.in(c.sampler_logps);
   b.advantages = p.in(c.advantages), b.advantages_per_token = c.per_token;
   b.normalizer = c.normalizer, b.entropy_weight = c.entropy_weight;
   return b;

@@ -32,8 +32,10 @@ Expected expected_of(const Case& c) {
     const int64_t s = c.sequence_of(int64_t(i));
     const double advantage = c.fused() ? e.grpo[0].advantages[size_t(s)] : c.advantages[c.per_token ? i : size_t(s)];
     const double weight =
-        token_weight(c.params.loss_type, c.normalizer, c.params.loss_type == LossType::grpo ? 1 : c.length_of(s));
-    e.grpo_slack.push_back(float(l * (weight * (2 * std::abs(advantage) + 4 * c.params.beta) + c.entropy_weight)));
+        token_weight(c.params.loss_type, c.normalizer, weighs_by_length(c.params.loss_type) ? 1 : c.length_of(s));
+    const double others = c.two_phases() ? double(c.rows) : 1;  // whose errors reach this token
+    e.grpo_slack.push_back(
+        float(others * l * (weight * (2 * std::abs(advantage) + 4 * c.params.beta) + c.entropy_weight)));
     e.backward_slack.push_back(
         float(l * (std::abs(c.grad_logps[i]) + (c.grad_entropies.empty() ? 0 : std::abs(c.grad_entropies[i])))));
   }
@@ -65,6 +67,10 @@ void check_nan_row(const Case& good, int64_t row, const char* variant) {
     if (r.status.fault != Fault::logits || r.status.row != row)
       found = text("a NaN in row %lld gave fault %d in row %lld", (long long)row, int(r.status.fault),
                    (long long)r.status.row);
+    if (found.empty() && c.two_phases()) {  // found before a gradient was written
+      report(c, "NaN row before the second phase", variant, found);
+      continue;
+    }
     const int64_t at = in_place ? c.base + c.at(c.shape, row) : c.grad_base + c.at(c.grad_shape, row);
     for (int64_t j = 0; j < c.vocab && found.empty(); ++j)
       if (get(r.grad.data(), c.dtype, at + j) != 0) found = "the bad row's gradient is not 0";

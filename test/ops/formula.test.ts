@@ -42,7 +42,8 @@ test.each(LOSS_TYPES)(`%s: ${COUNT} random batches within 1e-12 of the sum of th
     truth.gradLogps.forEach((g, t) => check(`gradLogps[${t}], ${where}`, got.gradLogps[t]!, g, truth.amounts[t]!));
     truth.gradEntropies.forEach((g, t) => check(`gradEntropies[${t}], ${where}`, got.gradEntropies[t]!, g, Math.abs(g)));
   }
-  expect(skipped).toBeLessThan(0.08 * COUNT); // kl_cov: of two tokens, both have the same covariance
+  // of two tokens both have the same covariance, so that kl_cov's choice is a matter of rounding
+  expect(skipped).toBeLessThan((lossType === 'kl_cov' ? 0.15 : 0.03) * COUNT);
 });
 
 /** Losses that detach nothing when they are off policy: central differences of the native loss must give its gradient. */

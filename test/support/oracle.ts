@@ -63,8 +63,9 @@ export function grpoOracle(b: OracleBatch, config: OracleConfig) {
     logps: input.logps,
     entropies: input.entropies,
     grad: rows.map((r, t) => (r ? rowGradient(r, gradLogps[t]!, gradEntropies[t]!, temperature) : new Float64Array(b.rows[t]!.length))),
-    /** What a rounding of the log-probs and of the terms of the derivative comes to, as a multiple of its relative size. */
-    scale: Array.from(conditioned, (s, t) => s + abs(gradEntropies[t]!) * (1 + input.entropies[t]!)),
+    /** What a rounding of the log-probs (and of the terms of the derivative) comes to, as a multiple of its relative size. */
+    lossScale: conditioned.loss,
+    scale: Array.from(conditioned.gradLogps, (s, t) => s + abs(gradEntropies[t]!) * (1 + input.entropies[t]!)),
   };
 }
 

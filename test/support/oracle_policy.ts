@@ -128,7 +128,8 @@ export function policyOracle(b: PolicyInput, config: OracleConfig, frozen: Froze
   const chosen = chosenTokens(tokens, c, decisions);
   const sums: Sums = { kl: 0, klSize: 0, entropy: 0, ratio: 0, low: 0, high: 0, min: Infinity, max: -Infinity };
   const batch: Batch = { tape, settings: c, decisions, sequences, kept, chosen, sums };
-  const total = tape.sum([...sequences.flatMap((s) => sequenceTerms(s, batch)), ...entropyTerms(tokens, kept, c)]);
+  const parts = sequences.map((s) => tape.sum(sequenceTerms(s, batch)));
+  const total = tape.sum([...parts, ...entropyTerms(tokens, kept, c)]);
   const { slope, amount } = tape.backward(total);
   const N = b.selected.length;
   const made = { gradLogps: new Float64Array(N), gradEntropies: new Float64Array(N), amounts: new Float64Array(N) };
@@ -139,9 +140,11 @@ export function policyOracle(b: PolicyInput, config: OracleConfig, frozen: Froze
   }
   return {
     ...made,
-    /** Of every token, the positions that a covariance chose: for tests of their kind. */
+    /** Positions that a covariance chose. */
     chosen: [...chosen].map((t) => t.position).sort((a, b) => a - b),
     loss: total.value,
+    /** Of every sequence, without the entropy bonus. */
+    parts: parts.map((p) => p.value),
     /** Sum of the absolute terms of the loss; `amounts`: of those of gradLogps. */
     terms: total.size,
     tokens: tokens.length,
@@ -150,22 +153,30 @@ export function policyOracle(b: PolicyInput, config: OracleConfig, frozen: Froze
   };
 }
 
-/**
- * What relative errors of the log-probs (of at least 1) do to gradLogps, detached parts included, beside the rounding of its own terms:
- * |g_t|'s terms + sum over s of |d g_t / d x_s| max(1, |x_s|). Tokens of different sequences do not meet, so one of each moves at a time.
- */
-export function conditioning(b: PolicyInput, config: OracleConfig, base: ReturnType<typeof policyOracle>): Float64Array {
-  const step = 1e-7;
-  const scale = base.amounts.slice();
-  const starts = Array.from({ length: b.offsets.length - 1 }, (_, i) => i);
-  const ranks = starts.flatMap((i) => {
-    let rank = 0;
-    return Array.from({ length: b.offsets[i + 1]! - b.offsets[i]! }, (_, k) => (b.selected[b.offsets[i]! + k] ? rank++ : -1));
+/** The how-many-th selected token of its sequence every position is; -1 where none is selected. */
+function ranksOf(b: PolicyInput): number[] {
+  let [sequence, next] = [0, 0];
+  return b.selected.map((selected, t) => {
+    while (t >= b.offsets[sequence + 1]!) [sequence, next] = [sequence + 1, 0];
+    return selected ? next++ : -1;
   });
+}
+
+/**
+ * What relative errors of the log-probs (of at least 1) do, detached parts included. `gradLogps`: the terms of g_t, plus the sum over s of
+ * |d g_t / d x_s| max(1, |x_s|). `loss`: the sum over s of |d loss / d x_s| max(1, |x_s|). By differences: tokens of different sequences
+ * do not meet, so one of each moves at a time.
+ */
+export function conditioning(b: PolicyInput, config: OracleConfig, base: ReturnType<typeof policyOracle>) {
+  const step = 1e-7;
+  const gradLogps = base.amounts.slice();
+  const ranks = ranksOf(b);
+  let loss = 0;
   for (let rank = 0; rank <= Math.max(...ranks, -1); ++rank) {
     const logps = Float64Array.from(b.logps, (x, t) => (ranks[t] === rank ? x + step * Math.max(1, Math.abs(x)) : x));
     const moved = policyOracle({ ...b, logps }, config);
-    scale.forEach((_, t) => (scale[t]! += Math.abs(moved.gradLogps[t]! - base.gradLogps[t]!) / step));
+    moved.gradLogps.forEach((g, t) => (gradLogps[t]! += Math.abs(g - base.gradLogps[t]!) / step));
+    moved.parts.forEach((part, i) => (loss += Math.abs(part - base.parts[i]!) / step));
   }
-  return scale;
+  return { gradLogps, loss };
 }

@@ -70,7 +70,10 @@ function checkMetrics(c: Case, truth: Truth, m: ReturnType<typeof grpoLoss>['met
   near('clipRatio.region', m.clipRatio.region, mean(truth.sums.low + truth.sums.high), 1e-12);
 }
 
-const loss = (what: string, got: number, truth: Truth): void => near(what, got, truth.loss, 1e-5, max(1, truth.terms));
+function loss(what: string, got: number, truth: Truth): void {
+  const tolerance = 1e-5 * max(1, truth.terms) + ROUNDING * truth.lossScale;
+  if (!(abs(got - truth.loss) <= tolerance)) fail(what, got, truth.loss);
+}
 
 function checkFused(c: Case, truth: Truth, inPlace: boolean): void {
   const batch = { ...c.batch, logits: c.batch.logits.slice() };

@@ -18,9 +18,9 @@ struct Task {
   double entropy_coef;
 };
 
-/// Bits that order as the number does, and back. No finite number gives kNotEligible.
+/// Bits that order as the number does, and back; -0 and 0 are one number. No finite number gives kNotEligible.
 FG_DEVICE uint32_t ordered(float v) {
-  const auto bits = std::bit_cast<uint32_t>(v);
+  const auto bits = std::bit_cast<uint32_t>(v + 0.0f);
   return bits >> 31 ? ~bits : bits | 0x80000000u;
 }
 FG_DEVICE float number_of(uint32_t key) { return std::bit_cast<float>(key >> 31 ? key & 0x7FFFFFFFu : ~key); }
