@@ -1,12 +1,12 @@
 // grpoLoss against one copy of its logits by the same threads, and against the unfused libtorch forward + backward.
-// node benchmarks/loss.mjs [--tokens 512] [--vocab 151936] [--rounds 7] [--dtype float32,bfloat16] [--unfused] [--json]
+// node benchmarks/loss.mjs [--losses gspo,cispo] [--tokens 512] [--vocab 151936] [--rounds 7] [--dtype float32,bfloat16] [--unfused] [--json]
 // Interleaved (copy, op, copy, op, ...), medians; the copy refills the logits, so that every round sees the same numbers.
 import { createRequire } from 'node:module';
 import { parseArgs } from 'node:util';
 
 const require = createRequire(import.meta.url);
 const { core, engine } = require('../dist/cjs/native.js');
-const { grpoLoss, selectiveLogp } = require('../dist/cjs/index.js');
+const { grpoLoss, presets, selectiveLogp } = require('../dist/cjs/index.js');
 const { grpoArguments } = require('../dist/cjs/ops/grpo_loss.js');
 
 const { values: options } = parseArgs({
@@ -16,6 +16,7 @@ const { values: options } = parseArgs({
     rounds: { type: 'string', default: '7' },
     dtype: { type: 'string', default: 'float32,bfloat16' },
     unfused: { type: 'boolean', default: false },
+    losses: { type: 'string', default: '' }, // further losses, by the names of presets
     json: { type: 'boolean', default: false },
   },
 });
@@ -45,6 +46,12 @@ function time(f) {
 const median = (x) => [...x].sort((a, b) => a - b)[x.length >> 1];
 const best = (x) => Math.min(...x);
 
+/** Forward and backward by libtorch, without our copy of the gradient. */
+function unfused(batch, config) {
+  const { native } = grpoArguments(batch, { ...config, inPlace: false });
+  return () => engine().unfusedGrpoLoss(native).milliseconds;
+}
+
 function bench(dtype) {
   const bf16 = dtype !== 'float32';
   const make = () => (bf16 ? new Uint16Array(T * V) : new Float32Array(T * V));
@@ -53,7 +60,8 @@ function bench(dtype) {
   fill(source, bf16);
   const bytes = (a) => new Uint8Array(a.buffer, a.byteOffset, a.byteLength);
   const targets = Int32Array.from({ length: T }, (_, i) => (i * 7919) % V);
-  const batch = { logits, dtype, vocabSize: V, targets, advantages: new Float32Array([1, -1]), completionLength: T / 2 };
+  const oldLogps = new Float32Array(T).fill(-9);
+  const batch = { logits, dtype, vocabSize: V, targets, oldLogps, advantages: new Float32Array([1, -1]), completionLength: T / 2 };
   const rows = { logits, dtype, vocabSize: V, targets };
   const ops = {
     grpoLoss: () => grpoLoss(batch),
@@ -61,9 +69,12 @@ function bench(dtype) {
     'selectiveLogp with entropy': () => selectiveLogp({ ...rows, entropy: true }),
     selectiveLogp: () => selectiveLogp(rows),
   };
-  if (options.unfused) {
-    const { native } = grpoArguments({ ...batch, logits: source }, { inPlace: false });
-    ops['unfused libtorch'] = () => engine().unfusedGrpoLoss(native).milliseconds; // forward + backward, without our copy of the gradient
+  if (options.unfused) ops['unfused libtorch'] = unfused({ ...batch, logits: source }, {});
+  for (const name of options.losses.split(',').filter(Boolean)) {
+    if (!presets[name]) throw new Error(`No preset '${name}': one of ${Object.keys(presets).join(', ')}`);
+    const config = { ...presets[name], beta: 0, maxCompletionLength: T / 2, maskTruncatedCompletions: false };
+    ops[`grpoLoss ${name}`] = () => grpoLoss(batch, config);
+    if (options.unfused) ops[`unfused ${name}`] = unfused({ ...batch, logits: source }, config);
   }
   const times = { copy: [], ...Object.fromEntries(Object.keys(ops).map((name) => [name, []])) };
   let extra = 0;

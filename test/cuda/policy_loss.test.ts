@@ -69,8 +69,9 @@ onEach('policyLoss', BACKENDS, (backend) => {
         expect(Math.abs(cuda.loss - cpu.loss)).toBeLessThanOrEqual(1e-5 * Math.max(1, Math.abs(cpu.loss)));
         expect(Math.abs(cuda.metrics.clipRatio.region - cpu.metrics.clipRatio.region)).toBeLessThanOrEqual(1 / N);
         for (const what of ['gradLogps', 'gradEntropies'] as const) {
-          const norm = Math.sqrt((cpu[what] ?? []).reduce((s, v) => s + v * v, 0));
-          const error = Math.sqrt((cpu[what] ?? []).reduce((s, v, i) => s + (v - cuda[what]![i]!) ** 2, 0));
+          const want = Array.from(cpu[what] ?? []);
+          const norm = Math.sqrt(want.reduce((s, v) => s + v * v, 0));
+          const error = Math.sqrt(want.reduce((s, v, i) => s + (v - cuda[what]![i]!) ** 2, 0));
           expect(error).toBeLessThanOrEqual(1e-5 * norm);
         }
       }

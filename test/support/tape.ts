@@ -45,7 +45,7 @@ export class Var {
   }
   sigmoid(): Var {
     const s = 1 / (1 + Math.exp(-this.value));
-    return this.of(s, s * (1 - s));
+    return this.of(s, 1 / (2 + Math.exp(this.value) + Math.exp(-this.value))); // s (1 - s) would cancel near s = 1
   }
   /** The bound itself still counts as inside, as torch.clamp has it. */
   atMost(bound: number): Var {

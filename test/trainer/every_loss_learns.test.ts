@@ -50,7 +50,11 @@ test.each<[string, GRPOConfig]>([
   ['clip_cov', { lossType: 'clip_cov', clipCovLow: 0.1 }],
   ['kl_cov', { lossType: 'kl_cov' }],
   ['dapo, high entropy', { lossType: 'dapo', topEntropyQuantile: 0.2 }],
-])('%s', async (_name, config) => {
-  const r = await rewards(config);
-  expect(mean(r.slice(-5))).toBeGreaterThan(mean(r.slice(0, 5)) + 0.02);
-}, 300_000);
+])(
+  '%s',
+  async (_name, config) => {
+    const r = await rewards(config);
+    expect(mean(r.slice(-5))).toBeGreaterThan(mean(r.slice(0, 5)) + 0.02);
+  },
+  300_000,
+);
