@@ -148,7 +148,9 @@ Napi::Value PolicyLoss(Napi::Env env, Napi::Object arguments) {
   k.grad_logps = d.out(new_array<float>(env, out, "gradLogps", n), n);
   if (host.has_entropy_term()) k.grad_entropies = d.out(new_array<float>(env, out, "gradEntropies", n), n);
   const Outcome o = run.finish(cuda::policy_loss(context(), p, k, run.workspace, run.outcome));
-  raise_fault(o.status, {nullptr, 0, host.old_logps, host.ref_logps, host.sampler_logps, logps, entropies});
+  Culprits culprits = culprits_of(host);
+  culprits.logps = logps, culprits.entropies = entropies;
+  raise_fault(o.status, culprits);
   out.Set("metrics", metrics_object(env, o.metrics));
   return out;
 }
@@ -184,7 +186,8 @@ Napi::Value GrpoLoss(Napi::Env env, Napi::Object arguments) {
   k.logps = d.out(new_array<float>(env, out, "logps", n), n);
   if (k.want_entropy) k.entropies = d.out(new_array<float>(env, out, "entropies", n), n);
   const Outcome o = run.finish(cuda::grpo_loss(context(), p, k, fused ? &made : nullptr, run.workspace, run.outcome));
-  Culprits culprits{targets, k.logits.vocab, host.old_logps, host.ref_logps, host.sampler_logps};
+  Culprits culprits = culprits_of(host);
+  culprits.targets = targets, culprits.vocab = k.logits.vocab;
   culprits.rewards = rewards.rewards;
   raise_fault(o.status, culprits);
   out.Set("advantages", arguments.Get("advantages"));

@@ -21,20 +21,35 @@ function failure(f: () => unknown): Error & { code: string } {
 const loss = (change: object, config: object = {}) => failure(() => grpoLoss({ ...batch(), ...change }, config));
 
 test.each([
-  [() => loss({ targets: Int32Array.of(0, 3, 0, 0) }), RangeError, 'ERR_INVALID_ARG', /from 0 to 2 for targets\[1\] but received 3/],
-  [() => loss({ targets: Int32Array.of(0, 0, 0, -100) }), RangeError, 'ERR_INVALID_ARG', /targets\[3\] but received -100/],
+  [
+    () => loss({ targets: Int32Array.of(0, 3, 0, 0) }),
+    RangeError,
+    'ERR_INVALID_ARG',
+    /from 0 to 2 for targets\[1\] \(sequence 0, token 1\) but received 3/,
+  ],
+  [
+    () => loss({ targets: Int32Array.of(0, 0, 0, -100) }),
+    RangeError,
+    'ERR_INVALID_ARG',
+    /targets\[3\] \(sequence 1, token 1\) but received -100/,
+  ],
   [
     () => loss({ targets: [0, 1, 2, 0] }),
     TypeError,
     'ERR_INVALID_ARG',
     /Expected a Int32Array of length 4 for targets but received Array\(4\)/,
   ],
-  [() => loss({ oldLogps: Float32Array.of(0, 0, NaN, 0) }), RangeError, 'ERR_NON_FINITE', /oldLogps\[2\] but received NaN/],
+  [
+    () => loss({ oldLogps: Float32Array.of(0, 0, NaN, 0) }),
+    RangeError,
+    'ERR_NON_FINITE',
+    /oldLogps\[2\] \(sequence 1, token 0\) but received NaN/,
+  ],
   [
     () => loss({ refLogps: Float32Array.of(0, 0, 0, Infinity) }, { beta: 1 }),
     RangeError,
     'ERR_NON_FINITE',
-    /refLogps\[3\] but received Infinity/,
+    /refLogps\[3\] \(sequence 1, token 1\) but received Infinity/,
   ],
   [() => loss({}, { beta: 1 }), TypeError, 'ERR_INVALID_ARG', /refLogps/],
   [() => loss({ advantages: Float32Array.of(1, NaN) }), RangeError, 'ERR_NON_FINITE', /advantages/],
@@ -85,7 +100,7 @@ test.each([
       ),
     RangeError,
     'ERR_NON_FINITE',
-    /samplerLogps\[3\] but received -Infinity/,
+    /samplerLogps\[3\] \(sequence 1, token 1\) but received -Infinity/,
   ],
   [
     () => loss({}, { lossType: 'vespo', samplerImportanceSampling: 'sequence_mask' }),

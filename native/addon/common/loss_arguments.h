@@ -14,7 +14,17 @@ struct Culprits {
   const float *old_logps = nullptr, *ref_logps = nullptr, *sampler_logps = nullptr, *logps = nullptr;
   const float* entropies = nullptr;
   const double* rewards = nullptr;
+  const int32_t* offsets = nullptr;  // (sequences + 1), of the layout
+  int64_t sequences = 0;
 };
+
+/// What a batch holds, for its errors; on the host.
+inline Culprits culprits_of(const kernels::PolicyBatch& b) {
+  Culprits c;
+  c.old_logps = b.old_logps, c.ref_logps = b.ref_logps, c.sampler_logps = b.sampler_logps;
+  c.offsets = b.layout.offsets, c.sequences = b.layout.sequences;
+  return c;
+}
 
 inline std::string number_text(double v) {
   char buffer[32];
@@ -22,39 +32,55 @@ inline std::string number_text(double v) {
   return v != v ? "NaN" : v > 1e308 ? "Infinity" : v < -1e308 ? "-Infinity" : buffer;
 }
 
-[[noreturn]] inline void not_finite(const char* name, int64_t row, double value) {
+/// " (sequence 2, token 5)" where there are several sequences.
+inline std::string place_of(const Culprits& c, int64_t row) {
+  if (!c.offsets || c.sequences < 2) return {};
+  const int64_t s = std::upper_bound(c.offsets, c.offsets + c.sequences + 1, int32_t(row)) - c.offsets - 1;
+  return " (sequence " + std::to_string(s) + ", token " + std::to_string(row - c.offsets[s]) + ")";
+}
+
+[[noreturn]] inline void not_finite(const std::string& element, double value) {
   throw UserError(UserError::Kind::range, "ERR_NON_FINITE",
-                  "Expected a finite number for " + std::string(name) + "[" + std::to_string(row) + "] but received " +
-                      number_text(value));
+                  "Expected a finite number for " + element + " but received " + number_text(value));
+}
+
+/// The array with the bad element, or null where the fault is none of these.
+inline const float* culprit_array(kernels::Fault fault, const Culprits& c, const char** name) {
+  using kernels::Fault;
+  switch (fault) {
+    case Fault::old_logp:
+      return *name = "oldLogps", c.old_logps;
+    case Fault::ref_logp:
+      return *name = "refLogps", c.ref_logps;
+    case Fault::sampler_logp:
+      return *name = "samplerLogps", c.sampler_logps;
+    case Fault::entropy:
+      return *name = "entropies", c.entropies;
+    case Fault::logp:
+      return *name = "logps", c.logps;
+    default:
+      return nullptr;
+  }
 }
 
 inline void raise_fault(const kernels::Status& s, const Culprits& c) {
-  const std::string row = std::to_string(s.row);
+  if (s.ok()) return;
+  const std::string row = std::to_string(s.row), at = place_of(c, s.row);
+  const char* name = nullptr;
+  if (const float* array = culprit_array(s.fault, c, &name)) not_finite(name + ("[" + row + "]") + at, array[s.row]);
   switch (s.fault) {
-    case kernels::Fault::none:
-      return;
     case kernels::Fault::target:
       throw UserError(UserError::Kind::range, "ERR_INVALID_ARG",
-                      "Expected a token id from 0 to " + std::to_string(c.vocab - 1) + " for targets[" + row +
-                          "] but received " + std::to_string(c.targets[s.row]));
-    case kernels::Fault::old_logp:
-      not_finite("oldLogps", s.row, c.old_logps[s.row]);
-    case kernels::Fault::ref_logp:
-      not_finite("refLogps", s.row, c.ref_logps[s.row]);
-    case kernels::Fault::sampler_logp:
-      not_finite("samplerLogps", s.row, c.sampler_logps[s.row]);
-    case kernels::Fault::entropy:
-      not_finite("entropies", s.row, c.entropies[s.row]);
-    case kernels::Fault::logp:
-      not_finite("logps", s.row, c.logps[s.row]);
+                      "Expected a token id from 0 to " + std::to_string(c.vocab - 1) + " for targets[" + row + "]" +
+                          at + " but received " + std::to_string(c.targets[s.row]));
     case kernels::Fault::advantage:
       throw UserError(UserError::Kind::range, "ERR_NON_FINITE",
-                      "Expected finite advantages; position " + row + " has one that is not");
+                      "Expected finite advantages; position " + row + at + " has one that is not");
     case kernels::Fault::reward:
-      not_finite("rewards", s.row, c.rewards[s.row]);
-    case kernels::Fault::logits:
+      not_finite("rewards[" + row + "]", c.rewards[s.row]);
+    default:
       throw UserError(UserError::Kind::range, "ERR_NON_FINITE",
-                      "Expected finite logits (-Infinity masks a token) for row " + row +
+                      "Expected finite logits (-Infinity masks a token) for row " + row + at +
                           " but found NaN, +Infinity or no finite value in it");
   }
 }

@@ -91,8 +91,9 @@ Napi::Object policy_loss_op(Napi::Env env, const Arguments& a) {
   std::vector<TokenRecord> records(static_cast<size_t>(n));
   k.records = records.data();
   PolicyMetrics metrics;
-  raise_fault(policy_loss(core_context(), p, k, &metrics),
-              {nullptr, 0, k.batch.old_logps, k.batch.ref_logps, k.batch.sampler_logps, k.logps, k.entropies});
+  Culprits culprits = culprits_of(k.batch);
+  culprits.logps = k.logps, culprits.entropies = k.entropies;
+  raise_fault(policy_loss(core_context(), p, k, &metrics), culprits);
   out.Set("metrics", metrics_object(env, metrics));
   return out;
 }
@@ -127,8 +128,9 @@ Napi::Object grpo_loss_op(Napi::Env env, Napi::Object arguments) {
   std::vector<TokenRecord> records(static_cast<size_t>(l.rows));
   k.records = records.data();
   PolicyMetrics metrics;
-  raise_fault(grpo_loss(core_context(), p, k, &metrics),
-              {k.targets, k.logits.vocab, k.batch.old_logps, k.batch.ref_logps, k.batch.sampler_logps});
+  Culprits culprits = culprits_of(k.batch);
+  culprits.targets = k.targets, culprits.vocab = k.logits.vocab;
+  raise_fault(grpo_loss(core_context(), p, k, &metrics), culprits);
   out.Set("advantages", arguments.Get("advantages"));
   out.Set("metrics", metrics_object(env, metrics));
   return out;
@@ -157,7 +159,7 @@ Napi::Object policy_loss_exact_op(Napi::Env env, const Arguments& a) {
   const int64_t n = b.layout.rows;
   const double *logps = a.required<double>("logps", n), *entropies = a.array<double>("entropies", n);
   std::vector<TokenRecord> records(static_cast<size_t>(n));
-  raise_fault(prepare_tokens(p, b, records.data()), {nullptr, 0, b.old_logps, b.ref_logps, b.sampler_logps});
+  raise_fault(prepare_tokens(p, b, records.data()), culprits_of(b));
   for (int64_t i = 0; i < n; ++i)
     if (records[i].selected) records[i].logp = logps[i], records[i].entropy = entropies ? entropies[i] : 0.0;
   policy_steps(core_context(), p, b, records.data());

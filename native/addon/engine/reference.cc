@@ -30,7 +30,9 @@ Napi::Object run(Napi::Env env, const Arguments& a) {
 
   const auto start = std::chrono::steady_clock::now();
   UnfusedLoss u = unfused_grpo_loss(leaf, targets, a.number("temperature"), p, b, a.flag("entropy"), records.data());
-  raise_fault(u.status, {targets, logits.vocab, b.old_logps, b.ref_logps});
+  Culprits culprits = culprits_of(b);
+  culprits.targets = targets, culprits.vocab = logits.vocab;
+  raise_fault(u.status, culprits);
   u.loss.backward();
   const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - start;
 

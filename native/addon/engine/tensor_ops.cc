@@ -131,8 +131,9 @@ Napi::Value TensorOps::grpo_loss(const Napi::CallbackInfo& info) {
     return submit(info, [h, k, p] {
       const TensorOutcome r = tensor_grpo_loss(k, p, *h.device);
       return [h, k, r](Napi::Env env) -> Napi::Value {
-        const kernels::PolicyBatch& b = k.batch;
-        raise_fault(r.status, {k.targets, k.logits.vocab, b.old_logps, b.ref_logps, b.sampler_logps});
+        Culprits culprits = culprits_of(k.batch);
+        culprits.targets = k.targets, culprits.vocab = k.logits.vocab;
+        raise_fault(r.status, culprits);
         Napi::Object out = to_object(env, r);
         out.Set("metrics", metrics_object(env, r.metrics));
         return out;
