@@ -69,6 +69,7 @@ export interface NativeTensorOps {
   selectiveLogp(args: object): NativeCall<{ logps: Float32Array; lse: Float32Array; entropies?: Float32Array }>;
   selectiveLogpBackward(args: object): NativeCall<void>;
   grpoLoss(args: object): NativeCall<{ logps: Float32Array; entropies?: Float32Array; metrics: NativeMetrics }>;
+  linearGrpoLoss(args: object): NativeCall<{ logps: Float32Array; entropies?: Float32Array; metrics: NativeMetrics }>;
 }
 
 /** What the engine addon exports (native/addon/engine). */

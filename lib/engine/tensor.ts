@@ -95,6 +95,11 @@ export class Tensor {
     }
   }
 
+  /** float32 zeros. @internal */
+  static zeros(shape: number[], device: string): Tensor {
+    return Tensor.from(new Float32Array(shape.reduce((product, n) => product * n, 1)), shape, { device });
+  }
+
   /** Number of elements. */
   get length(): number {
     return this.shape.reduce((product, n) => product * n, 1);

@@ -12,6 +12,13 @@ export interface CoreAddon {
   /** For tests: policyLoss in float64 throughout. */
   policyLossExact(args: object): { loss: number; gradLogps: Float64Array; gradEntropies: Float64Array };
   groupAdvantages(args: object): NativeAdvantages;
+  gae(args: object): { advantages: Float32Array; returns: Float32Array };
+  valueLoss(args: object): { gradValues: Float32Array; totals: NativeTotals };
+  preferenceLoss(args: object): { gradChosen: Float32Array; gradRejected: Float32Array; totals: NativeTotals };
+  passAtKAdvantages(args: object): { advantages: Float32Array; passAtK: Float32Array };
+  processAdvantages(args: object): NativeAdvantages;
+  multiRewardAdvantages(args: object): NativeAdvantages;
+  rewardsWithKl(args: object): { rewards: Float64Array };
   selectiveLogp(args: object): { logps: Float32Array; lse: Float32Array; entropies?: Float32Array };
   selectiveLogpBackward(args: object): void;
   policyLoss(args: object): { gradLogps: Float32Array; gradEntropies?: Float32Array; metrics: NativeMetrics };
@@ -21,6 +28,15 @@ export interface CoreAddon {
     advantages: Float32Array;
     metrics: NativeMetrics;
   } & Partial<Omit<NativeAdvantages, 'advantages'>>;
+}
+
+/** Sums of the ops of value_ops.h (fp64). */
+export interface NativeTotals {
+  loss: number;
+  margin: number;
+  count: number;
+  clipped: number;
+  ranked: number;
 }
 
 export interface NativeAdvantages {

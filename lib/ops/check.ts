@@ -24,6 +24,17 @@ export function optionalTyped<T extends Typed>(name: string, value: unknown, typ
   return value === undefined || value === null ? undefined : typed<T>(name, value, type, length);
 }
 
+/** Numbers in any of the forms that Rewards has, as a Float64Array. */
+export function doubles(name: string, values: unknown): Float64Array {
+  if (isA(values, 'Float64Array')) return values as Float64Array;
+  if (isA(values, 'Float32Array')) return Float64Array.from(values as Float32Array);
+  if (!Array.isArray(values)) throw invalidType(name, 'a Float32Array, Float64Array or array of numbers', values);
+  values.forEach((v, i) => {
+    if (typeof v !== 'number') throw invalidType(`${name}[${i}]`, 'a number', v);
+  });
+  return Float64Array.from(values as number[]);
+}
+
 export interface Bounds {
   min?: number;
   above?: number;
@@ -62,7 +73,8 @@ export function choice(name: string, value: unknown, names: readonly string[]): 
   return index;
 }
 
-function monotone(name: string, offsets: Int32Array, last: number, what: string): void {
+/** First 0, then non-decreasing, then `last`, the number of `what`. */
+export function monotone(name: string, offsets: Int32Array, last: number, what: string): void {
   for (let i = 0; i + 1 < offsets.length; ++i)
     if (offsets[i]! > offsets[i + 1]!) throw invalidValue(name, `non-decreasing offsets (position ${i})`, offsets);
   if (offsets[0] !== 0) throw invalidValue(`${name}[0]`, '0', offsets[0]);
@@ -100,19 +112,19 @@ export function layout(batch: SequenceLayout, rows: number, rowsName: string): L
   return { rows, sequences: offsets!.length - 1, offsets: offsets! };
 }
 
-/** Group offsets of B rewards. */
-export function groups(options: Groups, count: number): Int32Array {
+/** Group offsets of B rewards, or of B of what `what` says. */
+export function groups(options: Groups, count: number, what = 'rewards'): Int32Array {
   const { numGenerations, groupOffsets } = options;
   if (numGenerations !== undefined && groupOffsets !== undefined)
     throw incompatible('Give either numGenerations or groupOffsets, not both');
   if (groupOffsets !== undefined) {
     if (!isA(groupOffsets, 'Int32Array') || groupOffsets.length < 1)
       throw invalidType('groupOffsets', 'an Int32Array of groups + 1 offsets', groupOffsets);
-    monotone('groupOffsets', groupOffsets, count, 'rewards');
+    monotone('groupOffsets', groupOffsets, count, what);
     return groupOffsets;
   }
   const size = number('numGenerations', numGenerations, { min: 1, integer: true });
-  if (count % size !== 0) throw invalidValue('numGenerations', `a divisor of the number of rewards, ${count},`, size);
+  if (count % size !== 0) throw invalidValue('numGenerations', `a divisor of the number of ${what}, ${count},`, size);
   return Int32Array.from({ length: count / size + 1 }, (_, i) => i * size);
 }
 

@@ -20,7 +20,7 @@ export const LOSS_TYPES = [
   'kl_cov',
 ] as const satisfies readonly LossType[];
 export const LEVELS = ['token', 'sequence', 'sequence_token'] as const;
-const KL_ESTIMATORS = ['k1', 'k2', 'k3'] as const;
+export const KL_ESTIMATORS = ['k1', 'k2', 'k3'] as const;
 const KL_GRADIENTS = ['estimator', 'straight_through', 'score_function'] as const;
 export const SAMPLER_MODES = ['token_truncate', 'token_mask', 'sequence_truncate', 'sequence_mask'] as const;
 const DIVERGENCES = ['tv', 'kl'] as const;

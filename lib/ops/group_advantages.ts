@@ -1,23 +1,12 @@
-import { invalidType, rejectUnknown } from '../errors.js';
+import { rejectUnknown } from '../errors.js';
 import { core } from '../native.js';
-import { groups, record } from './check.js';
+import { doubles, groups, record } from './check.js';
 import { ADVANTAGE_OPTIONS, advantageArguments } from './config.js';
 import type { AdvantageConfig, GroupAdvantages, Groups, Rewards } from './types.js';
 
-function asDoubles(rewards: unknown): Float64Array {
-  const name = Object.prototype.toString.call(rewards);
-  if (name === '[object Float64Array]') return rewards as Float64Array;
-  if (name === '[object Float32Array]') return Float64Array.from(rewards as Float32Array);
-  if (!Array.isArray(rewards)) throw invalidType('rewards', 'a Float32Array, Float64Array or array of numbers', rewards);
-  rewards.forEach((r, i) => {
-    if (typeof r !== 'number') throw invalidType(`rewards[${i}]`, 'a number', r);
-  });
-  return Float64Array.from(rewards as number[]);
-}
-
 /** The native arguments of groupAdvantages, also used inside grpoLoss. @internal */
 export function rewardArguments(rewards: unknown, where: Groups, config: AdvantageConfig): Record<string, unknown> {
-  const values = asDoubles(rewards);
+  const values = doubles('rewards', rewards);
   const groupOffsets = groups(where, values.length);
   return { rewards: values, count: values.length, groupOffsets, groups: groupOffsets.length - 1, ...advantageArguments(config) };
 }

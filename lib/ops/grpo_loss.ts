@@ -43,7 +43,12 @@ interface AdvantageArguments {
   rewardArguments?: object;
 }
 
-function advantages(batch: GrpoLossBatch, config: GrpoLossConfig, l: Layout): AdvantageArguments {
+/** Advantages as given, or the arguments that make them from rewards. @internal */
+export function advantagesOrRewards(
+  batch: Pick<GrpoLossBatch, 'rewards' | 'advantages' | 'numGenerations' | 'groupOffsets'>,
+  config: AdvantageConfig,
+  l: Layout,
+): AdvantageArguments {
   if (batch.rewards === undefined) {
     if (batch.numGenerations !== undefined || batch.groupOffsets !== undefined)
       throw incompatible('numGenerations and groupOffsets describe rewards; give rewards, or leave them out');
@@ -119,7 +124,7 @@ export function grpoArguments(batch: GrpoLossBatch, config: GrpoLossConfig = {})
   const logits = logitsArguments(batch, l);
   const native = {
     ...batchArguments(batch, l, loss),
-    ...advantages(batch, config, l),
+    ...advantagesOrRewards(batch, config, l),
     ...logits,
     ...gradientArguments(logits, l.rows, boolean('inPlace', config.inPlace ?? true)),
     entropy,

@@ -17,7 +17,29 @@
 namespace fg::kernels {
 
 /// What is wrong with a row. Kernels name the first bad row; what they wrote for it is 0.
-enum class Fault : uint8_t { none, target, old_logp, ref_logp, sampler_logp, advantage, logp, entropy, logits, reward };
+enum class Fault : uint8_t {
+  none,
+  target,
+  old_logp,
+  ref_logp,
+  sampler_logp,
+  advantage,
+  logp,
+  entropy,
+  logits,
+  reward,
+  token_reward,
+  value,
+  old_value,
+  return_value,
+  last_value,
+  chosen_reward,
+  rejected_reward,
+  margin,
+  binary_reward,
+  step_reward,
+  function_reward
+};
 
 struct Status {
   Fault fault = Fault::none;
@@ -68,6 +90,7 @@ struct PolicyBatch {
       nullptr;  // (rows), NaN: unknown; of the engine that sampled, for params.sampler and the off-policy mask
   const float* advantages = nullptr;
   bool advantages_per_token = false;  // (rows) rather than (sequences)
+  const float* weights = nullptr;     // (rows), of each token's loss in the total; null: by loss type and normalizer
   double normalizer = 1;              // of the whole optimizer step, in the unit of counted_by(loss_type)
   double entropy_weight = 0;          // entropyCoef / (tokens of the whole step): loss -= entropy_weight * entropy
   double entropy_coef = 0;  // not 0: the entropy's weight is this / (the tokens that the entropy mask keeps here)

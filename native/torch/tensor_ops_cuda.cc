@@ -73,7 +73,7 @@ float* host_output(int64_t count, at::Tensor* t) {
 void copy_batch(DeviceArrays& d, kernels::PolicyBatch* b) {
   const int64_t n = b->layout.rows;
   b->old_logps = d.copy(b->old_logps, n), b->ref_logps = d.copy(b->ref_logps, n);
-  b->sampler_logps = d.copy(b->sampler_logps, n);
+  b->sampler_logps = d.copy(b->sampler_logps, n), b->weights = d.copy(b->weights, n);
   b->advantages = d.copy(b->advantages, b->advantages_per_token ? n : b->layout.sequences);
   d.copy_layout(&b->layout);
 }

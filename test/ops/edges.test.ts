@@ -245,3 +245,14 @@ test('bias correction of the KL changes its gradient on policy, not its value', 
   expect(biased.gradLogps[0]).toBeCloseTo(1 - Math.exp(-0.5), 6);
   expect(corrected.gradLogps[0]).toBeCloseTo(0.5, 6); // r (logp - ref)
 });
+
+test.each([{ lossType: 'reinforce' }, { lossType: 'cispo', epsilonHigh: 5 }, { lossType: 'dppo' }, { lossType: 'vespo' }] as const)(
+  'an impossible token of advantage 0 costs nothing: %j',
+  (config) => {
+    const batch = { logits: Float32Array.of(-Infinity, 1, 0, 1), vocabSize: 2, targets: Int32Array.of(0, 1), completionLength: 1 };
+    const { loss, gradLogits, logps } = grpoLoss({ ...batch, advantages: Float32Array.of(0, 1) }, { ...config, inPlace: false });
+    expect(logps[0]).toBe(-Infinity);
+    expect(Number.isFinite(loss)).toBe(true);
+    expect([...gradLogits.slice(0, 2)]).toEqual([0, 0]);
+  },
+);

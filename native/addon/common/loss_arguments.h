@@ -16,6 +16,11 @@ struct Culprits {
   const double* rewards = nullptr;
   const int32_t* offsets = nullptr;  // (sequences + 1), of the layout
   int64_t sequences = 0;
+  // of kernels/value_ops.h
+  const float *token_rewards = nullptr, *values = nullptr, *old_values = nullptr, *returns = nullptr;
+  const float *last_values = nullptr, *chosen_rewards = nullptr, *rejected_rewards = nullptr, *margins = nullptr;
+  const double *step_rewards = nullptr, *function_rewards = nullptr;
+  int64_t completions = 0;  // of each function's rewards
 };
 
 /// What a batch holds, for its errors; on the host.
@@ -58,6 +63,20 @@ inline const float* culprit_array(kernels::Fault fault, const Culprits& c, const
       return *name = "entropies", c.entropies;
     case Fault::logp:
       return *name = "logps", c.logps;
+    case Fault::token_reward:
+      return *name = "rewards", c.token_rewards;
+    case Fault::value:
+      return *name = "values", c.values;
+    case Fault::old_value:
+      return *name = "oldValues", c.old_values;
+    case Fault::return_value:
+      return *name = "returns", c.returns;
+    case Fault::chosen_reward:
+      return *name = "chosenRewards", c.chosen_rewards;
+    case Fault::rejected_reward:
+      return *name = "rejectedRewards", c.rejected_rewards;
+    case Fault::margin:
+      return *name = "margins", c.margins;
     default:
       return nullptr;
   }
@@ -78,6 +97,17 @@ inline void raise_fault(const kernels::Status& s, const Culprits& c) {
                       "Expected finite advantages; position " + row + at + " has one that is not");
     case kernels::Fault::reward:
       not_finite("rewards[" + row + "]", c.rewards[s.row]);
+    case kernels::Fault::last_value:
+      not_finite("lastValues[" + row + "]", c.last_values[s.row]);
+    case kernels::Fault::step_reward:
+      not_finite("stepRewards[" + row + "]", c.step_rewards[s.row]);
+    case kernels::Fault::function_reward:
+      not_finite(
+          "rewards[" + std::to_string(s.row / c.completions) + "][" + std::to_string(s.row % c.completions) + "]",
+          c.function_rewards[s.row]);
+    case kernels::Fault::binary_reward:
+      throw UserError(UserError::Kind::range, "ERR_INVALID_ARG",
+                      "Expected 0 or 1 for rewards[" + row + "] but received " + number_text(c.rewards[s.row]));
     default:
       throw UserError(UserError::Kind::range, "ERR_NON_FINITE",
                       "Expected finite logits (-Infinity masks a token) for row " + row + at +

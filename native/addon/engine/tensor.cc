@@ -121,6 +121,7 @@ Napi::Function TensorOps::define(Napi::Env env) {
                          InstanceMethod("selectiveLogp", &TensorOps::selective_logp),
                          InstanceMethod("selectiveLogpBackward", &TensorOps::selective_logp_backward),
                          InstanceMethod("grpoLoss", &TensorOps::grpo_loss),
+                         InstanceMethod("linearGrpoLoss", &TensorOps::linear_grpo_loss),
                      });
 }
 

@@ -4,54 +4,12 @@
 
 #include "addon/common/loss_arguments.h"
 #include "addon/engine/convert.h"
-#include "addon/engine/tensor.h"
+#include "addon/engine/host_arrays.h"
 #include "torch/dtype.h"
 #include "torch/tensor_ops_cuda.h"
 
 namespace fg {
 namespace {
-
-/// Host arrays of a call: copies, since JavaScript may change or transfer its own while the op runs.
-class HostArrays {
- public:
-  template <class T>
-  void keep(const T** array, int64_t count) {
-    if (!*array) return;
-    kept_.push_back(at::empty({count * int64_t(sizeof(T))}, at::TensorOptions(at::kByte)));
-    if (count > 0) std::memcpy(kept_.back().data_ptr(), *array, size_t(count) * sizeof(T));
-    *array = static_cast<const T*>(kept_.back().data_ptr());
-  }
-  void keep(Layout* l) {
-    keep(&l->mask, l->rows);
-    keep(&l->truncated, l->sequences);
-    keep(&l->offsets, l->sequences + 1);
-  }
-  /// The matrix as the kernels see it; checks that its rows lie inside the tensor.
-  Rows matrix(const Arguments& a, const Napi::Object& o, const char* name, const char* row_stride,
-              const char* sequence_stride, const Layout& l) {
-    const at::Tensor t = TensorHandle::tensor_of(o.Get(name), name);
-    Rows r;
-    r.dtype = DType(a.integer("dtype"));
-    r.vocab = a.integer("vocab"), r.row_stride = a.integer(row_stride), r.sequence_stride = a.integer(sequence_stride);
-    if (t.scalar_type() != scalar_type(r.dtype) || t.numel() < Arguments::extent_of(r, l))
-      Arguments::fail(name, "a Tensor of the right dtype and size");
-    if (device && *device != t.device()) Arguments::fail(name, "a Tensor on the logits' device");
-    device = t.device();
-    r.data = t.data_ptr();
-    kept_.push_back(t);
-    return r;
-  }
-  std::optional<c10::Device> device;  // of the matrices
-
- private:
-  std::vector<at::Tensor> kept_;
-};
-
-Napi::Value to_array(Napi::Env env, const at::Tensor& t) {
-  auto array = Napi::Float32Array::New(env, static_cast<size_t>(t.numel()));
-  if (t.numel() > 0) std::memcpy(array.Data(), t.data_ptr(), t.nbytes());
-  return array;
-}
 
 Napi::Object to_object(Napi::Env env, const TensorOutcome& r) {
   auto out = Napi::Object::New(env);
@@ -124,10 +82,7 @@ Napi::Value TensorOps::grpo_loss(const Napi::CallbackInfo& info) {
     k.targets = a.required<int32_t>("targets", l.rows);
     k.temperature = a.number("temperature");
     k.want_entropy = a.flag("entropy");
-    h.keep(&k.targets, l.rows), h.keep(&k.batch.old_logps, l.rows), h.keep(&k.batch.ref_logps, l.rows);
-    h.keep(&k.batch.sampler_logps, l.rows);
-    h.keep(&k.batch.advantages, k.batch.advantages_per_token ? l.rows : l.sequences);
-    h.keep(&l);
+    h.keep(&k.targets, l.rows), h.keep(&k.batch);
     return submit(info, [h, k, p] {
       const TensorOutcome r = tensor_grpo_loss(k, p, *h.device);
       return [h, k, r](Napi::Env env) -> Napi::Value {

@@ -67,7 +67,7 @@ Status prepare_tokens(const LossParams& p, const PolicyBatch& b, TokenRecord* re
       records[row] = {};
       records[row].sequence = int32_t(s);
       records[row].selected = selected;
-      records[row].weight = selected ? weight : 0.0;
+      records[row].weight = !selected ? 0.0 : b.weights ? b.weights[row] : weight;
       records[row].factor = 1;
       if (!selected || !status.ok()) continue;
       const Fault fault = check_token(p, b, row, s);

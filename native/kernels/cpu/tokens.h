@@ -26,6 +26,8 @@ inline double advantage_of(const PolicyBatch& b, int64_t row, const TokenRecord&
 }
 inline int64_t begin_of(const Layout& l, int64_t s) { return l.offsets ? l.offsets[s] : 0; }
 inline int64_t end_of(const Layout& l, int64_t s) { return l.offsets ? l.offsets[s + 1] : l.rows; }
+/// By the mask alone.
+inline bool in_mask(const Layout& l, int64_t row) { return !l.mask || l.mask[row]; }
 
 /// Adds up in row order, whatever the number of threads was.
 PolicyMetrics collect_metrics(const Layout&, const TokenRecord* records);

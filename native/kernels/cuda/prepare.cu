@@ -147,7 +147,7 @@ FG_DEVICE FaultKey plan_row(const PrepareTask& p, int64_t row, const SequencePla
   plan.grad = p.grad.at(row, s, row - first);
   plan.target = !selected ? -1 : p.targets ? load(p.targets + row) : 0;
   plan.sequence = int32_t(s);
-  plan.weight = selected ? of.weight : 0.0f;
+  plan.weight = !selected ? 0.0f : p.token_weights ? load(p.token_weights + row) : of.weight;
   plan.factor = of.factor;
   if (p.corrects && !corrects_by_sequence(p.params.sampler))
     plan.factor = sampler_weight(p.params, sampler_term(p, row, selected));

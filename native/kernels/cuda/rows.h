@@ -37,6 +37,7 @@ inline void set_policy(const LossParams& params, const kernels::PolicyBatch& b, 
   p->params = params;
   p->corrects = params.sampler != SamplerCorrection::none && !kernels::two_phases(params, b);
   p->normalizer = b.normalizer;
+  p->token_weights = b.weights;
   p->old_logps = t->old_logps = b.old_logps;
   p->ref_logps = t->ref_logps = params.beta != 0 ? b.ref_logps : nullptr;
   p->sampler_logps = t->sampler_logps = b.sampler_logps;

@@ -86,6 +86,7 @@ struct PrepareTask {
   bool corrects = false;             // the sampler's weights become the rows' factors
   LossParams params;
   double normalizer = 1;
+  const float* token_weights = nullptr;  // (rows): given
   const float *old_logps = nullptr, *ref_logps = nullptr,
               *sampler_logps = nullptr;  // checked where not null, as these:
   const float* advantages = nullptr;
