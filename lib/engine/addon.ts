@@ -69,6 +69,8 @@ export interface NativeTensorOps {
   selectiveLogp(args: object): NativeCall<{ logps: Float32Array; lse: Float32Array; entropies?: Float32Array }>;
   selectiveLogpBackward(args: object): NativeCall<void>;
   grpoLoss(args: object): NativeCall<{ logps: Float32Array; entropies?: Float32Array; metrics: NativeMetrics }>;
+  /** For benchmarks: the three matrix products of linearGrpoLoss alone. */
+  linearProducts(args: object): NativeCall<void>;
   linearGrpoLoss(args: object): NativeCall<{ logps: Float32Array; entropies?: Float32Array; metrics: NativeMetrics }>;
 }
 

@@ -108,6 +108,12 @@ export const grpoConfigOptions = {
     default: 'group_mean',
     description: 'What is subtracted from a reward',
   },
+  klInReward: {
+    type: 'boolean',
+    default: false,
+    description:
+      "beta times the KL to the reference is subtracted from the rewards, not added to the loss (klEstimator 'k1' is usual there)",
+  },
   multiObjectiveAggregation: {
     type: 'enum',
     values: ['sum_then_normalize', 'normalize_then_sum'],
@@ -171,6 +177,15 @@ export function resolveGRPOConfig(config: GRPOConfig): ResolvedGRPOConfig {
   const accumulation = c.gradientAccumulationSteps;
   c.stepsPerGeneration ??= accumulation;
   checkLoss(c);
+  if (c.multiObjectiveAggregation === 'normalize_then_sum') {
+    if (c.scaleRewards !== 'group' || c.baseline !== 'group_mean')
+      throw incompatible(
+        "multiObjectiveAggregation 'normalize_then_sum' defines itself what rewards are normalised by: no scaleRewards or baseline",
+      );
+    if (c.klInReward)
+      throw incompatible("klInReward needs multiObjectiveAggregation 'sum_then_normalize': the KL belongs to no reward function");
+  }
+  if (c.klInReward && c.beta === 0) throw incompatible('klInReward needs a beta above 0');
   Object.assign(c, dependentDefaults(c));
   if (c.stepsPerGeneration % accumulation !== 0 && accumulation % c.stepsPerGeneration !== 0)
     throw incompatible(

@@ -69,10 +69,11 @@ export const lossOptions = {
   klCovCoef: { ...notNegative, default: 1, description: 'kl_cov: weight of the penalty' },
 } as const satisfies OptionTable & Partial<Record<keyof LossConfig, unknown>>;
 
-/** The LossConfig inside a GRPOConfig. */
+/** The LossConfig inside a GRPOConfig. A KL in the reward is none in the loss. */
 export function lossConfigOf(config: object): LossConfig {
   const given = config as Record<string, unknown>;
-  return Object.fromEntries(LOSS_OPTIONS.filter((name) => given[name] !== undefined).map((name) => [name, given[name]]));
+  const loss = Object.fromEntries(LOSS_OPTIONS.filter((name) => given[name] !== undefined).map((name) => [name, given[name]]));
+  return given.klInReward === true ? { ...loss, beta: 0 } : loss;
 }
 
 /** Refuses options that cannot go together, before a model is loaded. */

@@ -3,10 +3,13 @@ import type { ChatMessage } from '../engine/chat.js';
 import type { Policy } from '../engine/policy.js';
 import { FusedGrpoError } from '../errors.js';
 import { groupAdvantages } from '../ops/group_advantages.js';
+import { multiRewardAdvantages } from '../ops/multi_reward_advantages.js';
+import { rewardsWithKl } from '../ops/rewards_with_kl.js';
+import type { GroupAdvantages } from '../ops/types.js';
 import { permutation } from '../random.js';
 import type { ResolvedGRPOConfig } from './config.js';
 import type { Row } from './dataset.js';
-import { scoreRewards, type NamedReward, type RewardInput, type TrainerState } from './rewards.js';
+import { scoreRewards, type NamedReward, type RewardInput, type ScoredRewards, type TrainerState } from './rewards.js';
 import type { TrainBatch } from '../engine/training.js';
 
 export interface Completion {
@@ -73,6 +76,29 @@ function rewardInput(rows: Row[], completions: Completion[], numGenerations: num
   };
 }
 
+/** Rewards minus beta times the KL of what was sampled; a completion that no function has anything to say about keeps its NaN. */
+function penalised(total: Float64Array, config: ResolvedGRPOConfig, logps: Float32Array[], refLogps: Float32Array[]): Float64Array {
+  const offsets = new Int32Array(logps.length + 1);
+  logps.forEach((l, i) => (offsets[i + 1] = offsets[i]! + l.length));
+  const rewards = total.map((v) => (Number.isNaN(v) ? 0 : v));
+  const batch = { rewards, logps: concatenate(logps, Float32Array), refLogps: concatenate(refLogps, Float32Array), offsets };
+  return rewardsWithKl(batch, { beta: config.beta, klEstimator: config.klEstimator }).map((v, i) => (Number.isNaN(total[i]) ? NaN : v));
+}
+
+/** Advantages of a rollout. `logps`: of the policy that sampled. */
+function advantagesOf(scored: ScoredRewards, context: RolloutContext, logps: Float32Array[], refLogps?: Float32Array[]): GroupAdvantages {
+  const { config, rewards } = context;
+  const { numGenerations, multiObjectiveAggregation } = config;
+  if (multiObjectiveAggregation === 'normalize_then_sum')
+    return multiRewardAdvantages(scored.byFunction, {
+      numGenerations,
+      multiObjectiveAggregation,
+      rewardWeights: rewards.map((r) => r.weight),
+    });
+  const total = config.klInReward && refLogps ? penalised(scored.total, config, logps, refLogps) : scored.total;
+  return groupAdvantages(total, { numGenerations, scaleRewards: config.scaleRewards, baseline: config.baseline, nonFinite: 'exclude' });
+}
+
 /** Samples, scores and normalises one rollout on `rows`. `keepOld`: old log-probs are needed (several steps per rollout). */
 export async function drawRollout(
   context: RolloutContext,
@@ -102,12 +128,6 @@ export async function drawRollout(
     timeout: config.rewardTimeout,
     signal,
   });
-  const group = groupAdvantages(scored.total, {
-    numGenerations: config.numGenerations,
-    scaleRewards: config.scaleRewards,
-    baseline: config.baseline,
-    nonFinite: 'exclude',
-  });
   seconds.reward = lap();
   const expanded = completions.map((c) => promptTokens[c.promptIndex]!);
   const score = async (by: Policy) =>
@@ -121,6 +141,12 @@ export async function drawRollout(
   const oldLogps = !keepOld ? undefined : config.reuseSamplingLogps ? completions.map((c) => c.logps) : await score(policy);
   const refLogps = reference ? await score(reference) : undefined;
   seconds.score = lap();
+  const group = advantagesOf(
+    scored,
+    context,
+    completions.map((c) => c.logps),
+    refLogps,
+  );
   return {
     index,
     prompts: rows.map((row) => row.prompt as string | ChatMessage[]),
@@ -131,7 +157,7 @@ export async function drawRollout(
     advantages: group.advantages,
     groupStd: group.std,
     oldLogps,
-    refLogps,
+    refLogps: config.klInReward ? undefined : refLogps,
     used: 0,
     seconds,
   };

@@ -22,6 +22,21 @@ struct Range {
   int64_t size() const { return end - begin; }
 };
 
+/// Rows of a chunk, and the memory of its logits.
+int64_t capacity_of(const LinearLossArgs& a) {
+  return std::max<int64_t>(1, a.workspace_bytes / (a.weight.size(0) * a.weight.element_size()));
+}
+at::Tensor workspace_of(const LinearLossArgs& a, int64_t rows) {
+  return at::empty({std::min(capacity_of(a), rows), a.weight.size(0)}, a.weight.options());
+}
+
+void add_product(at::Tensor grad_weight, const at::Tensor& z, const at::Tensor& h) {
+  if (z.scalar_type() == at::kFloat)
+    grad_weight.addmm_(z.t(), h);
+  else
+    grad_weight.add_(at::mm(z.t(), h));
+}
+
 class LinearLoss {
  public:
   LinearLoss(const LinearLossArgs& a, const LossParams& p) : a_(a), p_(p), records_(size_t(a.batch.layout.rows)) {}
@@ -37,8 +52,8 @@ class LinearLoss {
     if (a_.want_entropy || reads_entropies()) out_.entropies = at::zeros({n}, at::TensorOptions(at::kFloat));
     a_.grad_hidden.zero_();
     pack();
-    capacity_ = std::max<int64_t>(1, a_.workspace_bytes / (a_.weight.size(0) * a_.weight.element_size()));
-    buffer_ = at::empty({std::min<int64_t>(capacity_, int64_t(rows_.size())), a_.weight.size(0)}, a_.weight.options());
+    capacity_ = capacity_of(a_);
+    buffer_ = workspace_of(a_, int64_t(rows_.size()));
     if (kernels::two_phases(p_, a_.batch) || corrects_by_sequence(p_.sampler))
       by_sequences();
     else
@@ -159,12 +174,7 @@ class LinearLoss {
     } else {
       at::Tensor(a_.grad_hidden).index_copy_(0, indices(r), at::mm(z, a_.weight));
     }
-    at::Tensor grad = a_.grad_weight;
-    if (!grad.defined()) return;
-    if (z.scalar_type() == at::kFloat)
-      grad.addmm_(z.t(), h);
-    else
-      grad.add_(at::mm(z.t(), h));
+    if (a_.grad_weight.defined()) add_product(a_.grad_weight, z, h);
   }
 
   /// All log-probs, the losses of all tokens, then the logits again.
@@ -224,6 +234,20 @@ class LinearLoss {
 };
 
 }  // namespace
+
+void linear_products(const LinearLossArgs& a) {
+  const at::NoGradGuard no_grad;
+  const int64_t rows = a.hidden.size(0), capacity = capacity_of(a);
+  const at::Tensor buffer = workspace_of(a, rows);
+  for (int64_t at = 0; at < rows; at += capacity) {
+    const int64_t n = std::min(capacity, rows - at);
+    const at::Tensor h = a.hidden.narrow(0, at, n);
+    at::Tensor z = buffer.narrow(0, 0, n), grad = a.grad_hidden.narrow(0, at, n);
+    at::mm_out(z, h, a.weight.t());
+    at::mm_out(grad, z, a.weight);
+    if (a.grad_weight.defined()) add_product(a.grad_weight, z, h);
+  }
+}
 
 LinearLossOutcome linear_grpo_loss(const LinearLossArgs& a, const LossParams& p) {
   const at::NoGradGuard no_grad;

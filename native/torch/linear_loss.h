@@ -27,4 +27,7 @@ struct LinearLossOutcome {
 
 LinearLossOutcome linear_grpo_loss(const LinearLossArgs&, const LossParams&);
 
+/// Its three products alone, in the same chunks: the yardstick of benchmarks/linear.mjs.
+void linear_products(const LinearLossArgs&);
+
 }  // namespace fg

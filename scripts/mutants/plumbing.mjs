@@ -22,10 +22,10 @@ export const plumbing = [
   ],
   ['truncated sequences keep their tokens', tokens, 'if (l.truncated && l.truncated[s]) return 0;', ''],
   [
-    'an all-masked batch divides by 0',
+    'masked tokens count in the normalizer',
     tokens,
     'if (counted == Counted::tokens) return double(std::max<int64_t>(selected_tokens(l), 1));',
-    'if (counted == Counted::tokens) return double(selected_tokens(l));',
+    'if (counted == Counted::tokens) return double(std::max<int64_t>(l.rows, 1));',
   ],
   ['empty sequences never count', tokens, 's < l.sequences && exclude_empty; ++s)', 's < l.sequences; ++s)'],
   [
@@ -35,12 +35,7 @@ export const plumbing = [
     'b.advantages[b.advantages_per_token ? row : 0]',
   ],
   ['a NaN in old log-probs passes', tokens, 'if (b.old_logps && !std::isfinite(b.old_logps[row])) return Fault::old_logp;', ''],
-  [
-    'the reference is checked without beta',
-    tokens,
-    'if (p.beta != 0 && !std::isfinite(b.ref_logps[row]))',
-    'if (b.ref_logps && !std::isfinite(b.ref_logps[row]))',
-  ],
+  ['a NaN in the reference passes', tokens, 'if (p.beta != 0 && !std::isfinite(b.ref_logps[row])) return Fault::ref_logp;', ''],
   [
     'the entropy bonus is a penalty',
     tokens,

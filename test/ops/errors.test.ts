@@ -147,6 +147,15 @@ test.each([NaN, Infinity])('a selected row with %d is named, its gradient is 0, 
   expect(b.logits[0]).not.toBe(0);
 });
 
+test('where tokens depend on each other, a bad row is found before any gradient is written', () => {
+  const b = batch();
+  b.logits[7] = NaN;
+  const before = b.logits.slice();
+  const config = { lossType: 'grpo', importanceSamplingLevel: 'sequence' } as const;
+  expect(failure(() => grpoLoss(b, config)).message).toMatch(/row 2 \(sequence 1, token 0\)/);
+  expect(b.logits).toEqual(before);
+});
+
 test('a row without a finite logit is named', () => {
   const logits = Float32Array.of(0, 1, -Infinity, -Infinity);
   expect(failure(() => selectiveLogp({ logits, vocabSize: 2, targets: Int32Array.of(0, 0) })).message).toMatch(/row 1/);

@@ -50,6 +50,8 @@ test.each([
   [{ topP: 0 }, /topP/],
   [{ lossType: 'luspo' }, /'luspo' needs importanceSamplingLevel 'sequence'/],
   [{ lossType: 'cispo', epsilon: 0.2 }, /epsilonHigh/],
+  [{ klInReward: true }, /klInReward needs a beta/],
+  [{ multiObjectiveAggregation: 'normalize_then_sum', scaleRewards: 'none' }, /no scaleRewards/],
   [{ lossType: 'ppo' }, /one of 'grpo', .*'kl_cov' for lossType/],
   [{ shuffleDataset: 1 }, /true or false/],
   [{ rewardWeights: [1, 'a'] }, /an array of finite numbers/],

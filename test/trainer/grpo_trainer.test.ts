@@ -115,6 +115,22 @@ describe('the algorithm', () => {
     expect(weights!.equals(readFileSync(join(outputDir, 'untouched', 'model.safetensors')))).toBe(true);
   });
 
+  test('KL in the reward: the first step is without it, later ones hold the policy nearer to the reference', async () => {
+    const far = await run({ ...small, maxSteps: 6, learningRate: 3e-3, beta: 1e-9 });
+    const near = await run({ ...small, maxSteps: 6, learningRate: 3e-3, beta: 0.5, klInReward: true, klEstimator: 'k1' });
+    expect(near.metrics[0]!.kl).toBeUndefined();
+    expect(near.metrics[0]!.reward).toBe(far.metrics[0]!.reward);
+    expect(near.metrics.slice(1).map((m) => m.loss)).not.toEqual(far.metrics.slice(1).map((m) => m.loss));
+  });
+
+  test('several reward functions: normalised one by one, a large scale does not drown a small one', async () => {
+    const rewardFuncs = [correctAnswer, ({ completions }: { completions: unknown[] }) => completions.map((_, i) => 1000 * (i % 2))];
+    const summed = await run({ ...small, maxSteps: 1 }, { rewardFuncs });
+    const apart = await run({ ...small, maxSteps: 1, multiObjectiveAggregation: 'normalize_then_sum' }, { rewardFuncs });
+    expect(apart.metrics[0]!.reward).toBe(summed.metrics[0]!.reward);
+    expect(apart.metrics[0]!.gradNorm).not.toBe(summed.metrics[0]!.gradNorm);
+  });
+
   test('reward functions see prompts, completions, tokens and columns side by side', async () => {
     let seen = 0;
     await run(

@@ -63,4 +63,18 @@ Napi::Value TensorOps::linear_grpo_loss(const Napi::CallbackInfo& info) {
   });
 }
 
+/// linearProducts({ hidden, weight, gradHidden, gradWeight, workspaceBytes }): for benchmarks.
+Napi::Value TensorOps::linear_products(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const Napi::Object o = info[0].As<Napi::Object>();
+    LinearLossArgs k;
+    read_matrices(o, TensorHandle::tensor_of(o.Get("hidden"), "hidden").size(0), &k);
+    k.workspace_bytes = Arguments(o).integer("workspaceBytes");
+    return submit(info, [k] {
+      fg::linear_products(k);
+      return [](Napi::Env env) { return env.Undefined(); };
+    });
+  });
+}
+
 }  // namespace fg

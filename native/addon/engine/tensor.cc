@@ -122,6 +122,7 @@ Napi::Function TensorOps::define(Napi::Env env) {
                          InstanceMethod("selectiveLogpBackward", &TensorOps::selective_logp_backward),
                          InstanceMethod("grpoLoss", &TensorOps::grpo_loss),
                          InstanceMethod("linearGrpoLoss", &TensorOps::linear_grpo_loss),
+                         InstanceMethod("linearProducts", &TensorOps::linear_products),
                      });
 }
 

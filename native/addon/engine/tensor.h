@@ -35,7 +35,8 @@ class TensorOps : public Napi::ObjectWrap<TensorOps> {
   Napi::Value selective_logp(const Napi::CallbackInfo& info);           // the core's arguments, logits: Tensor
   Napi::Value selective_logp_backward(const Napi::CallbackInfo& info);  // also gradLogits: Tensor
   Napi::Value grpo_loss(const Napi::CallbackInfo& info);                // advantages are given
-  Napi::Value linear_grpo_loss(const Napi::CallbackInfo& info);         // hidden, weight: Tensor (linear_loss.cc)
+  Napi::Value linear_products(const Napi::CallbackInfo& info);
+  Napi::Value linear_grpo_loss(const Napi::CallbackInfo& info);  // hidden, weight: Tensor (linear_loss.cc)
   template <class Fn>
   Napi::Value submit(const Napi::CallbackInfo& info, Fn work) {
     return thread_.submit(info.Env(), info.This().As<Napi::Object>(),
