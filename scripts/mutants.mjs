@@ -68,7 +68,7 @@ async function judge(folder, [name, file, find, replacement]) {
   );
   try {
     const cuda = name.startsWith('CUDA');
-    if (!cuda && file.startsWith('native')) await buildCore(folder);
+    await buildCore(folder); // also after a mutant before this one
     for (const tests of cuda ? CUDA_TESTS : CPU_TESTS) {
       const killedBy = await firstFailure(folder, tests);
       if (killedBy) return { name, file, killedBy };
@@ -102,8 +102,12 @@ function report(list) {
 
 await runAsCommand(import.meta.url, async (argv) => {
   const { values } = parseArgs({ args: argv, options: { only: { type: 'string' }, resume: { type: 'boolean' } } });
-  const wanted = [...formulas, ...plumbing].filter(([name]) => !values.only || name.includes(values.only));
-  const known = (values.resume || values.only) && existsSync(results) ? JSON.parse(readFileSync(results, 'utf8')) : [];
+  const wanted = [...formulas, ...plumbing].filter(
+    ([name, file]) => !values.only || name.includes(values.only) || file.includes(values.only),
+  );
+  const names = new Set([...formulas, ...plumbing].map(([name]) => name));
+  const earlier = (values.resume || values.only) && existsSync(results) ? JSON.parse(readFileSync(results, 'utf8')) : [];
+  const known = earlier.filter((k) => names.has(k.name));
   const folder = copyPackage();
   try {
     await buildCore(folder);

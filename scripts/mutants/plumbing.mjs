@@ -148,12 +148,7 @@ export const plumbing = [
   ['CUDA: the weight is left out of the shared part', cudaSteps, 'return double(plan.weight) * s.shared;', 'return s.shared;'],
   ['CUDA: radix selection drops a digit', cudaPicks, 'shift >= 0; shift -= 8', 'shift >= 8; shift -= 8'],
   ['CUDA: ties are chosen beyond the count', cudaPicks, '(tie && before < ties)', 'tie'],
-  [
-    'CUDA: no barrier before the counts are cleared',
-    cudaPicks,
-    '    sync();\n    for (int i = thread(); i < 256; i += threads()) counts[i] = 0u;\n',
-    '    for (int i = thread(); i < 256; i += threads()) counts[i] = 0u;\n',
-  ],
+  ['CUDA: no barrier after the counts are cleared', cudaPicks, 'counts[i] = 0u;\n    sync();\n', 'counts[i] = 0u;\n'],
   [
     'CUDA: the factor is ignored',
     cudaRow,

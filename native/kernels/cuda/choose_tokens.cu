@@ -44,7 +44,6 @@ FG_DEVICE uint32_t key_at(const Task& t, int64_t rank) {
   FG_SHARED(uint32_t, found, 2);  // the digit, and the rank left inside it
   uint32_t prefix = 0, left = uint32_t(rank);
   for (int shift = 24; shift >= 0; shift -= 8) {
-    sync();
     for (int i = thread(); i < 256; i += threads()) counts[i] = 0u;
     sync();
     for (int64_t row = thread(); row < t.rows.rows; row += threads()) {
