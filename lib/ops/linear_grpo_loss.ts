@@ -129,7 +129,7 @@ export async function linearGrpoLoss(batch: LinearGrpoLossBatch, config: LinearG
     logps: out.logps,
     advantages: values,
     ...(out.entropies ? { entropies: out.entropies } : {}),
-    ...('mean' in groups ? { groups: groups as Omit<GroupAdvantages, 'advantages'> } : {}),
+    ...('mean' in groups ? { groups: groups } : {}),
     metrics: lossMetrics(out.metrics, loss.beta > 0, options.entropy),
   };
 }

@@ -59,7 +59,7 @@ function chosenTokens(tokens: readonly Token[], c: Settings, decisions: Decision
   return c.lossType === 'kl_cov' ? largestCovariance(tokens, c, decisions) : new Set();
 }
 
-interface Sums {
+export interface Sums {
   kl: number;
   /** Of the terms of kl. */
   klSize: number;
