@@ -78,6 +78,9 @@ export interface NativeTensorOps {
 export interface EngineAddon {
   /** The unfused twin of the core's grpoLoss: same arguments; advantages must be given. Milliseconds: forward and backward. */
   unfusedGrpoLoss(args: object): { logps: Float32Array; entropies?: Float32Array; metrics: NativeMetrics; milliseconds: number };
+  /** The unfused twins of the core's valueLoss and preferenceLoss: same arguments, gradients by autograd. */
+  unfusedValueLoss(args: object): { loss: number; gradValues: Float64Array };
+  unfusedPreferenceLoss(args: object): { loss: number; gradChosen: Float64Array; gradRejected: Float64Array };
   /** The optimizer's kernels on one tensor, in place (bfloat16 as Uint16Array with a float32 master): for tests. Returns the gradient's norm. */
   adamwStep(args: {
     parameter: Float32Array | Uint16Array;

@@ -6,16 +6,22 @@
 
 namespace fg {
 
+/// Of one pair, for every scalar. Neither overflows nor loses digits, however far apart the rewards are.
+template <class T>
+FG_HD T preference_term(T chosen, T rejected, typename Ops<T>::Value margin, double coefficient) {
+  using O = Ops<T>;
+  const T x = O::sub(O::sub(chosen, rejected), O::lift(margin)), sum = O::add(chosen, rejected);
+  return O::add(O::softplus(O::neg(x)), O::scale(O::mul(sum, sum), coefficient));
+}
+
 struct PreferenceLoss {
   double loss, by_chosen, by_rejected;
 };
-
-/// Neither overflows nor loses digits, however far apart the rewards are.
 inline FG_HD PreferenceLoss preference_pair(double chosen, double rejected, double margin, double coefficient) {
-  const double x = chosen - rejected - margin, sum = chosen + rejected;
-  const double loss = (x < 0 ? -x : 0.0) + std::log1p(std::exp(-std::fabs(x)));
-  const double slope = -1 / (1 + std::exp(x)), centering = 2 * coefficient * sum;
-  return {loss + coefficient * sum * sum, slope + centering, -slope + centering};
+  using D = Dual<double>;
+  const D c = preference_term<D>(D::variable(chosen), D::constant(rejected), margin, coefficient);
+  const D r = preference_term<D>(D::constant(chosen), D::variable(rejected), margin, coefficient);
+  return {c.value, c.slope, r.slope};
 }
 
 }  // namespace fg

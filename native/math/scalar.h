@@ -43,6 +43,8 @@ struct Ops {
     const T e = std::exp(a < 0 ? a : -a);
     return (a < 0 ? e : T(1)) / (T(1) + e);
   }
+  /// log(1 + exp(a)), exact at both ends.
+  FG_HD static T softplus(T a) { return (a > 0 ? a : T(0)) + std::log1p(std::exp(a > 0 ? -a : a)); }
   FG_HD static T detach(T a) { return a; }
   FG_HD static T add_slope(T a, T) { return a; }
   FG_HD static bool is_nan(T a) { return a != a; }
@@ -80,6 +82,7 @@ struct Ops<Dual<T>> {
     const T e = std::exp(a.value < 0 ? a.value : -a.value);  // s (1 - s) would cancel near s = 1
     return {Ops<T>::sigmoid(a.value), e / ((T(1) + e) * (T(1) + e)) * a.slope};
   }
+  FG_HD static D softplus(D a) { return {Ops<T>::softplus(a.value), Ops<T>::sigmoid(a.value) * a.slope}; }
   FG_HD static D detach(D a) { return {a.value, T(0)}; }
   /// a's value, with b's derivative added to a's.
   FG_HD static D add_slope(D a, D b) { return {a.value, a.slope + b.slope}; }

@@ -16,6 +16,7 @@ struct Ops<at::Tensor> {
   static T exp(const T& a) { return at::exp(a); }
   static T log(const T& a) { return at::log(a); }
   static T sigmoid(const T& a) { return at::sigmoid(a); }
+  static T softplus(const T& a) { return at::neg(at::log_sigmoid(at::neg(a))); }
   static T detach(const T& a) { return a.detach(); }
   static T add_slope(const T& a, const T& b) {  // where b is infinite, infinity - infinity must not appear in the value
     const T finite = at::where(at::isfinite(b), b, at::zeros({}, b.options()));

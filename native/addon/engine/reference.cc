@@ -1,11 +1,12 @@
 // unfusedGrpoLoss: the same arguments and results as the core's grpoLoss, by libtorch and autograd. Tests and
 // benchmarks.
 #include "torch/reference.h"
+#include "torch/reference_values.h"
 
 #include <chrono>
 #include <vector>
 
-#include "addon/common/loss_arguments.h"
+#include "addon/common/value_arguments.h"
 #include "addon/engine/reference.h"
 #include "torch/dtype.h"
 
@@ -46,9 +47,39 @@ Napi::Object run(Napi::Env env, const Arguments& a) {
   return out;
 }
 
+Napi::Value to_array(Napi::Env env, const at::Tensor& t) {
+  auto array = Napi::Float64Array::New(env, static_cast<size_t>(t.numel()));
+  if (t.numel() > 0) std::memcpy(array.Data(), t.const_data_ptr(), t.nbytes());
+  return array;
+}
+
+Napi::Object value_loss_twin(Napi::Env env, const Arguments& a) {
+  const UnfusedValueLoss r = unfused_value_loss(value_loss_arguments(a));
+  auto out = Napi::Object::New(env);
+  out.Set("loss", Napi::Number::New(env, r.loss));
+  out.Set("gradValues", to_array(env, r.grad_values));
+  return out;
+}
+
+Napi::Object preference_loss_twin(Napi::Env env, const Arguments& a) {
+  const UnfusedPreferenceLoss r = unfused_preference_loss(preference_loss_arguments(a));
+  auto out = Napi::Object::New(env);
+  out.Set("loss", Napi::Number::New(env, r.loss));
+  out.Set("gradChosen", to_array(env, r.grad_chosen));
+  out.Set("gradRejected", to_array(env, r.grad_rejected));
+  return out;
+}
+
+template <Napi::Object (*op)(Napi::Env, const Arguments&)>
+Napi::Value guarded_twin(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] { return op(info.Env(), Arguments(info[0].As<Napi::Object>())); });
+}
+
 }  // namespace
 
 void register_reference(Napi::Env env, Napi::Object exports) {
+  exports.Set("unfusedValueLoss", Napi::Function::New(env, guarded_twin<value_loss_twin>));
+  exports.Set("unfusedPreferenceLoss", Napi::Function::New(env, guarded_twin<preference_loss_twin>));
   exports.Set("unfusedGrpoLoss", Napi::Function::New(env, [](const Napi::CallbackInfo& info) -> Napi::Value {
                 return guarded(info.Env(), [&] { return run(info.Env(), Arguments(info[0].As<Napi::Object>())); });
               }));
