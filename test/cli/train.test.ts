@@ -85,7 +85,7 @@ const badUsage: [string[], string][] = [
   [trainArgs('--data', 'nowhere.jsonl'), '--data: there is no file nowhere.jsonl'],
   [trainArgs('--reward', 'nowhere.mjs'), '--reward: there is no file nowhere.mjs'],
   [trainArgs('--config', 'nowhere.json'), '--config: nowhere.json cannot be read (ENOENT)'],
-  [trainArgs('--preset', 'dap'), 'Expected one of grpo, dapo'],
+  [trainArgs('--preset', 'dap'), 'Expected one of grpo, deepseekR1'],
   [trainArgs('--output-dir', 'x'), 'Unknown option --output-dir'],
   [trainArgs('--max-steps', '0'), 'maxSteps may not be 0'],
 ];

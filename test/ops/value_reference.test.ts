@@ -2,7 +2,6 @@
 import { afterAll, expect, test } from '@jest/globals';
 import { preferenceLoss, valueLoss } from '../../lib/index.js';
 import { core, engine, substituteCore } from '../../lib/native.js';
-import type { CoreAddon } from '../../lib/ops/addon.js';
 import { Random } from '../support/random.js';
 
 afterAll(() => substituteCore(undefined));
@@ -12,7 +11,7 @@ function seen<R>(op: 'valueLoss' | 'preferenceLoss', run: () => R): { result: R;
   substituteCore(undefined);
   const real = core();
   let args: object = {};
-  substituteCore({ ...real, [op]: (given: object) => ((args = given), real[op](given)) } as CoreAddon);
+  substituteCore({ ...real, [op]: (given: object) => ((args = given), real[op](given)) });
   const result = run();
   substituteCore(undefined);
   return { result, args };
