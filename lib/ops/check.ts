@@ -179,6 +179,9 @@ export function logitsArguments<Logits extends Tensor | Float32Array | Uint16Arr
   const compact = rowStride === vocab && sequenceStride === 0;
   if (input.logits.length < needed || (compact && input.logits.length !== needed))
     throw invalidValue('logits', `${compact ? '' : 'at least '}${needed} elements (${l.rows} rows of ${vocab})`, input.logits);
+  const shape = input.logits instanceof Tensor ? input.logits.shape : undefined;
+  if (compact && shape && (shape.length < 2 || shape[shape.length - 1] !== vocab))
+    throw invalidValue('logits.shape', `[${l.rows}, ${vocab}]`, `[${shape.join(', ')}]`);
   return { logits: input.logits, dtype, vocab, rowStride, sequenceStride, targets: input.targets };
 }
 

@@ -103,9 +103,9 @@ export const ADVANTAGE_OPTIONS = [
   'nonFinite',
 ] as const satisfies readonly (keyof AdvantageConfig)[];
 
-/** Drops options set to undefined, and refuses what is unknown. */
+/** Drops options set to undefined or null (a ported TRL config is full of null), and refuses what is unknown. */
 function known(where: string, config: unknown, names: readonly string[]): LossConfig {
-  const options = Object.fromEntries(Object.entries(record(where, config)).filter(([, v]) => v !== undefined));
+  const options = Object.fromEntries(Object.entries(record(where, config)).filter(([, v]) => v !== undefined && v !== null));
   rejectUnknown(where, options, names);
   return options;
 }

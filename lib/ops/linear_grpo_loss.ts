@@ -1,4 +1,4 @@
-import { invalidType, invalidValue, rejectUnknown } from '../errors.js';
+import { incompatible, invalidType, invalidValue, rejectUnknown } from '../errors.js';
 import { core } from '../native.js';
 import { settle } from '../engine/call.js';
 import { boolean, layout, number, record, type Layout } from './check.js';
@@ -82,6 +82,8 @@ function matrices(batch: LinearGrpoLossBatch, l: Layout): Matrices {
   const fits = gradWeight.shape[0] === weight.shape[0] && gradWeight.shape[1] === width;
   if (!fits || gradWeight.dtype !== 'float32' || gradWeight.device !== hidden.device)
     throw invalidValue('gradWeight', `a float32 Tensor of the shape and device of weight`, gradWeight.shape);
+  if (gradWeight === weight || gradWeight === hidden)
+    throw incompatible('gradWeight must be a Tensor of its own: the gradient is added to it');
   return { hidden, weight, gradWeight };
 }
 
@@ -115,6 +117,7 @@ export async function linearGrpoLoss(batch: LinearGrpoLossBatch, config: LinearG
     skipZeroAdvantages: boolean('skipZeroAdvantages', config.skipZeroAdvantages ?? false),
   };
   const frozen = boolean('frozenHead', config.frozenHead ?? false);
+  if (frozen && batch.gradWeight) throw incompatible('frozenHead: no gradient is formed; leave gradWeight out');
   const token = { ...batchArguments(batch, l, loss), targets, ...options };
   const made = rewards ? core().groupAdvantages(rewards) : { advantages: advantages.advantages as Float32Array };
   const gradHidden = Tensor.uninitialised([...given.hidden.shape], given.hidden);

@@ -29,7 +29,7 @@ const commonOptions = {
     default: 0,
     min: 0,
     description:
-      "Tokens (padding included) per forward and backward; 0: chosen so that a micro-batch's logits stay near 256 MB. Does not change results beyond rounding",
+      "Tokens (padding included) per forward and backward; 0: chosen so that a micro-batch's logits stay near 256 MB. Does not change results beyond rounding, but for statistics of a micro-batch (topEntropyQuantile, clip_cov, kl_cov)",
   },
   learningRate: { type: 'number', default: 1e-6, min: 0, description: 'Peak learning rate of AdamW' },
   lrSchedulerType: {
@@ -112,7 +112,7 @@ export const grpoConfigOptions = {
     type: 'boolean',
     default: false,
     description:
-      "beta times the KL to the reference is subtracted from the rewards, not added to the loss (klEstimator 'k1' is usual there)",
+      "beta times the KL to the reference is subtracted from the rewards, not added to the loss; klEstimator is then 'k1' unless given",
   },
   multiObjectiveAggregation: {
     type: 'enum',
@@ -185,6 +185,7 @@ export function resolveGRPOConfig(config: GRPOConfig): ResolvedGRPOConfig {
     if (c.klInReward)
       throw incompatible("klInReward needs multiObjectiveAggregation 'sum_then_normalize': the KL belongs to no reward function");
   }
+  if (c.klInReward && config.klEstimator === undefined) c.klEstimator = 'k1'; // as TRL's RLOO
   if (c.klInReward && c.beta === 0) throw incompatible('klInReward needs a beta above 0');
   Object.assign(c, dependentDefaults(c));
   if (c.stepsPerGeneration % accumulation !== 0 && accumulation % c.stepsPerGeneration !== 0)

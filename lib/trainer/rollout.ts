@@ -144,7 +144,7 @@ export async function drawRollout(
   const group = advantagesOf(
     scored,
     context,
-    completions.map((c) => c.logps),
+    config.klInReward && !oldLogps ? await score(policy) : (oldLogps ?? []), // by the reference's path: equal weights, no KL
     refLogps,
   );
   return {

@@ -154,6 +154,16 @@ test.each<[string, object, object, RegExp]>([
   await expect(linearGrpoLoss({ hidden: h, weight: w, ...clean, ...change }, config)).rejects.toThrow(message);
 });
 
+test('a gradient of the head that is the head itself, or of a frozen head, is refused', async () => {
+  const h = Tensor.from(hidden, [N, H]);
+  const w = Tensor.from(weight, [V, H]);
+  await expect(linearGrpoLoss({ hidden: h, weight: w, ...token, gradWeight: w })).rejects.toThrow(/a Tensor of its own/);
+  const g = Tensor.from(weight, [V, H]);
+  await expect(linearGrpoLoss({ hidden: h, weight: w, ...token, gradWeight: g }, { frozenHead: true })).rejects.toThrow(
+    /leave gradWeight out/,
+  );
+});
+
 test('a row that is not finite is named', async () => {
   const h = Tensor.from(
     hidden.map((v, i) => (i === 30 * H ? Infinity : v)),

@@ -79,6 +79,8 @@ test.each([
   [() => loss({ logit: 1 }), TypeError, 'ERR_UNKNOWN_OPTION', /'logit' of grpoLoss batch; did you mean 'logits'/],
   [() => loss({}, { epsilon_high: 1 }), TypeError, 'ERR_UNKNOWN_OPTION', /did you mean 'epsilonHigh'/],
   [() => loss({}, { lossType: 'cispo' }), TypeError, 'ERR_INVALID_ARG', /cispo.*upper bound/],
+  [() => loss({}, { lossType: 'cispo', epsilonHigh: null }), TypeError, 'ERR_INVALID_ARG', /cispo.*upper bound/],
+  [() => loss({}, { lossType: 'dr_grpo', maxCompletionLength: null }), RangeError, 'ERR_INVALID_ARG', /maxCompletionLength/],
   [() => loss({}, { lossType: 'ppo' }), RangeError, 'ERR_INVALID_ARG', /one of 'grpo', .*'kl_cov' for lossType but received "ppo"/],
   [() => loss({}, { lossType: 'luspo' }), TypeError, 'ERR_INCOMPATIBLE_OPTIONS', /'luspo' needs importanceSamplingLevel 'sequence'/],
   [

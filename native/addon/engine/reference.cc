@@ -47,7 +47,7 @@ Napi::Object run(Napi::Env env, const Arguments& a) {
   return out;
 }
 
-Napi::Value to_array(Napi::Env env, const at::Tensor& t) {
+Napi::Value double_array(Napi::Env env, const at::Tensor& t) {
   auto array = Napi::Float64Array::New(env, static_cast<size_t>(t.numel()));
   if (t.numel() > 0) std::memcpy(array.Data(), t.const_data_ptr(), t.nbytes());
   return array;
@@ -57,7 +57,7 @@ Napi::Object value_loss_twin(Napi::Env env, const Arguments& a) {
   const UnfusedValueLoss r = unfused_value_loss(value_loss_arguments(a));
   auto out = Napi::Object::New(env);
   out.Set("loss", Napi::Number::New(env, r.loss));
-  out.Set("gradValues", to_array(env, r.grad_values));
+  out.Set("gradValues", double_array(env, r.grad_values));
   return out;
 }
 
@@ -65,8 +65,8 @@ Napi::Object preference_loss_twin(Napi::Env env, const Arguments& a) {
   const UnfusedPreferenceLoss r = unfused_preference_loss(preference_loss_arguments(a));
   auto out = Napi::Object::New(env);
   out.Set("loss", Napi::Number::New(env, r.loss));
-  out.Set("gradChosen", to_array(env, r.grad_chosen));
-  out.Set("gradRejected", to_array(env, r.grad_rejected));
+  out.Set("gradChosen", double_array(env, r.grad_chosen));
+  out.Set("gradRejected", double_array(env, r.grad_rejected));
   return out;
 }
 
