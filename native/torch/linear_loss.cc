@@ -108,6 +108,8 @@ class LinearLoss {
     while (end < int64_t(rows_.size()) && sequence(end) == sequence(i)) ++end;
     return end;
   }
+  /// One comparison: sequence_end at every token would be quadratic in a sequence's length.
+  bool ends_sequence(int64_t i) const { return i + 1 == int64_t(rows_.size()) || sequence(i + 1) != sequence(i); }
   int32_t sequence(int64_t i) const { return records_[size_t(rows_[size_t(i)])].sequence; }
 
   at::Tensor indices(Range r) const {
@@ -145,7 +147,7 @@ class LinearLoss {
       const int64_t row = rows_[size_t(i)];
       advantages.push_back(float(kernels::advantage_of(b, row, records_[size_t(row)])));
       weights.push_back(float(records_[size_t(row)].weight));
-      if (with_sequences && sequence_end(i) == i + 1) offsets.push_back(int32_t(i + 1 - r.begin));
+      if (with_sequences && ends_sequence(i)) offsets.push_back(int32_t(i + 1 - r.begin));
     }
     const at::Tensor h = hidden(r), z = logits(r, h);
     const auto pointer = [](const auto& v) { return v.empty() ? nullptr : v.data(); };
