@@ -64,12 +64,16 @@ export interface DemoModule {
   ): Promise<number>;
 }
 
+/** The benchmark suite; lib/bench/index.ts. */
+export type BenchModule = typeof import('../bench/index.js');
+
 /** The parts of the library that commands use; loaded when a command needs them, so that --help is quick. */
 export interface CliApi {
   grpo(): GrpoModule;
   sft(): SftModule;
   policy(): PolicyModule;
   demo(): DemoModule;
+  bench(): BenchModule;
   capabilities(): Capabilities;
 }
 
@@ -99,6 +103,7 @@ const api: CliApi = {
   sft: () => ({ ...(require('../trainer/sft-trainer.js') as SftModule), ...(require('../trainer/config.js') as SftModule) }),
   policy: () => require('../engine/policy.js') as PolicyModule,
   demo: () => require('../demo/demo.js') as DemoModule,
+  bench: () => require('../bench/index.js') as BenchModule,
   capabilities,
 };
 /* eslint-enable @typescript-eslint/no-require-imports */

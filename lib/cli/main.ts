@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { FusedGrpoError, nearest } from '../errors.js';
 import { packageRoot } from '../native.js';
 import { commandHelp, type Command } from './command.js';
+import { benchCommand } from './bench.js';
 import { buildCommand } from './build.js';
 import { processContext, type CliContext } from './context.js';
 import { demoCommand } from './demo.js';
@@ -14,7 +15,7 @@ import { parseFlags } from './options.js';
 import { sftCommand } from './sft.js';
 import { trainCommand } from './train.js';
 
-const commands: readonly Command[] = [trainCommand, generateCommand, sftCommand, demoCommand, doctorCommand, buildCommand];
+const commands: readonly Command[] = [trainCommand, generateCommand, sftCommand, demoCommand, benchCommand, doctorCommand, buildCommand];
 
 function packageVersion(): string {
   return (JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')) as { version: string }).version;

@@ -45,6 +45,8 @@ export interface RolloutContext {
   rewards: NamedReward[];
   config: ResolvedGRPOConfig;
   signal?: AbortSignal;
+  /** Benchmarks: every completion gets its full length. */
+  ignoreEos?: boolean;
 }
 
 function encodePrompts(context: RolloutContext, rows: Row[]): Int32Array[] {
@@ -121,6 +123,7 @@ export async function drawRollout(
     repetitionPenalty: config.repetitionPenalty,
     seed: config.seed,
     step: index,
+    ignoreEos: context.ignoreEos,
     signal,
   });
   const seconds = { generate: lap(), reward: 0, score: 0 };

@@ -46,6 +46,10 @@ export type Trained = AccumulateResult & { gradNorm: number; seconds: { train: n
 const LOGITS_BYTES = 256e6;
 const MAX_MICRO_BATCH_TOKENS = 8192;
 
+/** Tokens of a micro-batch when none are asked for: what keeps its logits within 256 MB. */
+export const automaticMicroBatchTokens = (policy: Policy): number =>
+  Math.max(256, Math.min(MAX_MICRO_BATCH_TOKENS, Math.floor(LOGITS_BYTES / (4 * policy.vocabSize))));
+
 export class Run {
   policy!: Policy;
   source!: RowSource;
@@ -75,8 +79,7 @@ export class Run {
   }
 
   get microBatchTokens(): number {
-    const automatic = Math.max(256, Math.min(MAX_MICRO_BATCH_TOKENS, Math.floor(LOGITS_BYTES / (4 * this.policy.vocabSize))));
-    return this.options.config.microBatchTokens || automatic;
+    return this.options.config.microBatchTokens || automaticMicroBatchTokens(this.policy);
   }
 
   /**

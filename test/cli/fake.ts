@@ -1,4 +1,5 @@
 // A context without a process: what commands print and import is captured, the trainer is a fake that obeys its contract.
+import * as bench from '../../lib/bench/index.js';
 import { presets } from '../../lib/presets.js';
 import { mkdtempSync, mkdirSync, writeFileSync, appendFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -117,6 +118,7 @@ export function fake(script: Script = { steps: 3 }, more: Partial<CliContext> = 
         Policy: { load: async () => ({ generate: async () => ({ completions: [completion] }), dispose: () => undefined }) },
       }),
       demo: () => ({ runDemo: async ({ output }) => (ctx.stdout.write(output), 0) }),
+      bench: () => bench,
       capabilities: () => capabilities,
     },
     importModule: async () => ({ default: () => [0] }),

@@ -1,0 +1,85 @@
+// The fused loss against one copy of its logits by the same threads, and against forward and backward by libtorch operations.
+import { core, engine } from '../native.js';
+import { grpoArguments, grpoLoss, type GrpoLossBatch } from '../ops/grpo_loss.js';
+import { selectiveLogp } from '../ops/selective_logp.js';
+import type { LossConfig } from '../ops/types.js';
+import { filled, number, relativeError, softmax } from './data.js';
+import { measure, type CaseResult } from './measure.js';
+import type { BenchContext } from './suite.js';
+
+export interface LossShape {
+  tokens: number;
+  vocab: number;
+  dtype: 'float32' | 'bfloat16';
+  /** Share of the tokens that the mask selects. */
+  selected: number;
+  level: 'token' | 'sequence';
+}
+
+type Logits = Float32Array | Uint16Array;
+const bytesOf = (a: Logits): Uint8Array => new Uint8Array(a.buffer, a.byteOffset, a.byteLength);
+
+function batchOf(shape: LossShape, logits: Logits): GrpoLossBatch & { mask: Uint8Array; targets: Int32Array; advantages: Float32Array } {
+  const { tokens, vocab, dtype, selected } = shape;
+  const mask = Uint8Array.from({ length: tokens }, (_, i) => (Math.floor((i + 1) * selected) > Math.floor(i * selected) ? 1 : 0));
+  return {
+    ...{ logits, dtype, vocabSize: vocab, mask },
+    targets: Int32Array.from({ length: tokens }, (_, i) => (i * 7919) % vocab),
+    advantages: new Float32Array([1, -1]),
+    completionLength: tokens / 2,
+  };
+}
+
+/** Largest error of the gradient's rows; on policy it is weight x advantage x (softmax - onehot), whatever the level of the ratio. */
+function errorOf(source: Logits, gradient: Logits, batch: ReturnType<typeof batchOf>, perSequence: boolean): number {
+  const { vocabSize: vocab, mask, targets } = batch;
+  const half = mask.length / 2;
+  const counted = [0, 1].map((s) => mask.subarray(s * half, (s + 1) * half).reduce((n, m) => n + m, 0));
+  let worst = 0;
+  for (const sequence of [0, 1]) {
+    const row = mask.indexOf(1, sequence * half);
+    const weight = perSequence ? 1 / (2 * counted[sequence]!) : 1 / (counted[0]! + counted[1]!);
+    const want = softmax((i) => number(source, row * vocab! + i), vocab!);
+    want[targets[row]!]! -= 1;
+    for (let i = 0; i < want.length; ++i) want[i]! *= weight * batch.advantages[sequence]!;
+    worst = Math.max(
+      worst,
+      relativeError((i) => number(gradient, row * vocab! + i), want),
+    );
+  }
+  return worst;
+}
+
+export async function lossCase(shape: LossShape, context: BenchContext): Promise<CaseResult> {
+  const { tokens, vocab, dtype, selected, level } = shape;
+  const source = filled(tokens * vocab, dtype, 8);
+  const logits = filled(tokens * vocab, dtype, 8);
+  const copy = (): void => core().copy(bytesOf(logits), bytesOf(source));
+  const batch = batchOf(shape, logits);
+  const config: LossConfig = level === 'sequence' ? { lossType: 'grpo', importanceSamplingLevel: 'sequence' } : {};
+  const plain = grpoArguments({ ...batch, logits: source }, { ...config, inPlace: false }).native;
+  const rows = { logits, dtype, vocabSize: vocab, targets: batch.targets };
+  const result = await measure(
+    {
+      'copy of the logits': copy,
+      'grpoLoss, fused': () => void grpoLoss(batch, { ...config, inPlace: true }),
+      'selectiveLogp with entropy': () => void selectiveLogp({ ...rows, entropy: true }),
+      'unfused libtorch': () => engine().unfusedGrpoLoss(plain).milliseconds / 1000,
+    },
+    { ...context, before: copy },
+  );
+  copy();
+  grpoLoss(batch, { ...config, inPlace: true });
+  const fused = result[1]!;
+  fused.error = errorOf(source, logits, batch, level === 'sequence');
+  // Least traffic: what is selected read (twice where a sequence's ratio comes first), everything written.
+  const least = selected * (level === 'sequence' ? 2 : 1) + 1;
+  fused.bandwidthShare = least / 2 / fused.perBaseline;
+  const share = selected === 1 ? '' : `, ${100 * selected} % of the tokens selected`;
+  return {
+    case: 'loss',
+    label: `T ${tokens}, V ${vocab}, ${dtype}, ${level} level${share}`,
+    baseline: 'copy of the logits',
+    rows: result,
+  };
+}

@@ -1,0 +1,77 @@
+// Interleaved timing: every round runs each op once, so that a slow moment of the machine meets all of them. Medians and spreads.
+import { median, medianAbsoluteDeviation } from 'simple-statistics';
+
+/** Seconds over the rounds. `spread`: median absolute deviation. */
+export interface Seconds {
+  median: number;
+  min: number;
+  spread: number;
+  rounds: number;
+}
+
+/** One line of a result: an op and what it took. */
+export interface Row {
+  name: string;
+  seconds: Seconds;
+  /** Median of the ratios to the case's baseline, round by round. */
+  perBaseline: number;
+  /** Largest relative error (L2) against fp64. */
+  error?: number;
+  /** Growth of resident memory over one call, at most. */
+  extraBytes?: number;
+  /** Bytes that the op must read and write per second, as a share of what a copy reaches in the same run. */
+  bandwidthShare?: number;
+  tokensPerSecond?: number;
+}
+
+export interface CaseResult {
+  case: string;
+  /** What was run, in words: tells one result of a case from the next. */
+  label: string;
+  baseline: string;
+  rows: Row[];
+}
+
+/** An op; it may return the seconds it took itself, in place of the time of the call. */
+export type Op = () => void | number | Promise<void | number>;
+
+export interface MeasureOptions {
+  rounds: number;
+  signal?: AbortSignal;
+  /** Runs before every op, not timed (refills what an op overwrites). */
+  before?: () => void;
+}
+
+export function summary(times: readonly number[]): Seconds {
+  const sorted = [...times];
+  return { median: median(sorted), min: Math.min(...sorted), spread: medianAbsoluteDeviation(sorted), rounds: sorted.length };
+}
+
+async function timed(op: Op): Promise<number> {
+  const start = process.hrtime.bigint();
+  const own = await op();
+  return typeof own === 'number' ? own : Number(process.hrtime.bigint() - start) / 1e9;
+}
+
+/** Times the ops in turn, after one round that is thrown away. The first op is the baseline. */
+export async function measure(ops: Readonly<Record<string, Op>>, options: MeasureOptions): Promise<Row[]> {
+  const names = Object.keys(ops);
+  const times = names.map((): number[] => []);
+  const extra = names.map(() => 0);
+  for (let round = -1; round < options.rounds; ++round)
+    for (const [i, name] of names.entries()) {
+      options.signal?.throwIfAborted();
+      options.before?.();
+      const before = process.memoryUsage.rss();
+      const took = await timed(ops[name]!);
+      if (round < 0) continue;
+      times[i]!.push(took);
+      extra[i] = Math.max(extra[i]!, process.memoryUsage.rss() - before);
+    }
+  return names.map((name, i) => ({
+    name,
+    seconds: summary(times[i]!),
+    perBaseline: median(times[i]!.map((t, round) => t / times[0]![round]!)),
+    extraBytes: extra[i]!,
+  }));
+}

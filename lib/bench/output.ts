@@ -1,0 +1,137 @@
+// What a run of the suite leaves behind: results.json, results.md and index.html, all made from the same numbers; and their comparison.
+import { readFileSync } from 'node:fs';
+import { cpus, totalmem } from 'node:os';
+import { FusedGrpoError } from '../errors.js';
+import { capabilities } from '../capabilities.js';
+import { escape } from '../report/html.js';
+import { STYLE } from '../report/page.js';
+import type { CaseResult, Row } from './measure.js';
+
+export interface Results {
+  format: 1;
+  date: string;
+  machine: { cpu: string; cores: number; memoryBytes: number; simd?: string; threads?: number };
+  versions: { fusedGrpo: string; torch?: string; node: string };
+  cases: CaseResult[];
+}
+
+export function resultsOf(cases: CaseResult[]): Results {
+  const caps = capabilities();
+  return {
+    format: 1,
+    date: new Date().toISOString(),
+    machine: {
+      ...{ cpu: cpus()[0]?.model.trim() ?? 'unknown', cores: cpus().length, memoryBytes: totalmem() },
+      ...{ simd: caps.simd ?? undefined, threads: caps.threads ?? undefined },
+    },
+    versions: { fusedGrpo: caps.version, torch: caps.torchVersion ?? undefined, node: process.version },
+    cases,
+  };
+}
+
+export function milliseconds(seconds: number): string {
+  const ms = seconds * 1000;
+  return ms >= 100 ? ms.toFixed(0) : ms >= 10 ? ms.toFixed(1) : ms >= 0.1 ? ms.toFixed(2) : ms.toPrecision(2);
+}
+
+const HEADER = ['', 'ms (median)', 'spread', 'x baseline', 'share of copy bandwidth', 'error to fp64', 'tokens/s'];
+
+/** The columns of a row, as text. */
+export function cells(row: Row): string[] {
+  const optional = (value: number | undefined, text: (v: number) => string): string => (value === undefined ? '' : text(value));
+  return [
+    row.name,
+    milliseconds(row.seconds.median),
+    milliseconds(row.seconds.spread),
+    row.perBaseline.toPrecision(3),
+    optional(row.bandwidthShare, (v) => `${(100 * v).toFixed(0)} %`),
+    optional(row.error, (v) => v.toExponential(1)),
+    optional(row.tokensPerSecond, (v) => v.toFixed(0)),
+  ];
+}
+
+/** A case for a terminal. */
+export function caseText(result: CaseResult): string {
+  const table = [[...HEADER], ...result.rows.map(cells)];
+  const used = HEADER.map((_, i) => i).filter((i) => table.slice(1).some((line) => line[i] !== ''));
+  const width = used.map((i) => Math.max(...table.map((line) => line[i]!.length)));
+  const lines = table.map((line) =>
+    used
+      .map((i, k) => (k === 0 ? line[i]!.padEnd(width[k]!) : line[i]!.padStart(width[k]!)))
+      .join('  ')
+      .trimEnd(),
+  );
+  return `${result.case}: ${result.label}\n${lines.map((l) => '  ' + l).join('\n')}\n`;
+}
+
+function machineText({ machine: m, versions: v, date }: Results): string {
+  const simd = m.simd ? `, ${m.simd}` : '';
+  return `${m.cpu}, ${m.cores} cores${simd}, ${(m.memoryBytes / 2 ** 30).toFixed(0)} GiB; fused-grpo ${v.fusedGrpo}, libtorch ${v.torch ?? '-'}, Node ${v.node}; ${date.slice(0, 10)}`;
+}
+
+const NOTE =
+  'Medians of interleaved rounds in one run; "x baseline" is the median of the ratios round by round, to the first line of each table. ' +
+  'Bytes are the fewest that the op must move. Errors are the largest of the checked rows, relative, in L2.';
+
+export function markdown(results: Results): string {
+  const head = `| ${HEADER.join(' | ')} |\n|${HEADER.map((_, i) => (i ? '---:' : '---')).join('|')}|\n`;
+  const one = (c: CaseResult): string =>
+    `## ${c.case}: ${c.label}\n\n${head}${c.rows.map((r) => `| ${cells(r).join(' | ')} |\n`).join('')}`;
+  return `# Results\n\nMade by \`npx fused-grpo bench\`; not edited by hand.\n\n${machineText(results)}\n\n${NOTE}\n\n${results.cases.map(one).join('\n')}`;
+}
+
+function bars(c: CaseResult): string {
+  const most = Math.max(...c.rows.map((r) => r.seconds.median));
+  const bar = (r: Row, i: number): string => {
+    const y = 26 * i;
+    const width = Math.max(1, (420 * r.seconds.median) / most);
+    const text = `${milliseconds(r.seconds.median)} ms, ${r.perBaseline.toPrecision(3)} x`;
+    return `<text class="tick" x="215" y="${y + 16}" text-anchor="end">${escape(r.name)}</text><rect class="layer c${(i % 6) + 1}" x="222" y="${y + 3}" width="${width.toFixed(1)}" height="18" rx="3"/><text class="tick" x="${(width + 228).toFixed(1)}" y="${y + 16}">${text}</text>`;
+  };
+  const height = 26 * c.rows.length;
+  return `<svg viewBox="0 0 800 ${height}" role="img" aria-label="${escape(c.label)}">${c.rows.map(bar).join('')}</svg>`;
+}
+
+/** One self-contained document. */
+export function html(results: Results): string {
+  const line = (values: string[], tag: string): string => `<tr>${values.map((v) => `<${tag}>${escape(v)}</${tag}>`).join('')}</tr>`;
+  const one = (c: CaseResult): string =>
+    `<figure class="wide"><figcaption><b>${escape(c.case)}</b><small>${escape(c.label)}</small></figcaption>${bars(c)}` +
+    `<details><summary>Numbers</summary><div class="scroll"><table>${line(HEADER, 'th')}${c.rows.map((r) => line(cells(r), 'td')).join('')}</table></div></details></figure>`;
+  return `<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'"><title>fused-grpo benchmarks</title><style>${STYLE}</style></head>
+<body><main><h1>fused-grpo benchmarks</h1><p class="sub">${escape(machineText(results))}</p><p>${escape(NOTE)}</p><div class="charts">${results.cases.map(one).join('')}</div></main></body></html>
+`;
+}
+
+/** Reads a results.json; throws ERR_DATA in plain words. */
+export function readResults(path: string): Results {
+  let results: Results;
+  try {
+    results = JSON.parse(readFileSync(path, 'utf8')) as Results;
+  } catch (cause) {
+    throw new FusedGrpoError('ERR_DATA', `${path} cannot be read as results of a benchmark: ${(cause as Error).message}`, { cause });
+  }
+  if (results?.format !== 1 || !Array.isArray(results.cases))
+    throw new FusedGrpoError('ERR_DATA', `${path} does not hold results of a benchmark`);
+  return results;
+}
+
+/** What changed beyond noise: ratios to the baseline that moved by more than 5 % and more than three spreads of both runs together. */
+export function compare(before: Results, after: Results): string[] {
+  const key = (c: CaseResult, r: Row): string => `${c.case}: ${c.label}: ${r.name}`;
+  const old = new Map(before.cases.flatMap((c) => c.rows.map((r) => [key(c, r), r] as const)));
+  const noise = (r: Row): number => r.seconds.spread / r.seconds.median;
+  const lines: string[] = [];
+  for (const c of after.cases)
+    for (const [i, r] of c.rows.entries()) {
+      const was = old.get(key(c, r));
+      if (!was || i === 0) continue;
+      const ratio = r.perBaseline / was.perBaseline;
+      if (Math.abs(Math.log(ratio)) <= Math.max(0.05, 3 * (noise(r) + noise(was)))) continue;
+      const change = ratio > 1 ? `${(100 * (ratio - 1)).toFixed(0)} % slower` : `${(100 * (1 - ratio)).toFixed(0)} % faster`;
+      lines.push(`${key(c, r)}: ${was.perBaseline.toPrecision(3)} -> ${r.perBaseline.toPrecision(3)} x baseline, ${change}`);
+    }
+  return lines;
+}

@@ -1,0 +1,74 @@
+// The cases of the benchmark suite, and which shapes the full and the quick run give them.
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { packageRoot } from '../native.js';
+import { linearCase } from './linear.js';
+import { lossCase, type LossShape } from './loss.js';
+import type { CaseResult } from './measure.js';
+import { advantagesCase, optimizerCase } from './small.js';
+import { generationCase, stepCase, type StepShape } from './step.js';
+
+export interface BenchContext {
+  /** Measured rounds of every op. */
+  rounds: number;
+  signal?: AbortSignal;
+}
+
+/** One thing to run. */
+export interface Job {
+  case: string;
+  run: (context: BenchContext) => Promise<CaseResult>;
+}
+
+export const CASES = ['loss', 'linear', 'step', 'generation', 'advantages', 'optimizer'] as const;
+
+export const DTYPES = ['float32', 'bfloat16'] as const;
+const VOCABULARIES = [32_000, 49_152, 128_256, 151_936, 262_144];
+
+/** Without such instructions libtorch multiplies 16-bit matrices one number at a time: minutes per product. */
+export function hasBfloat16Products(): boolean {
+  try {
+    return /\b(avx512_bf16|amx_bf16)\b/.test(readFileSync('/proc/cpuinfo', 'utf8'));
+  } catch {
+    return false;
+  }
+}
+
+function lossShapes(quick: boolean): LossShape[] {
+  const one = (vocab: number, dtype: LossShape['dtype'], more: Partial<LossShape> = {}): LossShape => ({
+    ...{ tokens: quick ? 64 : 512, vocab, dtype, selected: 1, level: 'token' },
+    ...more,
+  });
+  const vocabularies = quick ? [32_000, 151_936] : VOCABULARIES;
+  return DTYPES.flatMap((dtype) => [
+    ...vocabularies.map((vocab) => one(vocab, dtype)),
+    one(151_936, dtype, { selected: 0.5 }),
+    one(151_936, dtype, { level: 'sequence' }),
+  ]);
+}
+
+function stepShape(model: string | undefined, quick: boolean): StepShape {
+  return {
+    ...{ model: model ?? join(packageRoot, 'demo', 'model'), prompts: quick ? 4 : 16, numGenerations: 8 },
+    ...{ promptLength: 8, maxCompletionLength: quick ? 8 : 16, dtype: 'auto', beta: 0, microBatchTokens: 0 },
+  };
+}
+
+/** Everything the suite would run, in order. `only`: names of cases; empty: all. */
+export function jobs(only: readonly string[], quick: boolean, model?: string): Job[] {
+  const shape = stepShape(model, quick);
+  const width = quick ? 128 : 576;
+  const linear = { tokens: quick ? 128 : 512, width, vocab: quick ? 32_000 : 49_152, workspaceBytes: 2 ** 28 };
+  const all: Job[] = [
+    ...lossShapes(quick).map((s): Job => ({ case: 'loss', run: (c) => lossCase(s, c) })),
+    ...DTYPES.filter((dtype) => dtype === 'float32' || hasBfloat16Products()).map((dtype): Job => ({
+      case: 'linear',
+      run: (c) => linearCase({ ...linear, dtype }, c),
+    })),
+    { case: 'step', run: (c) => stepCase(shape, c) },
+    { case: 'generation', run: (c) => generationCase(shape, c) },
+    { case: 'advantages', run: (c) => advantagesCase(quick ? 8192 : 65_536, 8, c) },
+    { case: 'optimizer', run: (c) => optimizerCase(quick ? 4_000_000 : 32_000_000, c) },
+  ];
+  return all.filter((job) => only.length === 0 || only.includes(job.case));
+}

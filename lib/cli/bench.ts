@@ -1,0 +1,149 @@
+// `bench`: the benchmark suite; `bench step --model DIR`: one training step of a given shape; `bench compare A B`: what changed.
+import { mkdirSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { FusedGrpoError, nearest } from '../errors.js';
+import type { CaseResult } from '../bench/measure.js';
+import type { StepResult, StepShape } from '../bench/step.js';
+import type { Command } from './command.js';
+import type { CliContext } from './context.js';
+import { EXIT } from './errors.js';
+import { flagName, type FlagTable, type FlagValues } from './options.js';
+import { Progress, short } from './progress.js';
+import { interruptible } from './run-training.js';
+import { checkInput } from './settings.js';
+
+const stepFlags: FlagTable = {
+  prompts: { type: 'integer', min: 1, default: 8, description: 'step: prompts of a step' },
+  numGenerations: { type: 'integer', min: 2, default: 8, description: 'step: completions per prompt' },
+  promptLength: { type: 'integer', min: 1, default: 16, description: 'step: tokens of every prompt' },
+  maxCompletionLength: { type: 'integer', min: 1, default: 64, description: 'step: tokens of every completion; end tokens are ignored' },
+  dtype: { type: 'enum', values: ['auto', 'float32', 'bfloat16'], default: 'auto', description: 'step: type of the weights' },
+  beta: { type: 'number', min: 0, default: 0, description: 'step: above 0, a frozen copy of the model is the reference' },
+  microBatchTokens: { type: 'integer', min: 0, default: 0, description: 'step: tokens of a micro-batch; 0: as the trainer chooses' },
+  steps: { type: 'integer', min: 1, default: 5, description: 'step: measured steps; one more before them is not counted' },
+};
+
+const ownFlags: FlagTable = {
+  model: { type: 'string', valueName: 'DIR', description: "Folder of the model for step and generation; default: the demo's" },
+  quick: { type: 'boolean', description: 'Small shapes: under 90 seconds' },
+  rounds: { type: 'integer', min: 1, description: 'Measured rounds of every op; default 7 (quick: 3)' },
+  output: { type: 'string', valueName: 'DIR', default: 'bench-results', description: 'Folder of results.json, results.md and index.html' },
+  json: { type: 'boolean', description: 'Print the results as JSON' },
+  ...stepFlags,
+};
+
+const words = (values: FlagValues): string[] => (values._ as string[] | undefined) ?? [];
+
+function checkNames(names: readonly string[], cases: readonly string[]): void {
+  for (const name of names) {
+    if (cases.includes(name)) continue;
+    const near = nearest(name, cases);
+    const hint = near ? `did you mean '${near}'?` : `the cases are ${cases.join(', ')}`;
+    throw new FusedGrpoError('ERR_INVALID_ARG', `Unknown benchmark '${name}'; ${hint}`);
+  }
+}
+
+function stepText(r: StepResult): string {
+  const phases = Object.entries(r.phases).map(
+    ([name, s]) => `  ${name.padEnd(10)} ${short(s)} s  ${((100 * s) / r.stepSeconds.median).toFixed(0)} %\n`,
+  );
+  const memory = (r.peakRssBytes / 2 ** 20).toFixed(0);
+  return (
+    `One step: ${short(r.stepSeconds.median)} s (median of ${r.steps}; least ${short(r.stepSeconds.min)} s), ${r.dtype}, ${(r.parameters / 1e6).toFixed(1)}M parameters\n` +
+    `${phases.join('')}${r.generatedTokens} tokens generated, ${r.tokensPerSecond.toFixed(0)} a second; peak memory ${memory} MiB\n`
+  );
+}
+
+async function runStep(values: FlagValues, ctx: CliContext): Promise<number> {
+  const of = (name: string): never => (values[name] ?? stepFlags[name]!.default) as never;
+  const { benchStep } = ctx.api.bench();
+  const shape: StepShape = {
+    ...{ model: checkInput('model', 'folder', values.model, ctx), prompts: of('prompts'), numGenerations: of('numGenerations') },
+    ...{ promptLength: of('promptLength'), maxCompletionLength: of('maxCompletionLength'), dtype: of('dtype') },
+    ...{ beta: of('beta'), microBatchTokens: of('microBatchTokens') },
+  };
+  const rounds: number = of('steps');
+  const progress = new Progress(ctx, { label: 'step', total: () => rounds });
+  try {
+    const result = await interruptible(ctx, progress, (signal) => benchStep(shape, { rounds, signal }, (done) => progress.update(done)));
+    progress.end();
+    ctx.stdout.write(values.json ? JSON.stringify(result) + '\n' : stepText(result));
+  } finally {
+    progress.end();
+  }
+  return EXIT.ok;
+}
+
+function runCompare(files: readonly string[], ctx: CliContext): number {
+  if (files.length !== 2) throw new FusedGrpoError('ERR_INVALID_ARG', 'bench compare takes two results.json: before and after');
+  const { compare, readResults } = ctx.api.bench();
+  const [before, after] = files.map((file) => readResults(resolve(ctx.cwd, file)));
+  const lines = compare(before!, after!);
+  ctx.stdout.write(lines.length > 0 ? lines.map((l) => l + '\n').join('') : 'Nothing changed beyond noise.\n');
+  return EXIT.ok;
+}
+
+async function runSuite(names: readonly string[], values: FlagValues, ctx: CliContext): Promise<number> {
+  const api = ctx.api.bench();
+  checkNames(names, [...api.CASES, 'compare']);
+  const quick = values.quick === true;
+  const model = values.model === undefined ? undefined : checkInput('model', 'folder', values.model, ctx);
+  const output = resolve(ctx.cwd, String(values.output ?? ownFlags.output!.default));
+  mkdirSync(output, { recursive: true }); // before minutes of work
+  const jobs = api.jobs(names, quick, model);
+  const rounds = (values.rounds as number | undefined) ?? (quick ? 3 : 7);
+  const progress = new Progress(ctx, { label: 'bench', total: () => jobs.length });
+  const cases: CaseResult[] = [];
+  const write = () => api.writeResults(output, cases);
+  try {
+    await interruptible(ctx, progress, async (signal) => {
+      for (const job of jobs) {
+        progress.update(cases.length, [job.case]);
+        const result = await job.run({ rounds, signal });
+        cases.push(result);
+        if (!values.json) {
+          progress.end();
+          ctx.stdout.write(api.caseText(result) + '\n');
+        }
+      }
+      progress.update(cases.length);
+    });
+  } finally {
+    progress.end();
+    if (cases.length > 0) write();
+  }
+  if (values.json) ctx.stdout.write(JSON.stringify(write()) + '\n');
+  ctx.stderr.write(`Written: ${['results.json', 'results.md', 'index.html'].map((f) => join(output, f)).join(', ')}\n`);
+  return EXIT.ok;
+}
+
+async function run(values: FlagValues, ctx: CliContext): Promise<number> {
+  const names = words(values);
+  if (names[0] === 'compare') return runCompare(names.slice(1), ctx);
+  const ofStep = Object.keys(stepFlags).filter((name) => values[name] !== undefined);
+  if (names.length === 1 && names[0] === 'step' && values.model !== undefined) return runStep(values, ctx);
+  if (ofStep.length > 0)
+    throw new FusedGrpoError(
+      'ERR_INCOMPATIBLE_OPTIONS',
+      `${flagName(ofStep[0]!)} belongs to 'bench step --model DIR'; the suite's shapes are fixed`,
+    );
+  return runSuite(names, values, ctx);
+}
+
+export const benchCommand: Command = {
+  name: 'bench',
+  summary: 'measure the fused kernels, generation and whole training steps',
+  usage: '[case ...] [options]  |  step --model DIR [options]  |  compare BEFORE.json AFTER.json',
+  examples: [
+    'npx fused-grpo bench --quick',
+    'npx fused-grpo bench loss linear',
+    'npx fused-grpo bench step --model runs/first/model --prompts 8 --num-generations 8 --steps 5 --json',
+  ],
+  notes: [
+    'Cases: loss (fused against unfused libtorch and a copy of the logits), linear (hidden states x head against its products), step, generation, advantages, optimizer. Without names: all of them.',
+    'Ops are timed in turn, round by round, in one run: compare the ratios. `bench step --model DIR --json` prints { stepSeconds: { median, min }, phases, peakRssBytes, generatedTokens (of one step), ... }.',
+  ],
+  positionals: true,
+  flags: () => ownFlags,
+  run,
+};
