@@ -39,12 +39,12 @@ function errorOf(source: Logits, gradient: Logits, batch: ReturnType<typeof batc
   for (const sequence of [0, 1]) {
     const row = mask.indexOf(1, sequence * half);
     const weight = perSequence ? 1 / (2 * counted[sequence]!) : 1 / (counted[0]! + counted[1]!);
-    const want = softmax((i) => number(source, row * vocab! + i), vocab!);
+    const want = softmax((i) => number(source, row * vocab + i), vocab);
     want[targets[row]!]! -= 1;
     for (let i = 0; i < want.length; ++i) want[i]! *= weight * batch.advantages[sequence]!;
     worst = Math.max(
       worst,
-      relativeError((i) => number(gradient, row * vocab! + i), want),
+      relativeError((i) => number(gradient, row * vocab + i), want),
     );
   }
   return worst;

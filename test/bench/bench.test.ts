@@ -44,12 +44,12 @@ test('made-up data and exact answers', () => {
   expect(relativeError((i) => [3, 4][i]!, Float64Array.of(3, 5))).toBeCloseTo(1 / Math.sqrt(34), 12);
 });
 
-test.each([
+test.each<['token' | 'sequence', number, 'float32' | 'bfloat16', number]>([
   ['token', 1, 'float32', 1e-6],
   ['sequence', 1, 'float32', 1e-6],
   ['token', 0.5, 'float32', 1e-6],
   ['sequence', 0.5, 'bfloat16', 1e-2],
-] as const)('the loss case checks itself against fp64: %s level, %d selected, %s', async (level, selected, dtype, bound) => {
+])('the loss case checks itself against fp64: %s level, %d selected, %s', async (level, selected, dtype, bound) => {
   const result = await lossCase({ tokens: 12, vocab: 1001, dtype, selected, level }, context);
   expect(result.rows.map((r) => r.name)).toContain('unfused libtorch');
   const { error } = result.rows[1]!;
