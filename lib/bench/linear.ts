@@ -3,8 +3,7 @@ import { Tensor, tensorOps } from '../engine/tensor.js';
 import { settle } from '../engine/call.js';
 import { linearGrpoLoss } from '../ops/linear_grpo_loss.js';
 import { filled, number, relativeError, softmax } from './data.js';
-import { measure, type CaseResult } from './measure.js';
-import type { BenchContext } from './suite.js';
+import { measure, type BenchContext, type CaseResult } from './measure.js';
 
 export interface LinearShape {
   tokens: number;

@@ -4,8 +4,7 @@ import { grpoArguments, grpoLoss, type GrpoLossBatch } from '../ops/grpo_loss.js
 import { selectiveLogp } from '../ops/selective_logp.js';
 import type { LossConfig } from '../ops/types.js';
 import { filled, number, relativeError, softmax } from './data.js';
-import { measure, type CaseResult } from './measure.js';
-import type { BenchContext } from './suite.js';
+import { measure, type BenchContext, type CaseResult, type Op } from './measure.js';
 
 export interface LossShape {
   tokens: number;
@@ -14,6 +13,8 @@ export interface LossShape {
   /** Share of the tokens that the mask selects. */
   selected: number;
   level: 'token' | 'sequence';
+  /** Further losses, each beside its unfused twin. */
+  losses?: Readonly<Record<string, LossConfig>>;
 }
 
 type Logits = Float32Array | Uint16Array;
@@ -57,19 +58,27 @@ export async function lossCase(shape: LossShape, context: BenchContext): Promise
   const copy = (): void => core().copy(bytesOf(logits), bytesOf(source));
   const batch = batchOf(shape, logits);
   const config: LossConfig = level === 'sequence' ? { lossType: 'grpo', importanceSamplingLevel: 'sequence' } : {};
-  const plain = grpoArguments({ ...batch, logits: source }, { ...config, inPlace: false }).native;
+  const fusedOp = (c: LossConfig) => () => void grpoLoss(batch, { ...c, inPlace: true });
+  const unfusedOp = (c: LossConfig) => {
+    const { native } = grpoArguments({ ...batch, logits: source }, { ...c, inPlace: false });
+    return () => engine().unfusedGrpoLoss(native).milliseconds / 1000;
+  };
+  const further: Record<string, Op> = {};
+  for (const [name, c] of Object.entries(shape.losses ?? {}))
+    Object.assign(further, { [`grpoLoss ${name}, fused`]: fusedOp(c), [`${name}, unfused libtorch`]: unfusedOp(c) });
   const rows = { logits, dtype, vocabSize: vocab, targets: batch.targets };
   const result = await measure(
     {
       'copy of the logits': copy,
-      'grpoLoss, fused': () => void grpoLoss(batch, { ...config, inPlace: true }),
+      'grpoLoss, fused': fusedOp(config),
       'selectiveLogp with entropy': () => void selectiveLogp({ ...rows, entropy: true }),
-      'unfused libtorch': () => engine().unfusedGrpoLoss(plain).milliseconds / 1000,
+      'unfused libtorch': unfusedOp(config),
+      ...further,
     },
     { ...context, before: copy },
   );
   copy();
-  grpoLoss(batch, { ...config, inPlace: true });
+  fusedOp(config)();
   const fused = result[1]!;
   fused.error = errorOf(source, logits, batch, level === 'sequence');
   // Least traffic: what is selected read (twice where a sequence's ratio comes first), everything written.

@@ -35,16 +35,20 @@ export interface CaseResult {
 /** An op; it may return the seconds it took itself, in place of the time of the call. */
 export type Op = () => void | number | Promise<void | number>;
 
-export interface MeasureOptions {
+export interface BenchContext {
+  /** Measured rounds of every op. */
   rounds: number;
   signal?: AbortSignal;
+}
+
+export interface MeasureOptions extends BenchContext {
   /** Runs before every op, not timed (refills what an op overwrites). */
   before?: () => void;
 }
 
 export function summary(times: readonly number[]): Seconds {
-  const sorted = [...times];
-  return { median: median(sorted), min: Math.min(...sorted), spread: medianAbsoluteDeviation(sorted), rounds: sorted.length };
+  const all = [...times]; // the library takes no readonly arrays
+  return { median: median(all), min: Math.min(...all), spread: medianAbsoluteDeviation(all), rounds: all.length };
 }
 
 async function timed(op: Op): Promise<number> {

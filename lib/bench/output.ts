@@ -4,7 +4,7 @@ import { cpus, totalmem } from 'node:os';
 import { FusedGrpoError } from '../errors.js';
 import { capabilities } from '../capabilities.js';
 import { escape } from '../report/html.js';
-import { STYLE } from '../report/page.js';
+import { page } from '../report/page.js';
 import type { CaseResult, Row } from './measure.js';
 
 export interface Results {
@@ -98,11 +98,8 @@ export function html(results: Results): string {
   const one = (c: CaseResult): string =>
     `<figure class="wide"><figcaption><b>${escape(c.case)}</b><small>${escape(c.label)}</small></figcaption>${bars(c)}` +
     `<details><summary>Numbers</summary><div class="scroll"><table>${line(HEADER, 'th')}${c.rows.map((r) => line(cells(r), 'td')).join('')}</table></div></details></figure>`;
-  return `<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'"><title>fused-grpo benchmarks</title><style>${STYLE}</style></head>
-<body><main><h1>fused-grpo benchmarks</h1><p class="sub">${escape(machineText(results))}</p><p>${escape(NOTE)}</p><div class="charts">${results.cases.map(one).join('')}</div></main></body></html>
-`;
+  const head = `<h1>fused-grpo benchmarks</h1><p class="sub">${escape(machineText(results))}</p><p>${escape(NOTE)}</p>`;
+  return page('fused-grpo benchmarks', `${head}<div class="charts">${results.cases.map(one).join('')}</div>`);
 }
 
 /** Reads a results.json; throws ERR_DATA in plain words. */

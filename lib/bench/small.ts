@@ -2,8 +2,7 @@
 import { core, engine } from '../native.js';
 import { groupAdvantages } from '../ops/group_advantages.js';
 import { filled, noise, relativeError } from './data.js';
-import { measure, type CaseResult } from './measure.js';
-import type { BenchContext } from './suite.js';
+import { measure, type BenchContext, type CaseResult } from './measure.js';
 
 /** (reward - mean) / (std + 1e-4) of groups of `size`, std with n - 1. */
 function plainAdvantages(rewards: Float64Array, size: number): Float64Array {

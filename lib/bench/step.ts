@@ -6,11 +6,10 @@ import { FusedGrpoError } from '../errors.js';
 import { resolveGRPOConfig } from '../trainer/config.js';
 import { stepLoss } from '../trainer/loss.js';
 import { nameRewards, type RewardInput } from '../trainer/rewards.js';
-import { drawRollout, minibatch, toBatch, type RolloutContext } from '../trainer/rollout.js';
+import { drawRollout, minibatch, toBatch, trainedTokens, type RolloutContext } from '../trainer/rollout.js';
 import { automaticMicroBatchTokens } from '../trainer/run.js';
 import { noise } from './data.js';
-import { measure, summary, type CaseResult, type Row } from './measure.js';
-import type { BenchContext } from './suite.js';
+import { measure, summary, type BenchContext, type CaseResult, type Row, type Seconds } from './measure.js';
 
 export interface StepShape {
   /** A folder in Hugging Face layout. */
@@ -83,11 +82,11 @@ async function makeStep(context: RolloutContext, training: Training, prompts: In
     state,
   );
   const chosen = minibatch(rollout, config);
-  const tokens = [...chosen].reduce((n, i) => n + rollout.completions[i]!.tokens.length, 0);
   const batch = toBatch(rollout, chosen, config);
   const microBatchTokens = config.microBatchTokens || automaticMicroBatchTokens(policy);
+  const loss = stepLoss(config, trainedTokens(rollout, chosen, config), chosen.length);
   const before = performance.now();
-  await training.accumulate(batch, stepLoss(config, tokens, chosen.length), { microBatchTokens, fused: true, signal });
+  await training.accumulate(batch, loss, { microBatchTokens, fused: true, signal });
   const middle = performance.now();
   await training.optimizerStep(config);
   const end = performance.now();
@@ -95,62 +94,71 @@ async function makeStep(context: RolloutContext, training: Training, prompts: In
   return { total: (end - begin) / 1000, phases };
 }
 
+interface Measured {
+  laps: Laps[];
+  completions: number;
+  parameters: number;
+  dtype: string;
+}
+
 /** Makes `rounds` steps after one that is not counted. */
-export async function benchStep(shape: StepShape, context: BenchContext, onStep?: (done: number) => void): Promise<StepResult> {
-  const { signal, rounds } = context;
+async function measureSteps(shape: StepShape, { signal, rounds }: BenchContext, onStep?: (done: number) => void): Promise<Measured> {
   const policy = await load(shape, signal);
   const reference = shape.beta > 0 ? await policy.clone() : undefined;
   try {
-    const completions = shape.prompts * shape.numGenerations;
-    const config = resolveGRPOConfig({
-      ...{ numGenerations: shape.numGenerations, maxCompletionLength: shape.maxCompletionLength, beta: shape.beta },
-      ...{ perDeviceTrainBatchSize: completions, gradientAccumulationSteps: 1, microBatchTokens: shape.microBatchTokens },
-    });
+    const { numGenerations, maxCompletionLength, beta, microBatchTokens } = shape;
+    const completions = shape.prompts * numGenerations;
+    const batch = { perDeviceTrainBatchSize: completions, gradientAccumulationSteps: 1, microBatchTokens };
+    const config = resolveGRPOConfig({ numGenerations, maxCompletionLength, beta, ...batch });
     const rewards = nameRewards(evenTokens, undefined);
     const rollout: RolloutContext = { policy, reference, rewards, config, signal, ignoreEos: true };
     const training = new Training(policy);
     const prompts = promptsOf(shape, policy.vocabSize);
     const laps: Laps[] = [];
-    for (let i = -1; i < rounds; ++i) {
-      const lap = await makeStep(rollout, training, prompts, i + 1);
-      if (i >= 0) laps.push(lap);
-      onStep?.(i + 1);
+    for (let i = 0; i <= rounds; ++i) {
+      const lap = await makeStep(rollout, training, prompts, i);
+      if (i > 0) laps.push(lap);
+      onStep?.(i);
     }
-    const { median, min } = summary(laps.map((l) => l.total));
-    const generatedTokens = completions * shape.maxCompletionLength;
-    return {
-      stepSeconds: { median, min },
-      phases: Object.fromEntries(PHASES.map((p) => [p, summary(laps.map((l) => l.phases[p])).median])) as Record<Phase, number>,
-      peakRssBytes: process.resourceUsage().maxRSS * 1024,
-      generatedTokens,
-      tokensPerSecond: generatedTokens / median,
-      ...{ steps: rounds, parameters: policy.parameterCount, dtype: policy.dtype },
-    };
+    return { laps, completions, parameters: policy.parameterCount, dtype: policy.dtype };
   } finally {
     reference?.dispose();
     policy.dispose();
   }
 }
 
-const words = (s: StepShape): string =>
-  `${s.prompts} x ${s.numGenerations} completions, ${s.promptLength} + ${s.maxCompletionLength} tokens`;
+const secondsOf = (laps: Laps[], phase: Phase): Seconds => summary(laps.map((l) => l.phases[phase]));
+
+export async function benchStep(shape: StepShape, context: BenchContext, onStep?: (done: number) => void): Promise<StepResult> {
+  const { laps, completions, parameters, dtype } = await measureSteps(shape, context, onStep);
+  const { median, min } = summary(laps.map((l) => l.total));
+  const generatedTokens = completions * shape.maxCompletionLength;
+  return {
+    stepSeconds: { median, min },
+    phases: Object.fromEntries(PHASES.map((p) => [p, secondsOf(laps, p).median])) as Record<Phase, number>,
+    peakRssBytes: process.resourceUsage().maxRSS * 1024,
+    generatedTokens,
+    tokensPerSecond: generatedTokens / median,
+    steps: laps.length,
+    parameters,
+    dtype,
+  };
+}
+
+const labelOf = (s: StepShape, parameters: number, dtype: string): string =>
+  `${(parameters / 1e6).toFixed(1)}M parameters, ${dtype}, ${s.prompts} x ${s.numGenerations} completions, ${s.promptLength} + ${s.maxCompletionLength} tokens`;
 
 /** The step as a case of the suite: its parts against the whole. */
 export async function stepCase(shape: StepShape, context: BenchContext): Promise<CaseResult> {
-  const r = await benchStep(shape, context);
-  const row = (name: string, median: number, min = median): Row => ({
-    name,
-    seconds: { median, min, spread: 0, rounds: r.steps },
-    perBaseline: median / r.stepSeconds.median,
+  const { laps, completions, parameters, dtype } = await measureSteps(shape, context);
+  const whole = summary(laps.map((l) => l.total));
+  const parts = PHASES.map((name): Row => {
+    const seconds = secondsOf(laps, name);
+    return { name, seconds, perBaseline: seconds.median / whole.median };
   });
-  const rows = [row('whole step', r.stepSeconds.median, r.stepSeconds.min), ...PHASES.map((p) => row(p, r.phases[p]))];
-  rows[0]!.tokensPerSecond = r.tokensPerSecond;
-  return {
-    case: 'step',
-    label: `${(r.parameters / 1e6).toFixed(1)}M parameters, ${r.dtype}, ${words(shape)}`,
-    baseline: 'whole step',
-    rows,
-  };
+  const tokensPerSecond = (completions * shape.maxCompletionLength) / whole.median;
+  const rows = [{ name: 'whole step', seconds: whole, perBaseline: 1, tokensPerSecond }, ...parts];
+  return { case: 'step', label: labelOf(shape, parameters, dtype), baseline: 'whole step', rows };
 }
 
 /** Sampling alone, against scoring the same completions in one pass. */
@@ -169,7 +177,7 @@ export async function generationCase(shape: StepShape, context: BenchContext): P
     );
     const tokens = completions.reduce((n, c) => n + c.tokens.length, 0);
     for (const row of rows) row.tokensPerSecond = tokens / row.seconds.median;
-    const label = `${(policy.parameterCount / 1e6).toFixed(1)}M parameters, ${policy.dtype}, ${words(shape)}`;
+    const label = labelOf(shape, policy.parameterCount, policy.dtype);
     return { case: 'generation', label, baseline: 'score the completions', rows };
   } finally {
     policy.dispose();

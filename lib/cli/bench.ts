@@ -1,9 +1,10 @@
 // `bench`: the benchmark suite; `bench step --model DIR`: one training step of a given shape; `bench compare A B`: what changed.
-import { mkdirSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { FusedGrpoError, nearest } from '../errors.js';
 import type { CaseResult } from '../bench/measure.js';
 import type { StepResult, StepShape } from '../bench/step.js';
+import { makeFolder } from '../trainer/files.js';
 import type { Command } from './command.js';
 import type { CliContext } from './context.js';
 import { EXIT } from './errors.js';
@@ -37,7 +38,7 @@ const words = (values: FlagValues): string[] => (values._ as string[] | undefine
 function checkNames(names: readonly string[], cases: readonly string[]): void {
   for (const name of names) {
     if (cases.includes(name)) continue;
-    const near = nearest(name, cases);
+    const near = nearest(name, [...cases, 'compare']);
     const hint = near ? `did you mean '${near}'?` : `the cases are ${cases.join(', ')}`;
     throw new FusedGrpoError('ERR_INVALID_ARG', `Unknown benchmark '${name}'; ${hint}`);
   }
@@ -64,13 +65,13 @@ async function runStep(values: FlagValues, ctx: CliContext): Promise<number> {
   };
   const rounds: number = of('steps');
   const progress = new Progress(ctx, { label: 'step', total: () => rounds });
+  let result: StepResult;
   try {
-    const result = await interruptible(ctx, progress, (signal) => benchStep(shape, { rounds, signal }, (done) => progress.update(done)));
-    progress.end();
-    ctx.stdout.write(values.json ? JSON.stringify(result) + '\n' : stepText(result));
+    result = await interruptible(ctx, progress, (signal) => benchStep(shape, { rounds, signal }, (done) => progress.update(done)));
   } finally {
     progress.end();
   }
+  ctx.stdout.write(values.json ? JSON.stringify(result) + '\n' : stepText(result));
   return EXIT.ok;
 }
 
@@ -85,34 +86,32 @@ function runCompare(files: readonly string[], ctx: CliContext): number {
 
 async function runSuite(names: readonly string[], values: FlagValues, ctx: CliContext): Promise<number> {
   const api = ctx.api.bench();
-  checkNames(names, [...api.CASES, 'compare']);
+  checkNames(names, api.CASES);
   const quick = values.quick === true;
   const model = values.model === undefined ? undefined : checkInput('model', 'folder', values.model, ctx);
   const output = resolve(ctx.cwd, String(values.output ?? ownFlags.output!.default));
-  mkdirSync(output, { recursive: true }); // before minutes of work
+  makeFolder(output); // before minutes of work
   const jobs = api.jobs(names, quick, model);
   const rounds = (values.rounds as number | undefined) ?? (quick ? 3 : 7);
   const progress = new Progress(ctx, { label: 'bench', total: () => jobs.length });
   const cases: CaseResult[] = [];
-  const write = () => api.writeResults(output, cases);
   try {
     await interruptible(ctx, progress, async (signal) => {
-      for (const job of jobs) {
-        progress.update(cases.length, [job.case]);
-        const result = await job.run({ rounds, signal });
-        cases.push(result);
-        if (!values.json) {
-          progress.end();
-          ctx.stdout.write(api.caseText(result) + '\n');
-        }
+      for (const [i, job] of jobs.entries()) {
+        progress.update(i, [job.case]);
+        if (job.skip) progress.log(`Skipped: ${job.case}, ${job.skip}`);
+        else cases.push(await job.run({ rounds, signal }));
+        if (values.json || job.skip) continue;
+        progress.end();
+        ctx.stdout.write(api.caseText(cases.at(-1)!) + '\n');
       }
-      progress.update(cases.length);
+      progress.update(jobs.length);
     });
   } finally {
     progress.end();
-    if (cases.length > 0) write();
+    if (cases.length > 0) api.writeResults(output, cases); // an interrupted run keeps what was measured
   }
-  if (values.json) ctx.stdout.write(JSON.stringify(write()) + '\n');
+  if (values.json) ctx.stdout.write(readFileSync(join(output, 'results.json'), 'utf8'));
   ctx.stderr.write(`Written: ${['results.json', 'results.md', 'index.html'].map((f) => join(output, f)).join(', ')}\n`);
   return EXIT.ok;
 }

@@ -5,11 +5,10 @@ import { resolveGRPOConfig, type GRPOConfig, type ResolvedGRPOConfig } from './c
 import type { Row, Dataset } from './dataset.js';
 import { checkPromptRow } from './rows.js';
 import { nameRewards, type NamedReward, type RewardFn } from './rewards.js';
-import { decodeRollout, drawRollout, encodeRollout, minibatch, toBatch, type Rollout } from './rollout.js';
+import { decodeRollout, drawRollout, encodeRollout, minibatch, toBatch, trainedTokens, type Rollout } from './rollout.js';
 import { Run } from './run.js';
 import { learningRateAt } from './schedule.js';
 import { stepMetrics, stepSamples } from './step-metrics.js';
-import type { TrainLoss } from '../engine/training.js';
 import type { GRPOStep } from './types.js';
 
 export interface GRPOTrainerOptions {
@@ -157,16 +156,6 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
     return this.rollout;
   }
 
-  private lossOf(chosen: Int32Array, rollout: Rollout): TrainLoss {
-    const c = this.config;
-    let tokens = 0;
-    for (const i of chosen) {
-      const completion = rollout.completions[i]!;
-      if (!(c.maskTruncatedCompletions && completion.finishReason === 'length')) tokens += completion.tokens.length;
-    }
-    return stepLoss(c, tokens, chosen.length);
-  }
-
   private async makeStep(): Promise<GRPOStep> {
     const { run, config } = this;
     const begin = performance.now();
@@ -174,7 +163,8 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
     const fresh = rollout.used === 0;
     const chosen = minibatch(rollout, config);
     const learningRate = learningRateAt(config, run.step, run.totalSteps);
-    const trained = await run.update(toBatch(rollout, chosen, config), this.lossOf(chosen, rollout), learningRate);
+    const loss = stepLoss(config, trainedTokens(rollout, chosen, config), chosen.length);
+    const trained = await run.update(toBatch(rollout, chosen, config), loss, learningRate);
     if (++rollout.used === this.stepsPerRollout) this.rollout = undefined;
     const phases = fresh ? rollout.seconds : { generate: 0, reward: 0, score: 0 };
     const seconds = { ...phases, ...trained.seconds, total: (performance.now() - begin) / 1000 };

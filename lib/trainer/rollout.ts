@@ -186,6 +186,16 @@ function concatenate<T extends Int32Array | Float32Array>(arrays: T[], make: new
   return all;
 }
 
+/** Completion tokens of the chosen that carry a loss. */
+export function trainedTokens(rollout: Rollout, chosen: Int32Array, config: Pick<ResolvedGRPOConfig, 'maskTruncatedCompletions'>): number {
+  let tokens = 0;
+  for (const i of chosen) {
+    const completion = rollout.completions[i]!;
+    if (!(config.maskTruncatedCompletions && completion.finishReason === 'length')) tokens += completion.tokens.length;
+  }
+  return tokens;
+}
+
 /** The chosen completions as the engine takes them. */
 export function toBatch(
   rollout: Rollout,

@@ -114,6 +114,7 @@ test('chosen cases are run and written; two runs can be compared', async () => {
 
 test.each([
   [['bench', 'los'], /Unknown benchmark 'los'; did you mean 'loss'\?/],
+  [['bench', 'loss', 'compare'], /Unknown benchmark 'compare'/],
   [['bench', 'loss', '--prompts', '3'], /--prompts belongs to 'bench step --model DIR'/],
   [['bench', 'step', '--model', 'nowhere'], /nowhere/],
   [['bench', 'step', '--model', demo, '--prompt-length', '4000'], /do not fit the model's context/],
@@ -125,5 +126,12 @@ test.each([
   const f = fake();
   expect(await runCli(argv, f.ctx)).toBe(2);
   expect(f.err()).toMatch(message);
+  expect(f.out()).toBe('');
+});
+
+test('an output that is a file is refused before anything is measured', async () => {
+  const f = fake();
+  expect(await runCli(['bench', 'advantages', '--quick', '--output', 'reward.mjs'], f.ctx)).toBe(1);
+  expect(f.err()).toMatch(/Cannot create the folder .*reward\.mjs/);
   expect(f.out()).toBe('');
 });
