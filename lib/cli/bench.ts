@@ -24,12 +24,16 @@ const stepFlags: FlagTable = {
   steps: { type: 'integer', min: 1, default: 5, description: 'step: measured steps; one more before them is not counted' },
 };
 
-const ownFlags: FlagTable = {
-  model: { type: 'string', valueName: 'DIR', description: "Folder of the model for step and generation; default: the demo's" },
+const suiteFlags: FlagTable = {
   quick: { type: 'boolean', description: 'Small shapes: under 90 seconds' },
   rounds: { type: 'integer', min: 1, description: 'Measured rounds of every op; default 7 (quick: 3)' },
-  output: { type: 'string', valueName: 'DIR', default: 'bench-results', description: 'Folder of results.json, results.md and index.html' },
+  output: { type: 'string', valueName: 'DIR', description: 'Folder of results.json, results.md and index.html; default bench-results' },
+};
+
+const ownFlags: FlagTable = {
+  model: { type: 'string', valueName: 'DIR', description: "Folder of the model for step and generation; default: the demo's" },
   json: { type: 'boolean', description: 'Print the results as JSON' },
+  ...suiteFlags,
   ...stepFlags,
 };
 
@@ -89,7 +93,7 @@ async function runSuite(names: readonly string[], values: FlagValues, ctx: CliCo
   checkNames(names, api.CASES);
   const quick = values.quick === true;
   const model = values.model === undefined ? undefined : checkInput('model', 'folder', values.model, ctx);
-  const output = resolve(ctx.cwd, String(values.output ?? ownFlags.output!.default));
+  const output = resolve(ctx.cwd, (values.output as string | undefined) ?? 'bench-results');
   makeFolder(output); // before minutes of work
   const jobs = api.jobs(names, quick, model);
   const rounds = (values.rounds as number | undefined) ?? (quick ? 3 : 7);
@@ -119,13 +123,17 @@ async function runSuite(names: readonly string[], values: FlagValues, ctx: CliCo
 async function run(values: FlagValues, ctx: CliContext): Promise<number> {
   const names = words(values);
   if (names[0] === 'compare') return runCompare(names.slice(1), ctx);
-  const ofStep = Object.keys(stepFlags).filter((name) => values[name] !== undefined);
-  if (names.length === 1 && names[0] === 'step' && values.model !== undefined) return runStep(values, ctx);
-  if (ofStep.length > 0)
+  const oneStep = names.length === 1 && names[0] === 'step' && values.model !== undefined;
+  // Nothing that is given may be ignored: a step takes its own flags, the suite the others.
+  const foreign = Object.keys(oneStep ? suiteFlags : stepFlags).find((name) => values[name] !== undefined);
+  if (foreign !== undefined)
     throw new FusedGrpoError(
       'ERR_INCOMPATIBLE_OPTIONS',
-      `${flagName(ofStep[0]!)} belongs to 'bench step --model DIR'; the suite's shapes are fixed`,
+      oneStep
+        ? `${flagName(foreign)} belongs to the suite; 'bench step --model DIR' measures one shape, given by its own flags`
+        : `${flagName(foreign)} belongs to 'bench step --model DIR'; the suite's shapes are fixed`,
     );
+  if (oneStep) return runStep(values, ctx);
   return runSuite(names, values, ctx);
 }
 

@@ -114,6 +114,7 @@ test('chosen cases are run and written; two runs can be compared', async () => {
 
 test.each([
   [['bench', 'los'], /Unknown benchmark 'los'; did you mean 'loss'\?/],
+  [['bench', 'step', '--model', demo, '--quick'], /--quick belongs to the suite/],
   [['bench', 'loss', 'compare'], /Unknown benchmark 'compare'/],
   [['bench', 'loss', '--prompts', '3'], /--prompts belongs to 'bench step --model DIR'/],
   [['bench', 'step', '--model', 'nowhere'], /nowhere/],
