@@ -28,10 +28,10 @@ export function fromBfloat16(value: number): number {
 export const number = (array: Float32Array | Uint16Array, i: number): number =>
   array instanceof Uint16Array ? fromBfloat16(array[i]!) : array[i]!;
 
-/** Numbers in [-size, size): a block of noise, repeated by an odd length so that rows differ. */
-export function filled(length: number, dtype: 'float32' | 'bfloat16', size: number): Float32Array | Uint16Array {
+/** Numbers in [-size, size): a block of noise, repeated by an odd length so that rows differ. Arrays to be multiplied need different seeds. */
+export function filled(length: number, dtype: 'float32' | 'bfloat16', size: number, seed?: number): Float32Array | Uint16Array {
   const array = dtype === 'float32' ? new Float32Array(length) : new Uint16Array(length);
-  const next = noise();
+  const next = noise(seed);
   const block = Math.min(length, 1_000_003);
   for (let i = 0; i < block; ++i) {
     const value = (2 * next() - 1) * size;
@@ -41,15 +41,21 @@ export function filled(length: number, dtype: 'float32' | 'bfloat16', size: numb
   return array;
 }
 
-/** exp(row - log-sum-exp), in fp64. */
-export function softmax(row: (i: number) => number, size: number): Float64Array {
-  const p = new Float64Array(size);
-  let max = -Infinity;
-  let sum = 0;
-  for (let i = 0; i < size; ++i) max = Math.max(max, (p[i] = row(i)));
-  for (let i = 0; i < size; ++i) sum += p[i] = Math.exp(p[i]! - max);
-  for (let i = 0; i < size; ++i) p[i]! /= sum;
-  return p;
+/**
+ * softmax - onehot(target) in fp64: minus the derivative of a row's log-prob. The target's entry is minus the sum of the others, which does
+ * not cancel where the target has nearly all of the mass.
+ */
+export function logpGradient(row: (i: number) => number, size: number, target: number): Float64Array {
+  const g = Float64Array.from({ length: size }, (_, i) => row(i));
+  const max = g.reduce((a, b) => Math.max(a, b), -Infinity);
+  let others = 0;
+  g.forEach((z, i) => {
+    g[i] = Math.exp(z - max);
+    if (i !== target) others += g[i];
+  });
+  const sum = others + g[target]!;
+  g[target] = -others;
+  return g.map((v) => v / sum);
 }
 
 /** |a - b| / |b| in L2. */

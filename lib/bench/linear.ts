@@ -2,7 +2,7 @@
 import { Tensor, tensorOps } from '../engine/tensor.js';
 import { settle } from '../engine/call.js';
 import { linearGrpoLoss } from '../ops/linear_grpo_loss.js';
-import { filled, number, relativeError, softmax } from './data.js';
+import { filled, logpGradient, number, relativeError } from './data.js';
 import { measure, type BenchContext, type CaseResult } from './measure.js';
 
 export interface LinearShape {
@@ -20,8 +20,7 @@ function exactRow(hidden: Numbers, weight: Numbers, shape: LinearShape, row: num
   const { width, vocab } = shape;
   const z = new Float64Array(vocab);
   for (let v = 0; v < vocab; ++v) for (let h = 0; h < width; ++h) z[v]! += number(hidden, row * width + h) * number(weight, v * width + h);
-  const g = softmax((i) => z[i]!, vocab);
-  g[target]! -= 1;
+  const g = logpGradient((i) => z[i]!, vocab, target);
   const gradient = new Float64Array(width);
   for (let v = 0; v < vocab; ++v) for (let h = 0; h < width; ++h) gradient[h]! += factor * g[v]! * number(weight, v * width + h);
   return gradient;
@@ -29,7 +28,7 @@ function exactRow(hidden: Numbers, weight: Numbers, shape: LinearShape, row: num
 
 export async function linearCase(shape: LinearShape, context: BenchContext): Promise<CaseResult> {
   const { tokens, width, vocab, dtype, workspaceBytes } = shape;
-  const [h, w] = [filled(tokens * width, dtype, 1), filled(vocab * width, dtype, 0.2)];
+  const [h, w] = [filled(tokens * width, dtype, 1), filled(vocab * width, dtype, 0.2, 11)];
   const hidden = Tensor.from(h, [tokens, width], { dtype });
   const weight = Tensor.from(w, [vocab, width], { dtype });
   const gradHidden = Tensor.uninitialised([tokens, width], hidden);

@@ -3,7 +3,7 @@ import { core, engine } from '../native.js';
 import { grpoArguments, grpoLoss, type GrpoLossBatch } from '../ops/grpo_loss.js';
 import { selectiveLogp } from '../ops/selective_logp.js';
 import type { LossConfig } from '../ops/types.js';
-import { filled, number, relativeError, softmax } from './data.js';
+import { filled, logpGradient, number, relativeError } from './data.js';
 import { measure, type BenchContext, type CaseResult, type Op } from './measure.js';
 
 export interface LossShape {
@@ -40,8 +40,7 @@ function errorOf(source: Logits, gradient: Logits, batch: ReturnType<typeof batc
   for (const sequence of [0, 1]) {
     const row = mask.indexOf(1, sequence * half);
     const weight = perSequence ? 1 / (2 * counted[sequence]!) : 1 / (counted[0]! + counted[1]!);
-    const want = softmax((i) => number(source, row * vocab + i), vocab);
-    want[targets[row]!]! -= 1;
+    const want = logpGradient((i) => number(source, row * vocab + i), vocab, targets[row]!);
     for (let i = 0; i < want.length; ++i) want[i]! *= weight * batch.advantages[sequence]!;
     worst = Math.max(
       worst,

@@ -1,7 +1,7 @@
 import { expect, test } from '@jest/globals';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { filled, fromBfloat16, relativeError, softmax, toBfloat16 } from '../../lib/bench/data.js';
+import { filled, fromBfloat16, logpGradient, relativeError, toBfloat16 } from '../../lib/bench/data.js';
 import { measure, summary, type Row } from '../../lib/bench/measure.js';
 import { cells, compare, html, markdown, resultsOf, type Results } from '../../lib/bench/output.js';
 import { lossCase } from '../../lib/bench/loss.js';
@@ -40,7 +40,9 @@ test('made-up data and exact answers', () => {
   const x = filled(2_500_000, 'float32', 3);
   expect(x[0]).toBe(x[1_000_003]);
   expect(x.slice(-1000).every((v) => v !== 0 && Math.abs(v) <= 3)).toBe(true);
-  expect(Array.from(softmax((i) => [1000, 1000][i]!, 2))).toEqual([0.5, 0.5]);
+  expect(Array.from(logpGradient((i) => [1000, 1000][i]!, 2, 1))).toEqual([0.5, -0.5]);
+  // A target that has nearly all of the mass: softmax - 1 would be 0.
+  expect(logpGradient((i) => (i === 0 ? 60 : 0), 3, 0)[0]! / (-2 * Math.exp(-60))).toBeCloseTo(1, 12);
   expect(relativeError((i) => [3, 4][i]!, Float64Array.of(3, 5))).toBeCloseTo(1 / Math.sqrt(34), 12);
 });
 
@@ -60,6 +62,8 @@ test.each<['token' | 'sequence', number, 'float32' | 'bfloat16', number]>([
 test('linear and advantages check themselves', async () => {
   const linear = await linearCase({ tokens: 6, width: 16, vocab: 301, dtype: 'float32', workspaceBytes: 4096 }, context);
   expect(linear.rows[1]!.error).toBeLessThan(1e-5);
+  const wide = await linearCase({ tokens: 6, width: 576, vocab: 301, dtype: 'float32', workspaceBytes: 4096 }, context);
+  expect(wide.rows[1]!.error).toBeLessThan(1e-5);
   const advantages = await advantagesCase(64, 8, context);
   expect(advantages.rows[1]!.error).toBeLessThan(1e-6);
 });
