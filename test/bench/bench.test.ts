@@ -3,7 +3,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { filled, fromBfloat16, logpGradient, relativeError, toBfloat16 } from '../../lib/bench/data.js';
 import { measure, summary, type Row } from '../../lib/bench/measure.js';
-import { cells, compare, html, markdown, resultsOf, type Results } from '../../lib/bench/output.js';
+import { cells, compare, html, markdown, readResults, resultsOf, type Results } from '../../lib/bench/output.js';
 import { lossCase } from '../../lib/bench/loss.js';
 import { linearCase } from '../../lib/bench/linear.js';
 import { advantagesCase } from '../../lib/bench/small.js';
@@ -86,6 +86,11 @@ test('documents hold every number and no markup of a label', () => {
   expect(html(results)).toContain('&lt;T&gt;');
   expect(html(results)).not.toContain('<T>');
   expect(html(results)).not.toMatch(/https?:/);
+});
+
+test('benchmarks/RESULTS.md is what results.json says', () => {
+  const file = (name: string) => join(packageRoot, 'benchmarks', name);
+  expect(readFileSync(file('RESULTS.md'), 'utf8')).toBe(markdown(readResults(file('results.json'))));
 });
 
 test('bench step prints the shape of a step as JSON', async () => {
