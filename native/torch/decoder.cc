@@ -1,6 +1,7 @@
 #include "torch/decoder.h"
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "torch/cpu_context.h"
 #include "torch/dtype.h"
@@ -10,27 +11,29 @@ namespace fg {
 
 namespace {
 
-// Small models: a chunk of sequences is computed on one thread, products included. Its size is fixed, padded with dummy
-// rows where the batch ends, so that a sequence's numbers depend neither on the number of threads nor on how many
-// sequences are left.
-constexpr int64_t kChunk = 16;
-// Weights up to this size are re-read from cache by every chunk; larger ones are read once per step by all threads
-// together.
-constexpr int64_t kSmallWeights = int64_t{8} << 20;
+// Megabytes of float32 weights up to which a thread computes whole steps alone, with a packed copy of them
+// (DecodeLayers); the weights of larger models are read once per step by all threads together. FUSED_GRPO_PACKED_MB
+// overrides.
+constexpr double kPackedMb = 64;
+// Steps that a thread makes before the sequences that are left are dealt out anew, and an abort is noticed.
+constexpr int64_t kStepsAtOnce = 16;
+constexpr int64_t kRowsPerThread = 4;  // fewer are not worth waking a thread for
 // Larger models: rows per pass, which bounds the logits.
 constexpr int64_t kMaxRows = 128;
 
-at::Tensor ids_of(Running* const* sequences, int64_t rows, int64_t padded) {
-  at::Tensor ids = at::zeros({padded}, at::kLong);
+int64_t position_of(const Running& s) { return s.prompt_length + s.cache.own.length; }
+
+at::Tensor ids_of(Running* const* sequences, int64_t rows) {
+  at::Tensor ids = at::empty({rows}, at::kLong);
   int64_t* id = ids.mutable_data_ptr<int64_t>();
   for (int64_t r = 0; r < rows; ++r) id[r] = sequences[r]->out->tokens.back();
   return ids;
 }
 
-ops::RowMap positions_of(Running* const* sequences, int64_t rows, int64_t padded) {
-  ops::RowMap map{padded, 1, at::zeros({padded}, at::kLong), {}};
+ops::RowMap positions_of(Running* const* sequences, int64_t rows) {
+  ops::RowMap map{rows, 1, at::empty({rows}, at::kLong), {}};
   int64_t* position = map.positions.mutable_data_ptr<int64_t>();
-  for (int64_t r = 0; r < rows; ++r) position[r] = sequences[r]->prompt_length + sequences[r]->cache.own.length;
+  for (int64_t r = 0; r < rows; ++r) position[r] = position_of(*sequences[r]);
   return map;
 }
 
@@ -50,8 +53,11 @@ CacheSegment allocate_segment(const Transformer& model, int64_t positions, at::T
   return {k.mutable_data_ptr(), v.mutable_data_ptr(), 0, capacity};
 }
 
-Decoder::Decoder(Transformer& model, const GenerateOptions& options)
-    : model_(model), options_(options), small_(model.parameter_bytes() <= kSmallWeights) {}
+Decoder::Decoder(Transformer& model, const GenerateOptions& options) : model_(model), options_(options) {
+  const char* wanted = std::getenv("FUSED_GRPO_PACKED_MB");
+  const double limit = wanted ? std::atof(wanted) : kPackedMb;
+  if (model.parameter_count() * 4e-6 <= limit) small_.emplace(model);
+}
 
 at::Tensor Decoder::attend(int64_t layer, const at::Tensor& qkv, const DecodeSequence* const* sequences, int64_t rows,
                            const ops::RowMap& map) {
@@ -59,7 +65,6 @@ at::Tensor Decoder::attend(int64_t layer, const at::Tensor& qkv, const DecodeSeq
   const LayerWeights& w = model_.weights().layers[static_cast<size_t>(layer)];
   const auto [q, k, v] = ops::split_heads(qkv, w.q_norm, w.k_norm, map, model_.head_params(), model_.rope(layer, 0));
   at::Tensor out = at::empty({qkv.size(0), c.heads * c.head_dim}, qkv.options());
-  if (rows < out.size(0)) out.zero_();
   DecodeAttentionArgs a{};
   a.sequences = sequences;
   a.q = q.const_data_ptr();
@@ -78,36 +83,58 @@ at::Tensor Decoder::attend(int64_t layer, const at::Tensor& qkv, const DecodeSeq
   return out;
 }
 
-void Decoder::step_rows(Running* const* sequences, int64_t rows, int64_t padded) {
-  const c10::InferenceMode inference;  // per thread: region workers start with gradients enabled
-  const ops::RowMap map = positions_of(sequences, rows, padded);
+void Decoder::step_rows(Running* const* sequences, int64_t rows) {
+  const ops::RowMap map = positions_of(sequences, rows);
   std::vector<const DecodeSequence*> caches;
   for (int64_t r = 0; r < rows; ++r) caches.push_back(&sequences[r]->cache);
-  const at::Tensor hidden =
-      model_.layers(ids_of(sequences, rows, padded), map,
-                    [&](int64_t layer, const at::Tensor& qkv) { return attend(layer, qkv, caches.data(), rows, map); });
+  const at::Tensor hidden = model_.layers(ids_of(sequences, rows), map, [&](int64_t layer, const at::Tensor& qkv) {
+    return attend(layer, qkv, caches.data(), rows, map);
+  });
   for (int64_t r = 0; r < rows; ++r) ++sequences[r]->cache.own.length;
   choose(model_.logits(hidden), sequences, rows);
 }
 
-void Decoder::step(std::vector<Running*>& active) {
-  const auto total = static_cast<int64_t>(active.size());
-  for (int64_t layer = 0; layer < model_.config().layers; ++layer) {
-    int64_t longest = 0;
-    for (const Running* s : active) longest = std::max(longest, s->prompt_length + s->cache.own.length + 1);
-    model_.rope(layer, longest);  // grows the table here, where one thread runs
+void Decoder::steps_alone(std::vector<Running*> mine) const {
+  DecodeLayers::Workspace w(*small_);
+  std::vector<char> sampling(static_cast<size_t>(sample_workspace(model_.vocab())) + 64);
+  const auto done = [](const Running* s) { return s->done; };
+  for (int64_t step = 0; step < kStepsAtOnce && !mine.empty(); ++step) {
+    for (size_t at = 0; at < mine.size(); at += DecodeLayers::kMaxRows)
+      step_alone(mine.data() + at, std::min<int64_t>(DecodeLayers::kMaxRows, mine.size() - at), w, sampling.data());
+    std::erase_if(mine, done);
   }
+}
+
+void Decoder::step_alone(Running* const* sequences, int64_t rows, DecodeLayers::Workspace& w, char* sampling) const {
+  const DecodeSequence* caches[DecodeLayers::kMaxRows];
+  for (int64_t r = 0; r < rows; ++r) {
+    caches[r] = &sequences[r]->cache;
+    w.ids[r] = sequences[r]->out->tokens.back();
+    w.positions[r] = position_of(*sequences[r]);
+  }
+  const auto* logits = static_cast<const char*>(small_->run(w, caches, rows));
+  const int64_t row_bytes = model_.vocab() * size_of(dtype_of(w.logits));
+  for (int64_t r = 0; r < rows; ++r) {
+    ++sequences[r]->cache.own.length;
+    choose_one(logits + r * row_bytes, dtype_of(w.logits), *sequences[r], sampling);
+  }
+}
+
+void Decoder::advance(std::vector<Running*>& active) {
+  const auto total = static_cast<int64_t>(active.size());
+  int64_t longest = 0;
+  for (const Running* s : active) longest = std::max(longest, position_of(*s) + 1);
+  const int64_t limit = small_ ? std::min(model_.max_positions(), longest + kStepsAtOnce) : longest;
+  for (int64_t layer = 0; layer < model_.config().layers; ++layer)
+    model_.rope(layer, limit);  // grows the table here, where one thread runs
   if (!small_) {
-    for (int64_t at = 0; at < total; at += kMaxRows) {
-      const int64_t rows = std::min(kMaxRows, total - at);
-      step_rows(active.data() + at, rows, rows);
-    }
+    for (int64_t at = 0; at < total; at += kMaxRows) step_rows(active.data() + at, std::min(kMaxRows, total - at));
     return;
   }
-  const int64_t chunks = (total + kChunk - 1) / kChunk;
-  at::parallel_for(0, chunks, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t c = begin; c < end; ++c)
-      step_rows(active.data() + c * kChunk, std::min(kChunk, total - c * kChunk), kChunk);
+  const int64_t shares = std::clamp<int64_t>(total / kRowsPerThread, 1, at::get_num_threads());
+  at::parallel_for(0, shares, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i)
+      steps_alone({active.begin() + total * i / shares, active.begin() + total * (i + 1) / shares});
   });
 }
 
@@ -118,19 +145,20 @@ void Decoder::choose(const at::Tensor& logits, Running* const* sequences, int64_
   const DType dtype = dtype_of(logits);
   at::parallel_for(0, rows, 1, [&](int64_t begin, int64_t end) {
     std::vector<char> workspace(static_cast<size_t>(bytes) + 64);
-    for (int64_t r = begin; r < end; ++r) {
-      Running& s = *sequences[r];
-      s.row.prompt = s.prompt;
-      s.row.completion = s.completion;
-      s.row.token = static_cast<uint32_t>(s.out->tokens.size());
-      s.row.seen = s.seen.empty() ? nullptr : s.seen.data();
-      sample_row(base + r * row_bytes, vocab, dtype, options_.sampling, s.row, workspace.data());
-      accept(s);
-    }
+    for (int64_t r = begin; r < end; ++r) choose_one(base + r * row_bytes, dtype, *sequences[r], workspace.data());
   });
 }
 
-void Decoder::accept(Running& s) {
+void Decoder::choose_one(const void* logits, DType dtype, Running& s, char* workspace) const {
+  s.row.prompt = s.prompt;
+  s.row.completion = s.completion;
+  s.row.token = static_cast<uint32_t>(s.out->tokens.size());
+  s.row.seen = s.seen.empty() ? nullptr : s.seen.data();
+  sample_row(logits, model_.vocab(), dtype, options_.sampling, s.row, workspace);
+  accept(s);
+}
+
+void Decoder::accept(Running& s) const {
   if (s.row.status != SampleStatus::ok)
     throw CodedError("ERR_NON_FINITE", "The model's logits are not finite: prompt " +
                                            std::to_string(s.prompt - options_.prompt_offset) + ", completion " +

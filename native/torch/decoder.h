@@ -2,10 +2,12 @@
 // One decoding step for a set of sequences: embed, all layers over the caches, logits, the next token of each.
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "kernels/decode.h"
+#include "torch/decode_layers.h"
 #include "torch/generate.h"
 #include "torch/stop_matcher.h"
 
@@ -35,18 +37,22 @@ class Decoder {
   Decoder(Transformer& model, const GenerateOptions& options);
   /// Draws one token for each of `rows` from logits (rows, vocab), records it and decides whether the sequence is done.
   void choose(const at::Tensor& logits, Running* const* sequences, int64_t rows);
-  /// Feeds the last token of every sequence and chooses the next one.
-  void step(std::vector<Running*>& active);
+  /// Feeds the last token of every sequence and chooses the next one; several times for a small model, where a sequence
+  /// that is done stops.
+  void advance(std::vector<Running*>& active);
 
  private:
-  void step_rows(Running* const* sequences, int64_t rows, int64_t padded);
+  void step_rows(Running* const* sequences, int64_t rows);
+  void steps_alone(std::vector<Running*> mine) const;
+  void step_alone(Running* const* sequences, int64_t rows, DecodeLayers::Workspace& w, char* sampling) const;
+  void choose_one(const void* logits, DType dtype, Running& s, char* workspace) const;
   at::Tensor attend(int64_t layer, const at::Tensor& qkv, const DecodeSequence* const* sequences, int64_t rows,
                     const ops::RowMap& map);
-  void accept(Running& s);
+  void accept(Running& s) const;
 
   Transformer& model_;
   const GenerateOptions& options_;
-  bool small_;  // weights stay in cache: one parallel region per step over chunks of sequences
+  std::optional<DecodeLayers> small_;  // each thread computes whole steps for its share of the sequences
 };
 
 /// Allocates an empty segment for `positions` positions.

@@ -101,7 +101,7 @@ class Wave {
     }
     for (remove_done(); !active_.empty(); remove_done()) {
       stop_if(abort);
-      decoder_.step(active_);
+      decoder_.advance(active_);
     }
   }
 

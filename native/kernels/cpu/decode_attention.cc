@@ -1,5 +1,5 @@
-// Attention of one query per sequence over its own cache length: no padding, no mask, online softmax over blocks of 64
-// positions.
+// Attention of one query per sequence over its own cache length: no padding, no mask, online softmax over spans of 256
+// positions; only vectors of scores that hold a position are computed.
 #include <algorithm>
 
 #include "kernels/decode.h"
@@ -12,27 +12,41 @@ struct Running {
 };
 
 constexpr int64_t kMaxDim = 1024;
-constexpr int kVectors = kCacheBlock / 16;
+constexpr int kLane = 16;
+constexpr int kSpan = 16;  // vectors of scores between two looks at the maximum
 
+FG_INLINE f32x8 low_half(const f32x16& v) {
+  f32x8 half;
+  __builtin_memcpy(&half, &v, sizeof half);
+  return half;
+}
+FG_INLINE f32x8 high_half(const f32x16& v) {
+  f32x8 half;
+  __builtin_memcpy(&half, reinterpret_cast<const char*>(&v) + sizeof half, sizeof half);
+  return half;
+}
 FG_INLINE float reduce_max(const f32x16& v) {
-  float top = v[0];
-  for (int j = 1; j < 16; ++j) top = v[j] > top ? v[j] : top;
+  const f32x8 a = low_half(v), b = high_half(v), m = a > b ? a : b;
+  float top = m[0];
+  for (int j = 1; j < 8; ++j) top = m[j] > top ? m[j] : top;
   return top;
 }
 FG_INLINE float reduce_sum(const f32x16& v) {
-  float x[16];
-  __builtin_memcpy(x, &v, sizeof x);
-  for (int w = 8; w > 0; w /= 2)
+  const f32x8 half = low_half(v) + high_half(v);
+  float x[8];
+  __builtin_memcpy(x, &half, sizeof x);
+  for (int w = 4; w > 0; w /= 2)
     for (int j = 0; j < w; ++j) x[j] += x[j + w];
   return x[0];
 }
 
-/// s = q K for the 64 positions of a block.
-template <class T>
+/// s = q K for kCount x 16 neighbouring positions.
+template <int kCount, class T>
 FG_INLINE void scores(const float* q, const T* k, int64_t capacity, int64_t dim, f32x16* s) {
-  for (int i = 0; i < kVectors; ++i) s[i] = f32x16{};
+  f32x16 sum[kCount] = {};
   for (int64_t d = 0; d < dim; ++d)
-    for (int i = 0; i < kVectors; ++i) s[i] += q[d] * load_vector<f32x16>(k + d * capacity + 16 * i);
+    for (int i = 0; i < kCount; ++i) sum[i] += q[d] * load_vector<f32x16>(k + d * capacity + kLane * i);
+  for (int i = 0; i < kCount; ++i) s[i] = sum[i];
 }
 
 /// acc += p V over positions [from, to) for kCount vectors of columns, kept in registers. Several sets of accumulators
@@ -64,41 +78,68 @@ FG_INLINE void add_values(const float* p, const T* v, int from, int to, int64_t 
     for (int j = from; j < to; ++j) acc[d] += p[j] * load(v + j * dim + d);
 }
 
-/// Adds positions [begin, end) of one segment and head to the running softmax; acc (dim) is the unnormalised output.
+/// The scores that wait for their softmax: vectors of 16 positions, each with the values it weighs.
 template <class T>
-FG_INLINE void add_segment(const float* q, const T* k, const T* v, int64_t begin, int64_t end, int64_t capacity,
-                           int64_t dim, Running& run, float* acc) {
-  const i32x16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-  for (int64_t block = begin / kCacheBlock * kCacheBlock; block < end; block += kCacheBlock) {
-    f32x16 s[kVectors];
-    scores(q, k + block, capacity, dim, s);
-    // What the block holds outside [begin, end) was never written or is out of the window: it is replaced, not used.
-    const int from = static_cast<int>(std::max<int64_t>(begin - block, 0)),
-              to = static_cast<int>(std::min(end - block, kCacheBlock));
-    const f32x16 nothing = f32x16{} - INFINITY;
-    f32x16 top = nothing;
-    for (int i = 0; i < kVectors; ++i) {
-      s[i] = lane + 16 * i < from ? nothing : s[i];
-      s[i] = lane + 16 * i >= to ? nothing : s[i];
-      top = s[i] > top ? s[i] : top;
-    }
-    const float max = reduce_max(top);
-    if (max > run.max) {
-      const float scale = exp_fast(run.max - max);
-      run.sum *= scale;
-      for (int64_t d = 0; d < dim; ++d) acc[d] *= scale;
-      run.max = max;
-    }
-    if (run.max == -INFINITY) continue;
-    float p[kCacheBlock];
+struct Span {
+  f32x16 s[kSpan];
+  const T* v[kSpan];           // values of the vector's first position
+  int from[kSpan], to[kSpan];  // positions of the vector that count
+  int count = 0;
+};
+
+/// Adds a span to the running softmax and empties it; acc (dim) is the unnormalised output.
+template <class T>
+FG_INLINE void add_span(Span<T>& span, int64_t dim, Running& run, float* acc) {
+  f32x16 top = f32x16{} - INFINITY;
+  for (int i = 0; i < span.count; ++i) top = span.s[i] > top ? span.s[i] : top;
+  const float max = reduce_max(top);
+  if (max > run.max) {
+    const float scale = exp_fast(run.max - max);
+    run.sum *= scale;
+    for (int64_t d = 0; d < dim; ++d) acc[d] *= scale;
+    run.max = max;
+  }
+  if (run.max > -INFINITY) {
     f32x16 sum = {};
-    for (int i = 0; i < kVectors; ++i) {
-      const f32x16 e = exp_fast(s[i] - run.max);
+    for (int i = 0; i < span.count; ++i) {
+      const f32x16 e = exp_fast(span.s[i] - run.max);
       sum += e;
-      __builtin_memcpy(p + 16 * i, &e, sizeof e);
+      float p[kLane];
+      __builtin_memcpy(p, &e, sizeof e);
+      add_values(p, span.v[i], span.from[i], span.to[i], dim, acc);
     }
     run.sum += reduce_sum(sum);
-    add_values(p, v + block * dim, from, to, dim, acc);
+  }
+  span.count = 0;
+}
+
+/// Scores of positions [begin, end) of one segment and head.
+template <class T>
+FG_INLINE void add_segment(const float* q, const T* k, const T* v, int64_t begin, int64_t end, int64_t capacity,
+                           int64_t dim, Span<T>& span, Running& run, float* acc) {
+  const i32x16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  const f32x16 nothing = f32x16{} - INFINITY;
+  for (int64_t at = begin / kLane * kLane; at < end;) {
+    const int64_t left = (end - at + kLane - 1) / kLane;
+    if (span.count + 4 > kSpan) add_span(span, dim, run, acc);
+    f32x16* s = span.s + span.count;
+    const int n = left >= 4 ? 4 : left >= 2 ? 2 : 1;
+    if (n == 4)
+      scores<4>(q, k + at, capacity, dim, s);
+    else if (n == 2)
+      scores<2>(q, k + at, capacity, dim, s);
+    else
+      scores<1>(q, k + at, capacity, dim, s);
+    for (int i = 0; i < n; ++i, at += kLane, ++span.count) {
+      // What lies outside [begin, end) was never written or is out of the window: it is replaced, not used.
+      const int from = static_cast<int>(std::max<int64_t>(begin - at, 0)),
+                to = static_cast<int>(std::min<int64_t>(end - at, kLane));
+      if (from > 0) s[i] = lane < from ? nothing : s[i];
+      if (to < kLane) s[i] = lane >= to ? nothing : s[i];
+      span.v[span.count] = v + at * dim;
+      span.from[span.count] = from;
+      span.to[span.count] = to;
+    }
   }
 }
 
@@ -128,12 +169,14 @@ FG_INLINE void attend_row(const DecodeAttentionArgs& a, int64_t r) {
       const T* from = static_cast<const T*>(a.q) + (r * a.heads + g) * dim;
       for (int64_t d = 0; d < dim; ++d) q[d] = load(from + d) * a.scale, acc[d] = 0.0f;
       Running run;
+      Span<T> span;
       for (int i = 0; i < 2; ++i) {
         const CacheSegment& c = *segments[i];
         add_segment(q, static_cast<const T*>(c.k) + head * dim * c.capacity,
-                    static_cast<const T*>(c.v) + head * c.capacity * dim, begins[i], ends[i], c.capacity, dim, run,
-                    acc);
+                    static_cast<const T*>(c.v) + head * c.capacity * dim, begins[i], ends[i], c.capacity, dim, span,
+                    run, acc);
       }
+      add_span(span, dim, run, acc);
       T* to = static_cast<T*>(a.out) + (r * a.heads + g) * dim;
       for (int64_t d = 0; d < dim; ++d) store(to + d, acc[d] / run.sum);
     }

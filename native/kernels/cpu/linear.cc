@@ -1,0 +1,118 @@
+// Products with a packed weight. Compiled with fused multiply-add (see CMakeLists.txt), unlike the other kernels: where
+// the machine has none, the last bits differ, as they do between the products of libraries.
+#include "kernels/linear.h"
+
+#include <string_view>
+#include <type_traits>
+
+#include "kernels/kernels.h"
+
+namespace fg {
+namespace {
+
+constexpr int64_t kLane = 16;
+
+template <class T>
+void pack_typed(const PackArgs& a) {
+  const T* weight = static_cast<const T*>(a.weight);
+  float* to = a.packed;
+  for (int64_t panel = 0; panel < a.out; panel += kPanel)
+    for (int64_t i = 0; i < a.in; ++i, to += kPanel)
+      for (int64_t o = 0; o < kPanel; ++o)
+        to[o] = panel + o < a.out ? load(weight + (panel + o) * a.out_stride + i * a.in_stride) : 0.0f;
+}
+
+/// Writes n (at most 16) outputs of one row: the bias is part of the product and rounded with it.
+template <class T>
+FG_INLINE void finish(const LinearArgs& a, int64_t row, int64_t column, int64_t n, const f32x16& sum) {
+  float value[kLane];
+  __builtin_memcpy(value, &sum, sizeof value);
+  const T* bias = a.bias ? static_cast<const T*>(a.bias) + column : nullptr;
+  const T* residual = a.residual ? static_cast<const T*>(a.residual) + row * a.out + column : nullptr;
+  T* y = static_cast<T*>(a.y) + row * a.out + column;
+  if (bias)
+    for (int64_t j = 0; j < n; ++j) value[j] = rounded<T>(value[j] + load(bias + j));
+  if (residual)
+    for (int64_t j = 0; j < n; ++j) value[j] += load(residual + j);
+  for (int64_t j = 0; j < n; ++j) store(y + j, value[j]);
+}
+
+/// kRows rows by kVectors x 16 outputs, in registers.
+template <class T, int kRows, int kVectors>
+FG_INLINE void tile(const LinearArgs& a, const float* x, const float* w, int64_t row, int64_t column) {
+  f32x16 sum[kRows][kVectors] = {};
+  for (int64_t i = 0; i < a.in; ++i) {
+    f32x16 b[kVectors];
+    for (int v = 0; v < kVectors; ++v) b[v] = load_vector<f32x16>(w + i * kPanel + v * kLane);
+    for (int r = 0; r < kRows; ++r)
+      for (int v = 0; v < kVectors; ++v) sum[r][v] += x[r * a.in + i] * b[v];
+  }
+  for (int r = 0; r < kRows; ++r)
+    for (int v = 0; v < kVectors; ++v) {
+      const int64_t at = column + v * kLane;
+      if (at + kLane <= a.out)
+        finish<T>(a, row + r, at, kLane, sum[r][v]);
+      else if (at < a.out)
+        finish<T>(a, row + r, at, a.out - at, sum[r][v]);
+    }
+}
+
+template <class T, int kRows, int kVectors>
+FG_INLINE int64_t tiles(const LinearArgs& a, const float* x, const float* w, int64_t row, int64_t column) {
+  for (; row + kRows <= a.rows; row += kRows) tile<T, kRows, kVectors>(a, x + row * a.in, w, row, column);
+  return row;
+}
+
+template <class T, int kRows, int kVectors>
+FG_INLINE void product(const LinearArgs& a) {
+  const float* x = static_cast<const float*>(a.x);
+  if constexpr (!std::is_same_v<T, float>) {
+    for (int64_t i = 0; i < a.rows * a.in; ++i) a.scratch[i] = load(static_cast<const T*>(a.x) + i);
+    x = a.scratch;
+  }
+  for (int64_t panel = 0; panel < a.out; panel += kPanel)
+    for (int64_t v = 0; v < kPanel && panel + v < a.out; v += kVectors * kLane) {
+      const float* w = a.packed + panel * a.in + v;
+      int64_t row = tiles<T, kRows, kVectors>(a, x, w, 0, panel + v);
+      if constexpr (kRows > 4) row = tiles<T, 4, kVectors>(a, x, w, row, panel + v);
+      tiles<T, 1, kVectors>(a, x, w, row, panel + v);
+    }
+}
+
+template <int kRows, int kVectors>
+FG_INLINE void product_any(const LinearArgs& a) {
+  a.dtype == DType::f32 ? product<float, kRows, kVectors>(a) : product<bf16, kRows, kVectors>(a);
+}
+
+using Product = void (*)(const LinearArgs&);
+
+#if defined(__x86_64__)
+__attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma"))) void product_avx512(const LinearArgs& a) {
+  product_any<8, 2>(a);
+}
+__attribute__((target("avx2,fma"))) void product_avx2(const LinearArgs& a) { product_any<4, 1>(a); }
+#endif
+void product_portable(const LinearArgs& a) { product_any<4, 1>(a); }
+
+/// The one of the instruction set that the row kernels use.
+Product chosen() {
+#if defined(__x86_64__)
+  const std::string_view simd = kernels::simd();
+  if (simd == "avx512") return product_avx512;
+  if (simd == "avx2") return product_avx2;
+#endif
+  return product_portable;
+}
+
+}  // namespace
+
+int64_t packed_floats(int64_t out, int64_t in) { return (out + kPanel - 1) / kPanel * kPanel * in; }
+
+void pack_weight(const PackArgs& a) { a.dtype == DType::f32 ? pack_typed<float>(a) : pack_typed<bf16>(a); }
+
+void linear_forward(const LinearArgs& a) {
+  static const Product product = chosen();
+  product(a);
+}
+
+}  // namespace fg

@@ -1,0 +1,37 @@
+#pragma once
+// y = x W^T (+ bias) (+ residual) for few rows, on the calling thread: the products of decoding with a small model,
+// where a library's product spends its time on packing, dispatch and threads.
+#include "kernels/scalar.h"
+#include "kernels/view.h"
+
+namespace fg {
+
+/// Outputs that are computed together. A packed weight is one panel after another, each (in, kPanel), zeros behind
+/// `out`.
+constexpr int64_t kPanel = 32;
+
+/// Floats of a packed weight of `out` outputs and `in` inputs.
+int64_t packed_floats(int64_t out, int64_t in);
+
+struct PackArgs {
+  const void* weight;  // element (o, i) at o * out_stride + i * in_stride
+  int64_t out, in, out_stride, in_stride;
+  DType dtype;
+  float* packed;  // packed_floats(out, in), 64-byte aligned
+};
+void pack_weight(const PackArgs&);
+
+struct LinearArgs {
+  const void* x;         // (rows, in), contiguous
+  const float* packed;   // of pack_weight
+  const void* bias;      // (out) or null
+  const void* residual;  // (rows, out) contiguous, or null; may be y
+  void* y;               // (rows, out), contiguous
+  int64_t rows, in, out;
+  DType dtype;  // of x, bias, residual and y; sums are float32 in the order of the inputs, so that a row's numbers do
+                // not depend on how many rows there are
+  float* scratch;  // (rows, in), used with bfloat16 only
+};
+void linear_forward(const LinearArgs&);
+
+}  // namespace fg
