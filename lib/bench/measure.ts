@@ -1,5 +1,6 @@
 // Interleaved timing: every round runs each op once, so that a slow moment of the machine meets all of them. Medians and spreads.
 import { median, medianAbsoluteDeviation } from 'simple-statistics';
+import type { Peers } from './peers/peers.js';
 
 /** Seconds over the rounds. `spread`: median absolute deviation. */
 export interface Seconds {
@@ -22,6 +23,12 @@ export interface Row {
   /** Bytes that the op must read and write per second, as a share of what a copy reaches in the same run. */
   bandwidthShare?: number;
   tokensPerSecond?: number;
+  /** Peak resident memory of the process, where an op has its own. */
+  peakRssBytes?: number;
+  /** Of a peer: largest difference of its loss, entropy and gradient to ours, relative to the largest number. */
+  difference?: number;
+  /** The difference is more than the type of the numbers explains: the row compares different things. */
+  disagrees?: boolean;
 }
 
 export interface CaseResult {
@@ -30,6 +37,8 @@ export interface CaseResult {
   label: string;
   baseline: string;
   rows: Row[];
+  /** Peers that are not among the rows, and why; a line each. */
+  notes?: string[];
 }
 
 /** An op; it may return the seconds it took itself, in place of the time of the call. */
@@ -39,6 +48,8 @@ export interface BenchContext {
   /** Measured rounds of every op. */
   rounds: number;
   signal?: AbortSignal;
+  /** Other projects to measure in the same rounds. */
+  peers?: Peers;
 }
 
 export interface MeasureOptions extends BenchContext {

@@ -11,11 +11,12 @@ export interface Results {
   format: 1;
   date: string;
   machine: { cpu: string; cores: number; memoryBytes: number; simd?: string; threads?: number };
-  versions: { fusedGrpo: string; torch?: string; node: string };
+  /** `peers`: of the Python that ran them. */
+  versions: { fusedGrpo: string; torch?: string; node: string; peers?: Readonly<Record<string, string>> };
   cases: CaseResult[];
 }
 
-export function resultsOf(cases: CaseResult[]): Results {
+export function resultsOf(cases: CaseResult[], peers?: Readonly<Record<string, string>>): Results {
   const caps = capabilities();
   return {
     format: 1,
@@ -24,7 +25,7 @@ export function resultsOf(cases: CaseResult[]): Results {
       ...{ cpu: cpus()[0]?.model.trim() ?? 'unknown', cores: cpus().length, memoryBytes: totalmem() },
       ...{ simd: caps.simd ?? undefined, threads: caps.threads ?? undefined },
     },
-    versions: { fusedGrpo: caps.version, torch: caps.torchVersion ?? undefined, node: process.version },
+    versions: { fusedGrpo: caps.version, torch: caps.torchVersion ?? undefined, node: process.version, peers },
     cases,
   };
 }
@@ -35,6 +36,7 @@ export function milliseconds(seconds: number): string {
 }
 
 const HEADER = ['', 'ms (median)', 'spread', 'x baseline', 'share of copy bandwidth', 'error to fp64', 'tokens/s'];
+const DIFFERENCE = 'difference to ours';
 
 /** The columns of a row, as text. */
 export function cells(row: Row): string[] {
@@ -50,10 +52,18 @@ export function cells(row: Row): string[] {
   ];
 }
 
+/** Header and rows; what only peers have is a column only where there are peers. */
+function tableOf(c: CaseResult): string[][] {
+  if (c.rows.every((row) => row.difference === undefined)) return [HEADER, ...c.rows.map(cells)];
+  const difference = ({ difference: d, disagrees }: Row): string =>
+    d === undefined ? '' : d.toExponential(1) + (disagrees ? ' DISAGREES WITH OURS' : '');
+  return [[...HEADER, DIFFERENCE], ...c.rows.map((row) => [...cells(row), difference(row)])];
+}
+
 /** A case for a terminal. */
 export function caseText(result: CaseResult): string {
-  const table = [[...HEADER], ...result.rows.map(cells)];
-  const used = HEADER.map((_, i) => i).filter((i) => table.slice(1).some((line) => line[i] !== ''));
+  const table = tableOf(result);
+  const used = table[0]!.map((_, i) => i).filter((i) => table.slice(1).some((line) => line[i] !== ''));
   const width = used.map((i) => Math.max(...table.map((line) => line[i]!.length)));
   const lines = table.map((line) =>
     used
@@ -61,12 +71,18 @@ export function caseText(result: CaseResult): string {
       .join('  ')
       .trimEnd(),
   );
-  return `${result.case}: ${result.label}\n${lines.map((l) => '  ' + l).join('\n')}\n`;
+  const notes = (result.notes ?? []).map((note) => `  ${note}\n`).join('');
+  return `${result.case}: ${result.label}\n${lines.map((l) => '  ' + l).join('\n')}\n${notes}`;
 }
 
 function machineText({ machine: m, versions: v, date }: Results): string {
   const simd = m.simd ? `, ${m.simd}` : '';
-  return `${m.cpu}, ${m.cores} cores${simd}, ${(m.memoryBytes / 2 ** 30).toFixed(0)} GiB; fused-grpo ${v.fusedGrpo}, libtorch ${v.torch ?? '-'}, Node ${v.node}; ${date.slice(0, 10)}`;
+  const peers = v.peers
+    ? `; peers: ${Object.entries(v.peers)
+        .map(([name, version]) => `${name} ${version}`)
+        .join(', ')}`
+    : '';
+  return `${m.cpu}, ${m.cores} cores${simd}, ${(m.memoryBytes / 2 ** 30).toFixed(0)} GiB; fused-grpo ${v.fusedGrpo}, libtorch ${v.torch ?? '-'}, Node ${v.node}${peers}; ${date.slice(0, 10)}`;
 }
 
 const NOTE =
@@ -74,9 +90,12 @@ const NOTE =
   'Bytes are the fewest that the op must move. Errors are the largest of the checked rows, relative, in L2.';
 
 export function markdown(results: Results): string {
-  const head = `| ${HEADER.join(' | ')} |\n|${HEADER.map((_, i) => (i ? '---:' : '---')).join('|')}|\n`;
-  const one = (c: CaseResult): string =>
-    `## ${c.case}: ${c.label}\n\n${head}${c.rows.map((r) => `| ${cells(r).join(' | ')} |\n`).join('')}`;
+  const one = (c: CaseResult): string => {
+    const [header, ...rows] = tableOf(c);
+    const head = `| ${header!.join(' | ')} |\n|${header!.map((_, i) => (i ? '---:' : '---')).join('|')}|\n`;
+    const notes = (c.notes ?? []).map((note) => `\n${note}\n`).join('');
+    return `## ${c.case}: ${c.label}\n\n${head}${rows.map((r) => `| ${r.join(' | ')} |\n`).join('')}${notes}`;
+  };
   return `# Results\n\nMade by \`npx fused-grpo bench\`; not edited by hand.\n\n${machineText(results)}\n\n${NOTE}\n\n${results.cases.map(one).join('\n')}`;
 }
 
@@ -95,9 +114,14 @@ function bars(c: CaseResult): string {
 /** One self-contained document. */
 export function html(results: Results): string {
   const line = (values: string[], tag: string): string => `<tr>${values.map((v) => `<${tag}>${escape(v)}</${tag}>`).join('')}</tr>`;
-  const one = (c: CaseResult): string =>
-    `<figure class="wide"><figcaption><b>${escape(c.case)}</b><small>${escape(c.label)}</small></figcaption>${bars(c)}` +
-    `<details><summary>Numbers</summary><div class="scroll"><table>${line(HEADER, 'th')}${c.rows.map((r) => line(cells(r), 'td')).join('')}</table></div></details></figure>`;
+  const one = (c: CaseResult): string => {
+    const [header, ...rows] = tableOf(c);
+    const notes = (c.notes ?? []).map((note) => `<p>${escape(note)}</p>`).join('');
+    return (
+      `<figure class="wide"><figcaption><b>${escape(c.case)}</b><small>${escape(c.label)}</small></figcaption>${bars(c)}${notes}` +
+      `<details><summary>Numbers</summary><div class="scroll"><table>${line(header!, 'th')}${rows.map((r) => line(r, 'td')).join('')}</table></div></details></figure>`
+    );
+  };
   const head = `<h1>fused-grpo benchmarks</h1><p class="sub">${escape(machineText(results))}</p><p>${escape(NOTE)}</p>`;
   return page('fused-grpo benchmarks', `${head}<div class="charts">${results.cases.map(one).join('')}</div>`);
 }

@@ -10,6 +10,8 @@ import { drawRollout, minibatch, toBatch, trainedTokens, type RolloutContext } f
 import { automaticMicroBatchTokens } from '../trainer/run.js';
 import { noise } from './data.js';
 import { measure, summary, type BenchContext, type CaseResult, type Row, type Seconds } from './measure.js';
+import type { OpenPeers } from './peers/peers.js';
+import { openStepPeers, peerStepRows, peerSteps, runPeers, type PeersStep } from './peers/step.js';
 
 export interface StepShape {
   /** A folder in Hugging Face layout. */
@@ -42,6 +44,8 @@ export interface StepResult {
   steps: number;
   parameters: number;
   dtype: string;
+  /** With peers: their steps in the same rounds. */
+  peers?: PeersStep;
 }
 
 async function load(shape: StepShape, signal?: AbortSignal): Promise<Policy> {
@@ -99,12 +103,16 @@ interface Measured {
   completions: number;
   parameters: number;
   dtype: string;
+  /** What became of the peers; their processes have ended. */
+  open?: OpenPeers;
 }
 
-/** Makes `rounds` steps after one that is not counted. */
-async function measureSteps(shape: StepShape, { signal, rounds }: BenchContext, onStep?: (done: number) => void): Promise<Measured> {
+/** Makes `rounds` steps after one that is not counted; peers make theirs after each of ours. */
+async function measureSteps(shape: StepShape, context: BenchContext, onStep?: (done: number) => void): Promise<Measured> {
+  const { signal, rounds, peers } = context;
   const policy = await load(shape, signal);
   const reference = shape.beta > 0 ? await policy.clone() : undefined;
+  let open: OpenPeers | undefined;
   try {
     const { numGenerations, maxCompletionLength, beta, microBatchTokens } = shape;
     const completions = shape.prompts * numGenerations;
@@ -114,14 +122,17 @@ async function measureSteps(shape: StepShape, { signal, rounds }: BenchContext, 
     const rollout: RolloutContext = { policy, reference, rewards, config, signal, ignoreEos: true };
     const training = new Training(policy);
     const prompts = promptsOf(shape, policy.vocabSize);
+    open = peers && (await openStepPeers(peers, shape, prompts, policy.dtype));
     const laps: Laps[] = [];
     for (let i = 0; i <= rounds; ++i) {
       const lap = await makeStep(rollout, training, prompts, i);
       if (i > 0) laps.push(lap);
+      await runPeers(open, completions * maxCompletionLength, i > 0);
       onStep?.(i);
     }
-    return { laps, completions, parameters: policy.parameterCount, dtype: policy.dtype };
+    return { laps, completions, parameters: policy.parameterCount, dtype: policy.dtype, open };
   } finally {
+    await open?.close();
     reference?.dispose();
     policy.dispose();
   }
@@ -130,8 +141,9 @@ async function measureSteps(shape: StepShape, { signal, rounds }: BenchContext, 
 const secondsOf = (laps: Laps[], phase: Phase): Seconds => summary(laps.map((l) => l.phases[phase]));
 
 export async function benchStep(shape: StepShape, context: BenchContext, onStep?: (done: number) => void): Promise<StepResult> {
-  const { laps, completions, parameters, dtype } = await measureSteps(shape, context, onStep);
-  const { median, min } = summary(laps.map((l) => l.total));
+  const { laps, completions, parameters, dtype, open } = await measureSteps(shape, context, onStep);
+  const totals = laps.map((l) => l.total);
+  const { median, min } = summary(totals);
   const generatedTokens = completions * shape.maxCompletionLength;
   return {
     stepSeconds: { median, min },
@@ -142,6 +154,7 @@ export async function benchStep(shape: StepShape, context: BenchContext, onStep?
     steps: laps.length,
     parameters,
     dtype,
+    ...(open && { peers: { versions: context.peers!.versions, steps: peerSteps(open, totals), notes: open.notes } }),
   };
 }
 
@@ -150,15 +163,17 @@ const labelOf = (s: StepShape, parameters: number, dtype: string): string =>
 
 /** The step as a case of the suite: its parts against the whole. */
 export async function stepCase(shape: StepShape, context: BenchContext): Promise<CaseResult> {
-  const { laps, completions, parameters, dtype } = await measureSteps(shape, context);
-  const whole = summary(laps.map((l) => l.total));
+  const { laps, completions, parameters, dtype, open } = await measureSteps(shape, context);
+  const totals = laps.map((l) => l.total);
+  const whole = summary(totals);
   const parts = PHASES.map((name): Row => {
     const seconds = secondsOf(laps, name);
     return { name, seconds, perBaseline: seconds.median / whole.median };
   });
-  const tokensPerSecond = (completions * shape.maxCompletionLength) / whole.median;
-  const rows = [{ name: 'whole step', seconds: whole, perBaseline: 1, tokensPerSecond }, ...parts];
-  return { case: 'step', label: labelOf(shape, parameters, dtype), baseline: 'whole step', rows };
+  const tokens = completions * shape.maxCompletionLength;
+  const first = { name: 'whole step', seconds: whole, perBaseline: 1, tokensPerSecond: tokens / whole.median };
+  const rows = [first, ...parts, ...peerStepRows(open, totals, tokens)];
+  return { case: 'step', label: labelOf(shape, parameters, dtype), baseline: 'whole step', rows, notes: open?.notes };
 }
 
 /** Sampling alone, against scoring the same completions in one pass. */

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { FusedGrpoError, nearest } from '../errors.js';
 import type { CaseResult } from '../bench/measure.js';
+import type { Peers } from '../bench/peers/peers.js';
 import type { StepResult, StepShape } from '../bench/step.js';
 import { makeFolder } from '../trainer/files.js';
 import type { Command } from './command.js';
@@ -33,6 +34,11 @@ const suiteFlags: FlagTable = {
 const ownFlags: FlagTable = {
   model: { type: 'string', valueName: 'DIR', description: "Folder of the model for step and generation; default: the demo's" },
   json: { type: 'boolean', description: 'Print the results as JSON' },
+  withPeers: {
+    type: 'boolean',
+    description: 'Measure TRL and Liger-Kernel in the same rounds; pip installs them once if need be (several GB)',
+  },
+  peersFolder: { type: 'string', valueName: 'DIR', description: "Folder of the peers' Python; default in ~/.cache/fused-grpo" },
   ...suiteFlags,
   ...stepFlags,
 };
@@ -53,10 +59,27 @@ function stepText(r: StepResult): string {
     ([name, s]) => `  ${name.padEnd(10)} ${short(s)} s  ${((100 * s) / r.stepSeconds.median).toFixed(0)} %\n`,
   );
   const memory = (r.peakRssBytes / 2 ** 20).toFixed(0);
+  const peers = (r.peers?.steps ?? []).map((p) => `${p.name}: ${short(p.stepSeconds.median)} s, ${p.timesOurs.toFixed(2)} x ours\n`);
+  const notes = (r.peers?.notes ?? []).map((note) => note + '\n');
   return (
     `One step: ${short(r.stepSeconds.median)} s (median of ${r.steps}; least ${short(r.stepSeconds.min)} s), ${r.dtype}, ${(r.parameters / 1e6).toFixed(1)}M parameters\n` +
-    `${phases.join('')}${r.generatedTokens} tokens generated, ${r.tokensPerSecond.toFixed(0)} a second; peak memory ${memory} MiB\n`
+    `${phases.join('')}${r.generatedTokens} tokens generated, ${r.tokensPerSecond.toFixed(0)} a second; peak memory ${memory} MiB\n${[...peers, ...notes].join('')}`
   );
+}
+
+/** The peers that --with-peers asks for; a machine that cannot have them is told why, and the run goes on. */
+async function peersFor(values: FlagValues, ctx: CliContext, signal: AbortSignal): Promise<{ peers?: Peers; reason?: string }> {
+  if (!values.withPeers) return {};
+  const folder = values.peersFolder === undefined ? undefined : resolve(ctx.cwd, values.peersFolder as string);
+  const log = (text: string): void => void ctx.stderr.write(text + '\n');
+  const api = ctx.api.bench();
+  try {
+    return { peers: await api.findPeers({ env: ctx.env, folder, log, signal }) };
+  } catch (error) {
+    if (!(error instanceof api.PeerFailure)) throw error;
+    log(`Without peers: ${error.message}`);
+    return { reason: error.message };
+  }
 }
 
 async function runStep(values: FlagValues, ctx: CliContext): Promise<number> {
@@ -71,7 +94,11 @@ async function runStep(values: FlagValues, ctx: CliContext): Promise<number> {
   const progress = new Progress(ctx, { label: 'step', total: () => rounds });
   let result: StepResult;
   try {
-    result = await interruptible(ctx, progress, (signal) => benchStep(shape, { rounds, signal }, (done) => progress.update(done)));
+    result = await interruptible(ctx, progress, async (signal) => {
+      const { peers, reason } = await peersFor(values, ctx, signal);
+      const measured = await benchStep(shape, { rounds, signal, peers }, (done) => progress.update(done));
+      return reason === undefined ? measured : { ...measured, peers: { versions: {}, steps: [], notes: [reason] } };
+    });
   } finally {
     progress.end();
   }
@@ -99,12 +126,14 @@ async function runSuite(names: readonly string[], values: FlagValues, ctx: CliCo
   const rounds = (values.rounds as number | undefined) ?? (quick ? 3 : 7);
   const progress = new Progress(ctx, { label: 'bench', total: () => jobs.length });
   const cases: CaseResult[] = [];
+  let peers: Peers | undefined;
   try {
     await interruptible(ctx, progress, async (signal) => {
+      ({ peers } = await peersFor(values, ctx, signal));
       for (const [i, job] of jobs.entries()) {
         progress.update(i, [job.case]);
         if (job.skip) progress.log(`Skipped: ${job.case}, ${job.skip}`);
-        else cases.push(await job.run({ rounds, signal }));
+        else cases.push(await job.run({ rounds, signal, peers }));
         if (values.json || job.skip) continue;
         progress.end();
         ctx.stdout.write(api.caseText(cases.at(-1)!) + '\n');
@@ -113,7 +142,7 @@ async function runSuite(names: readonly string[], values: FlagValues, ctx: CliCo
     });
   } finally {
     progress.end();
-    if (cases.length > 0) api.writeResults(output, cases); // an interrupted run keeps what was measured
+    if (cases.length > 0) api.writeResults(output, cases, peers); // an interrupted run keeps what was measured
   }
   if (values.json) ctx.stdout.write(readFileSync(join(output, 'results.json'), 'utf8'));
   ctx.stderr.write(`Written: ${['results.json', 'results.md', 'index.html'].map((f) => join(output, f)).join(', ')}\n`);
@@ -122,6 +151,8 @@ async function runSuite(names: readonly string[], values: FlagValues, ctx: CliCo
 
 async function run(values: FlagValues, ctx: CliContext): Promise<number> {
   const names = words(values);
+  if (values.peersFolder !== undefined && !values.withPeers)
+    throw new FusedGrpoError('ERR_INCOMPATIBLE_OPTIONS', '--peers-folder has a meaning only with --with-peers');
   if (names[0] === 'compare') return runCompare(names.slice(1), ctx);
   const oneStep = names.length === 1 && names[0] === 'step' && values.model !== undefined;
   // Nothing that is given may be ignored: a step takes its own flags, the suite the others.
@@ -144,6 +175,7 @@ export const benchCommand: Command = {
   examples: [
     'npx fused-grpo bench --quick',
     'npx fused-grpo bench loss linear',
+    'npx fused-grpo bench step --with-peers --model runs/first/model --json',
     'npx fused-grpo bench step --model runs/first/model --prompts 8 --num-generations 8 --steps 5 --json',
   ],
   notes: [
