@@ -1,9 +1,11 @@
 // linearGrpoLoss (logits never whole) against its three matrix products alone, in the same chunks.
 import { Tensor, tensorOps } from '../engine/tensor.js';
 import { settle } from '../engine/call.js';
-import { linearGrpoLoss } from '../ops/linear_grpo_loss.js';
+import { linearGrpoLoss, type LinearGrpoLossBatch } from '../ops/linear_grpo_loss.js';
 import { filled, logpGradient, number, relativeError } from './data.js';
-import { measure, type BenchContext, type CaseResult } from './measure.js';
+import type { BenchContext, CaseResult, Row } from './measure.js';
+import { checkPeers, type OwnAnswer } from './peers/check.js';
+import { measureWithPeers, type OpenPeers, type Peers } from './peers/peers.js';
 
 export interface LinearShape {
   tokens: number;
@@ -26,6 +28,29 @@ function exactRow(hidden: Numbers, weight: Numbers, shape: LinearShape, row: num
   return gradient;
 }
 
+/** TRL's head with its log-probs fused and Liger's loss, with the same hidden states and weight. */
+function openLinearPeers(
+  peers: Peers,
+  shape: LinearShape,
+  arrays: Record<'hidden' | 'weight' | 'targets', Numbers | Int32Array>,
+): Promise<OpenPeers> {
+  const { tokens, width, vocab, dtype } = shape;
+  return peers.open(['linear', 'liger'], (open) => ({
+    ...{ tokens, width, vocab, dtype, level: 'token', lossType: 'dapo', advantages: [1, -1] },
+    ...{ hidden: open.write('hidden', arrays.hidden), weight: open.write('weight', arrays.weight) },
+    ...{ targets: open.write('targets', arrays.targets), mask: open.write('mask', new Uint8Array(tokens).fill(1)) },
+  }));
+}
+
+/** Our answer, with a gradient of the head that nothing else has been added to. */
+async function ownAnswer(batch: LinearGrpoLossBatch, { workspaceBytes, dtype }: LinearShape): Promise<OwnAnswer> {
+  const { loss, metrics, gradHidden, gradWeight } = await linearGrpoLoss({ ...batch, gradWeight: undefined }, { workspaceBytes });
+  const [hidden, weight] = (await Promise.all([gradHidden.toArray(), gradWeight!.toArray()])) as [Numbers, Numbers];
+  gradHidden.dispose();
+  gradWeight!.dispose();
+  return { loss, entropy: metrics.entropy!, gradients: { gradHidden: hidden, gradWeight: weight }, dtype };
+}
+
 export async function linearCase(shape: LinearShape, context: BenchContext): Promise<CaseResult> {
   const { tokens, width, vocab, dtype, workspaceBytes } = shape;
   const [h, w] = [filled(tokens * width, dtype, 1), filled(vocab * width, dtype, 0.2, 11)];
@@ -41,23 +66,24 @@ export async function linearCase(shape: LinearShape, context: BenchContext): Pro
   };
   const sequence = { lossType: 'grpo', importanceSamplingLevel: 'sequence' } as const;
   const loss = async (config: object): Promise<void> => (await linearGrpoLoss(batch, { workspaceBytes, ...config })).gradHidden.dispose();
+  let open: OpenPeers | undefined;
   try {
-    const rows = await measure(
-      {
-        'three matrix products': () => settle(() => tensorOps().linearProducts(native)),
-        'linearGrpoLoss, fused': () => loss({}),
-        'linearGrpoLoss, sequence level': () => loss(sequence),
-      },
-      context,
-    );
-    const result = await linearGrpoLoss(batch, { workspaceBytes });
-    const got = (await result.gradHidden.toArray()) as Numbers;
+    const ops = {
+      'three matrix products': () => settle(() => tensorOps().linearProducts(native)),
+      'linearGrpoLoss, fused': () => loss({}),
+      'linearGrpoLoss, sequence level': () => loss(sequence),
+    };
+    open = context.peers && (await openLinearPeers(context.peers, shape, { hidden: h, weight: w, targets }));
+    let rows: Row[] = await measureWithPeers(ops, open, context);
+    const ours = await ownAnswer(batch, shape);
     const want = exactRow(h, w, shape, 0, targets[0]!, 1 / tokens);
-    rows[1]!.error = relativeError((i) => number(got, i), want);
-    result.gradHidden.dispose();
+    const error = (gradHidden: Numbers): number => relativeError((i) => number(gradHidden, i), want);
+    rows[1]!.error = error(ours.gradients.gradHidden!);
+    rows = await checkPeers(open, rows, ours, (row, theirs) => (row.error = error(theirs.gradHidden!)));
     const label = `${tokens} tokens, width ${width}, V ${vocab}, ${dtype}, workspace ${workspaceBytes / 2 ** 20} MB`;
-    return { case: 'linear', label, baseline: 'three matrix products', rows };
+    return { case: 'linear', label, baseline: 'three matrix products', rows, notes: open?.notes };
   } finally {
+    await open?.close();
     for (const tensor of [hidden, weight, gradHidden, gradWeight]) tensor.dispose();
   }
 }

@@ -4,7 +4,9 @@ import { grpoArguments, grpoLoss, type GrpoLossBatch } from '../ops/grpo_loss.js
 import { selectiveLogp } from '../ops/selective_logp.js';
 import type { LossConfig } from '../ops/types.js';
 import { filled, logpGradient, number, relativeError } from './data.js';
-import { measure, type BenchContext, type CaseResult, type Op } from './measure.js';
+import type { BenchContext, CaseResult, Op, Row } from './measure.js';
+import { checkPeers } from './peers/check.js';
+import { measureWithPeers, type OpenPeers, type Peers } from './peers/peers.js';
 
 export interface LossShape {
   tokens: number;
@@ -32,7 +34,7 @@ function batchOf(shape: LossShape, logits: Logits): GrpoLossBatch & { mask: Uint
 }
 
 /** Largest error of the gradient's rows; on policy it is weight x advantage x (softmax - onehot), whatever the level of the ratio. */
-function errorOf(source: Logits, gradient: Logits, batch: ReturnType<typeof batchOf>, perSequence: boolean): number {
+function errorOf(source: Logits, gradient: Logits, batch: Batch, perSequence: boolean): number {
   const { vocabSize: vocab, mask, targets } = batch;
   const half = mask.length / 2;
   const counted = [0, 1].map((s) => mask.subarray(s * half, (s + 1) * half).reduce((n, m) => n + m, 0));
@@ -48,6 +50,17 @@ function errorOf(source: Logits, gradient: Logits, batch: ReturnType<typeof batc
     );
   }
   return worst;
+}
+
+type Batch = ReturnType<typeof batchOf>;
+
+/** TRL's processes, with the same logits, targets, mask and advantages. */
+function openLossPeers(peers: Peers, shape: LossShape, source: Logits, { targets, mask, advantages }: Batch): Promise<OpenPeers> {
+  const { tokens, vocab, dtype, level } = shape;
+  return peers.open(['loss'], (open) => ({
+    ...{ tokens, vocab, dtype, level, lossType: level === 'sequence' ? 'grpo' : 'dapo', advantages: Array.from(advantages) },
+    ...{ logits: open.write('logits', source), targets: open.write('targets', targets), mask: open.write('mask', mask) },
+  }));
 }
 
 export async function lossCase(shape: LossShape, context: BenchContext): Promise<CaseResult> {
@@ -66,20 +79,27 @@ export async function lossCase(shape: LossShape, context: BenchContext): Promise
   for (const [name, c] of Object.entries(shape.losses ?? {}))
     Object.assign(further, { [`grpoLoss ${name}, fused`]: fusedOp(c), [`${name}, unfused libtorch`]: unfusedOp(c) });
   const rows = { logits, dtype, vocabSize: vocab, targets: batch.targets };
-  const result = await measure(
-    {
-      'copy of the logits': copy,
-      'grpoLoss, fused': fusedOp(config),
-      'selectiveLogp with entropy': () => void selectiveLogp({ ...rows, entropy: true }),
-      'unfused libtorch': unfusedOp(config),
-      ...further,
-    },
-    { ...context, before: copy },
-  );
-  copy();
-  fusedOp(config)();
+  const ops = {
+    'copy of the logits': copy,
+    'grpoLoss, fused': fusedOp(config),
+    'selectiveLogp with entropy': () => void selectiveLogp({ ...rows, entropy: true }),
+    'unfused libtorch': unfusedOp(config),
+    ...further,
+  };
+  const error = (gradient: Logits): number => errorOf(source, gradient, batch, level === 'sequence');
+  const open = context.peers && (await openLossPeers(context.peers, shape, source, batch));
+  let result: Row[];
+  try {
+    result = await measureWithPeers(ops, open, { ...context, before: copy });
+    copy();
+    const { loss, metrics } = grpoLoss(batch, { ...config, inPlace: true });
+    const ours = { loss, entropy: metrics.entropy!, gradients: { gradient: logits }, dtype };
+    result[1]!.error = error(logits);
+    result = await checkPeers(open, result, ours, (row, theirs) => (row.error = error(theirs.gradient!)));
+  } finally {
+    await open?.close();
+  }
   const fused = result[1]!;
-  fused.error = errorOf(source, logits, batch, level === 'sequence');
   // Least traffic: what is selected read (twice where a sequence's ratio comes first), everything written.
   const least = selected * (level === 'sequence' ? 2 : 1) + 1;
   fused.bandwidthShare = least / 2 / fused.perBaseline;
@@ -89,5 +109,6 @@ export async function lossCase(shape: LossShape, context: BenchContext): Promise
     label: `T ${tokens}, V ${vocab}, ${dtype}, ${level} level${share}`,
     baseline: 'copy of the logits',
     rows: result,
+    notes: open?.notes,
   };
 }
