@@ -13,9 +13,13 @@ using RangeBody = void (*)(void* state, int64_t begin, int64_t end);
 /// An exception in `body` is rethrown in the caller.
 using ParallelFor = void (*)(int64_t n, int64_t chunk, RangeBody body, void* state);
 
+/// Memory of the calling thread, 64-byte aligned, its own until it asks again.
+using ScratchMemory = void* (*)(int64_t bytes);
+
 struct Context {
   ParallelFor parallel_for;
-  void* stream = nullptr;  // a cudaStream_t for CUDA kernels; unused on the CPU
+  ScratchMemory scratch = nullptr;  // only for the kernels of models
+  void* stream = nullptr;           // a cudaStream_t for CUDA kernels; unused on the CPU
 };
 
 /// Runs a callable `fn(begin, end)` through the context.

@@ -41,15 +41,14 @@ void norm_backward(const Context&, const NormGradArgs&);
 // -----------------------------------------------------------------
 struct RopeArgs {
   const void* qkv;           // (rows, (heads + 2 kv_heads) * dim), contiguous
-  const int64_t* positions;  // (rows) or null: position of row r is r % length
-  const int64_t* slots;      // (rows) or null: where row r goes in q, k and v; null: r itself
+  const int64_t* positions;  // (rows)
   const float* cos;          // (max_positions, dim / 2), or null: no rotation
   const float* sin;
   const void* q_norm;  // (dim) or null: RMSNorm over each head before the rotation (Qwen3, Gemma 3)
   const void* k_norm;
-  void *q, *k, *v;  // (slots, heads * dim), (slots, kv_heads * dim) twice
+  void *q, *k, *v;  // (rows, heads * dim), (rows, kv_heads * dim) twice
   float* rstd;      // (rows, heads + kv_heads) or null: kept for the gradient of the head norms
-  int64_t rows, length, heads, kv_heads, dim;
+  int64_t rows, heads, kv_heads, dim;
   float eps, weight_offset;
   DType dtype;
 };
@@ -57,14 +56,10 @@ void rope_forward(const Context&, const RopeArgs&);
 
 struct RopeGradArgs {
   RopeArgs forward;          // qkv (needed only with head norms), positions, tables, rstd; q, k, v unused
-  const void *dq, *dk, *dv;  // as q, k, v, but with a row stride in elements; within a head contiguous
-  int64_t dq_row, dq_head, dk_row, dk_head, dv_row, dv_head;
-  int64_t sequence;  // slots per sequence; a gradient's row is found at (slot / sequence) * batch stride + (slot %
-                     // sequence) * row stride
-  int64_t dq_batch, dk_batch, dv_batch;
-  void* dqkv;               // as qkv
-  void *dq_norm, *dk_norm;  // (dim) or null
-  float* workspace;         // rope_workspace(rows, dim) floats when there are head norms
+  const void *dq, *dk, *dv;  // as q, k, v
+  void* dqkv;                // as qkv
+  void *dq_norm, *dk_norm;   // (dim) or null
+  float* workspace;          // rope_workspace(rows, dim) floats when there are head norms
 };
 int64_t rope_workspace(int64_t rows, int64_t dim);
 void rope_backward(const Context&, const RopeGradArgs&);

@@ -143,7 +143,6 @@ void DecodeLayers::attend(Workspace& w, int64_t layer, const DecodeSequence* con
   split.k = w.k.mutable_data_ptr();
   split.v = w.v.mutable_data_ptr();
   split.rows = rows;
-  split.length = 1;
   split.heads = c.heads;
   split.kv_heads = c.kv_heads;
   split.dim = c.head_dim;

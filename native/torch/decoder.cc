@@ -31,7 +31,7 @@ at::Tensor ids_of(Running* const* sequences, int64_t rows) {
 }
 
 ops::RowMap positions_of(Running* const* sequences, int64_t rows) {
-  ops::RowMap map{rows, 1, at::empty({rows}, at::kLong), {}};
+  ops::RowMap map{at::empty({rows}, at::kLong), {}, 0};
   int64_t* position = map.positions.mutable_data_ptr<int64_t>();
   for (int64_t r = 0; r < rows; ++r) position[r] = position_of(*sequences[r]);
   return map;

@@ -32,10 +32,12 @@ void stop_if(const std::atomic<bool>& abort) {
   if (abort.load()) throw CodedError("ERR_ABORTED", "The call was aborted");
 }
 
-/// Keys and values of one layer, (T, kv_heads, dim) -> the prompt's cache.
-void keep(PromptCache& cache, int64_t layer, const at::Tensor& k, const at::Tensor& v, int64_t length) {
-  cache.k.select(0, layer).narrow(2, 0, length).copy_(k.narrow(0, 0, length).permute({1, 2, 0}));
-  cache.v.select(0, layer).narrow(1, 0, length).copy_(v.narrow(0, 0, length).permute({1, 0, 2}));
+/// Keys and values of one layer, (rows, kv_heads * dim) from row `begin` on -> the prompt's cache.
+void keep(PromptCache& cache, int64_t layer, const at::Tensor& k, const at::Tensor& v, int64_t begin) {
+  const int64_t length = cache.segment.length, kv_heads = cache.v.size(1), dim = cache.v.size(3);
+  const auto rows = [&](const at::Tensor& t) { return t.narrow(0, begin, length).view({length, kv_heads, dim}); };
+  cache.k.select(0, layer).narrow(2, 0, length).copy_(rows(k).permute({1, 2, 0}));
+  cache.v.select(0, layer).narrow(1, 0, length).copy_(rows(v).permute({1, 0, 2}));
 }
 
 /// One forward pass over prompts [begin, end): fills their caches and returns the logits after each prompt's last
@@ -53,10 +55,10 @@ at::Tensor prefill(Transformer& model, const std::vector<std::vector<int32_t>>& 
     c.segment.length = length;
   }
   const KvSink sink = [&](int64_t layer, const at::Tensor& k, const at::Tensor& v) {
-    for (size_t i = 0; i < end - begin; ++i)
-      keep(caches[i], layer, k[static_cast<int64_t>(i)], v[static_cast<int64_t>(i)], caches[i].segment.length);
+    for (size_t i = 0; i < end - begin; ++i) keep(caches[i], layer, k, v, offsets[i]);
   };
-  return model.logits(model.hidden_ragged(at::tensor(ids, at::kLong), offsets, sink, at::tensor(last, at::kLong)));
+  return model.logits(
+      model.hidden(at::tensor(ids, at::kLong), whole_sequences(offsets), sink, at::tensor(last, at::kLong)));
 }
 
 /// How many prompts from `begin` on are decoded together.

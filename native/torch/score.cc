@@ -1,7 +1,6 @@
 #include "torch/score.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include "kernels/kernels.h"
 #include "torch/cpu_context.h"
@@ -15,48 +14,19 @@ namespace {
 
 constexpr int64_t kLogitBytes = int64_t{64} << 20;
 
-/// Groups of inputs whose tokens fit the budget, longest first so that a group's lengths are alike. Always at least one
-/// per group.
-std::vector<std::vector<size_t>> plan(const std::vector<ScoreInput>& inputs, int64_t budget) {
-  std::vector<size_t> order(inputs.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  auto length = [&](size_t i) { return inputs[i].prompt_length + inputs[i].completion_length; };
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return length(a) > length(b); });
-  std::vector<std::vector<size_t>> groups;
-  int64_t used = 0;
-  for (const size_t i : order) {
-    if (inputs[i].completion_length == 0) continue;
-    if (groups.empty() || used + length(i) > budget) groups.emplace_back(), used = 0;
-    groups.back().push_back(i);
-    used += length(i);
-  }
-  return groups;
-}
-
-struct Packed {
-  at::Tensor ids, rows;  // rows: the hidden rows that predict a completion token
+struct Group {
+  PackedSequences packed;
   std::vector<int32_t> targets;
-  std::vector<int64_t> offsets{0};
 };
 
-Packed pack(const std::vector<ScoreInput>& inputs, const std::vector<size_t>& group) {
-  std::vector<int64_t> ids, rows;
-  Packed p;
-  for (const size_t i : group) {
-    const ScoreInput& in = inputs[i];
-    // The last token predicts nothing that is asked for: it need not be computed.
-    ids.insert(ids.end(), in.prompt, in.prompt + in.prompt_length);
-    ids.insert(ids.end(), in.completion, in.completion + in.completion_length - 1);
-    for (int64_t t = 0; t < in.completion_length; ++t) rows.push_back(p.offsets.back() + in.prompt_length - 1 + t);
-    p.targets.insert(p.targets.end(), in.completion, in.completion + in.completion_length);
-    p.offsets.push_back(static_cast<int64_t>(ids.size()));
-  }
-  p.ids = at::tensor(ids, at::kLong);
-  p.rows = at::tensor(rows, at::kLong);
-  return p;
+Group pack(const std::vector<Sequence>& inputs, const std::vector<int64_t>& members) {
+  Group g{pack_sequences(inputs, members), {}};
+  for (const int64_t i : members)
+    g.targets.insert(g.targets.end(), inputs[i].completion, inputs[i].completion + inputs[i].completion_length);
+  return g;
 }
 
-void check(const Transformer& model, const std::vector<ScoreInput>& inputs) {
+void check(const Transformer& model, const std::vector<Sequence>& inputs) {
   for (size_t i = 0; i < inputs.size(); ++i) {
     const int64_t length = inputs[i].prompt_length + inputs[i].completion_length;
     if (inputs[i].completion_length > 0 && inputs[i].prompt_length == 0)
@@ -78,15 +48,15 @@ class Scorer {
   const std::vector<float>& entropies() const { return entropies_; }
 
   /// The log-probs (and entropies) of the group's completion tokens end to end.
-  kernels::Status run(const Packed& p, const std::atomic<bool>& abort) {
-    const at::Tensor hidden = model_.hidden_ragged(p.ids, p.offsets, {}, p.rows);
-    logps_.resize(p.targets.size());
-    faults_.resize(p.targets.size());
-    if (options_.entropy) entropies_.resize(p.targets.size());
+  kernels::Status run(const Group& g, const std::atomic<bool>& abort) {
+    const at::Tensor hidden = model_.hidden(g.packed.ids, g.packed.rows, {}, g.packed.wanted);
+    logps_.resize(g.targets.size());
+    faults_.resize(g.targets.size());
+    if (options_.entropy) entropies_.resize(g.targets.size());
     const int64_t rows_at_once = std::max<int64_t>(1, kLogitBytes / (4 * model_.vocab()));
     for (int64_t at = 0; at < hidden.size(0); at += rows_at_once) {
       if (abort.load()) throw CodedError("ERR_ABORTED", "The call was aborted");
-      kernels::Status status = chunk(p, hidden, at, std::min(rows_at_once, hidden.size(0) - at));
+      kernels::Status status = chunk(g, hidden, at, std::min(rows_at_once, hidden.size(0) - at));
       status.row += at;
       if (!status.ok()) return status;
     }
@@ -94,12 +64,12 @@ class Scorer {
   }
 
  private:
-  kernels::Status chunk(const Packed& p, const at::Tensor& hidden, int64_t at, int64_t rows) {
+  kernels::Status chunk(const Group& g, const at::Tensor& hidden, int64_t at, int64_t rows) {
     const at::Tensor logits = buffer_.fill(model_, hidden.narrow(0, at, rows));
     kernels::SelectiveLogpArgs args;
     args.layout = {rows, 1};
     args.logits = {logits.data_ptr(), dtype_of(logits), model_.vocab(), model_.vocab()};
-    args.targets = p.targets.data() + at;
+    args.targets = g.targets.data() + at;
     args.temperature = options_.temperature;
     args.logps = logps_.data() + at;
     args.entropies = options_.entropy ? entropies_.data() + at : nullptr;
@@ -115,7 +85,7 @@ class Scorer {
 };
 
 /// Says in the caller's terms which row of the group is bad.
-[[noreturn]] void throw_fault(const std::vector<ScoreInput>& inputs, const std::vector<size_t>& group, int64_t row) {
+[[noreturn]] void throw_fault(const std::vector<Sequence>& inputs, const std::vector<int64_t>& group, int64_t row) {
   size_t at = 0;
   while (row >= inputs[group[at]].completion_length) row -= inputs[group[at++]].completion_length;
   throw CodedError("ERR_NON_FINITE", "The model's logits for token " + std::to_string(row) + " of completions[" +
@@ -124,22 +94,22 @@ class Scorer {
 
 }  // namespace
 
-ScoreResult score_completions(Transformer& model, const std::vector<ScoreInput>& inputs, const ScoreOptions& options,
+ScoreResult score_completions(Transformer& model, const std::vector<Sequence>& inputs, const ScoreOptions& options,
                               const std::atomic<bool>& abort) {
   check(model, inputs);
   at::NoGradGuard no_grad;
   std::vector<int64_t> start{0};
-  for (const ScoreInput& in : inputs) start.push_back(start.back() + in.completion_length);
+  for (const Sequence& in : inputs) start.push_back(start.back() + in.completion_length);
   ScoreResult result;
   result.logps.resize(static_cast<size_t>(start.back()));
   if (options.entropy) result.entropies.resize(result.logps.size());
   Scorer scorer(model, options);
-  for (const auto& group : plan(inputs, options.token_budget)) {
+  for (const auto& group : cut_sequences(inputs, options.token_budget)) {
     if (abort.load()) throw CodedError("ERR_ABORTED", "The call was aborted");
     const kernels::Status status = scorer.run(pack(inputs, group), abort);
     if (!status.ok()) throw_fault(inputs, group, status.row);
     int64_t from = 0;
-    for (const size_t i : group) {
+    for (const int64_t i : group) {
       const int64_t n = inputs[i].completion_length;
       std::copy_n(scorer.logps().begin() + from, n, result.logps.begin() + start[i]);
       if (options.entropy) std::copy_n(scorer.entropies().begin() + from, n, result.entropies.begin() + start[i]);
@@ -159,7 +129,7 @@ NllGradients nll_gradients(Transformer& model, const std::vector<int32_t>& token
       targets.push_back(tokens[static_cast<size_t>(i) + 1]);
     }
   const at::Tensor hidden =
-      model.hidden_ragged(at::tensor(tokens, at::kLong), offsets, {}, at::tensor(rows, at::kLong));
+      model.hidden(at::tensor(tokens, at::kLong), whole_sequences(offsets), {}, at::tensor(rows, at::kLong));
   const at::Tensor loss = at::cross_entropy_loss(model.logits(hidden).to(at::kFloat), at::tensor(targets, at::kLong));
   std::vector<at::Tensor> inputs;
   for (const auto& [name, tensor] : model.parameters()) inputs.push_back(tensor);

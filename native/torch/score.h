@@ -4,20 +4,14 @@
 #include <vector>
 
 #include "torch/model/transformer.h"
+#include "torch/packing.h"
 
 namespace fg {
 
-struct ScoreInput {
-  const int32_t* prompt;
-  int64_t prompt_length;  // at least 1 unless the completion is empty
-  const int32_t* completion;
-  int64_t completion_length;
-};
 struct ScoreOptions {
   double temperature = 1;  // logits are divided by it; greater than 0
   bool entropy = false;
-  int64_t token_budget =
-      4096;  // tokens of one forward pass; logits exist for that many rows times the vocabulary only in part (below)
+  int64_t token_budget = 4096;  // rows of one forward pass (a shared prompt's once); logits exist only in part (below)
 };
 struct ScoreResult {
   std::vector<float> logps,
@@ -26,7 +20,7 @@ struct ScoreResult {
 
 /// logp[t] = log softmax(logits of the row before token t / temperature)[token t]. Only completion rows go through the
 /// head, at most 64 MB of logits at a time. Throws CodedError: ERR_ABORTED, ERR_CONTEXT_LENGTH, ERR_NON_FINITE.
-ScoreResult score_completions(Transformer& model, const std::vector<ScoreInput>& inputs, const ScoreOptions& options,
+ScoreResult score_completions(Transformer& model, const std::vector<Sequence>& inputs, const ScoreOptions& options,
                               const std::atomic<bool>& abort);
 
 /// Mean negative log-likelihood of the next tokens and its gradient by parameter (float32), leaving `.grad` alone: for

@@ -1,34 +1,24 @@
 #include "torch/training.h"
 
 #include <algorithm>
-#include <numeric>
 #include <string>
 
 #include "torch/cpu_context.h"
 #include "torch/dtype.h"
 #include "torch/error.h"
+#include "torch/packing.h"
 #include "torch/reference.h"
 
 namespace fg {
 namespace {
 
-/// Sequences sorted by length (attention works on a padded copy) and cut so that no micro-batch exceeds the budget of
-/// tokens, padding included; one long sequence alone may.
-std::vector<std::vector<int64_t>> cut(const TrainBatch& batch, int64_t budget) {
-  std::vector<int64_t> order(batch.sequences());
-  std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return batch.length(a) > batch.length(b); });
-  std::vector<std::vector<int64_t>> parts;
-  int64_t width = 0;
-  for (int64_t s : order) {
-    if (batch.completion(s) <= 0) continue;  // nothing to predict
-    if (parts.empty() || static_cast<int64_t>(parts.back().size() + 1) * width > budget) {
-      parts.emplace_back();
-      width = batch.length(s);
-    }
-    parts.back().push_back(s);
+std::vector<Sequence> sequences_of(const TrainBatch& batch) {
+  std::vector<Sequence> all;
+  for (int64_t s = 0; s < batch.sequences(); ++s) {
+    const int32_t* tokens = batch.tokens.data() + batch.offsets[s];
+    all.push_back({tokens, batch.prompt_lengths[s], tokens + batch.prompt_lengths[s], batch.completion(s)});
   }
-  return parts;
+  return all;
 }
 
 const char* describe(kernels::Fault fault) {
@@ -66,9 +56,7 @@ const T* pointer(const std::vector<T>& v) {
 }  // namespace
 
 struct Trainer::Part {
-  at::Tensor ids;  // (tokens) int64: the sequences end to end
-  std::vector<int64_t> sequence_offsets;
-  at::Tensor rows;  // (n) int64: which of the positions predict a completion token
+  PackedSequences packed;
   std::vector<int64_t> members;
   std::vector<int32_t> targets, offsets;
   std::vector<float> advantages, old_logps, ref_logps, sampler_logps, logps;
@@ -96,19 +84,12 @@ Trainer::Part Trainer::gather(const TrainBatch& batch, const std::vector<int64_t
   Part part;
   part.members = members;
   part.advantages_per_token = static_cast<int64_t>(batch.advantages.size()) != batch.sequences();
-  std::vector<int64_t> rows, ids;
   part.offsets.push_back(0);
-  part.sequence_offsets.push_back(0);
   const auto copy = [](const auto& from, int64_t begin, int64_t n, auto& to) {
     if (!from.empty()) to.insert(to.end(), from.begin() + begin, from.begin() + begin + n);
   };
   for (int64_t s : members) {
     const int64_t n = batch.completion(s), prompt = batch.prompt_lengths[s];
-    const auto row = static_cast<int64_t>(ids.size());
-    ids.insert(ids.end(), batch.tokens.begin() + batch.offsets[s],
-               batch.tokens.begin() + batch.offsets[s + 1] - 1);  // the last predicts nothing
-    part.sequence_offsets.push_back(static_cast<int64_t>(ids.size()));
-    for (int64_t t = 0; t < n; ++t) rows.push_back(row + prompt + t - 1);
     copy(batch.tokens, batch.offsets[s] + prompt, n, part.targets);
     copy(batch.old_logps, starts[s], n, part.old_logps);
     copy(batch.ref_logps, starts[s], n, part.ref_logps);
@@ -117,12 +98,10 @@ Trainer::Part Trainer::gather(const TrainBatch& batch, const std::vector<int64_t
     copy(batch.truncated, s, 1, part.truncated);
     copy(batch.advantages, part.advantages_per_token ? starts[s] : s, part.advantages_per_token ? n : 1,
          part.advantages);
-    part.offsets.push_back(static_cast<int32_t>(rows.size()));
+    part.offsets.push_back(static_cast<int32_t>(part.size()));
   }
-  part.ids = at::tensor(ids, at::kLong);
-  part.rows = at::tensor(rows, at::kLong);
-  part.logps.resize(rows.size());
-  part.records.resize(rows.size());
+  part.logps.resize(part.targets.size());
+  part.records.resize(part.targets.size());
   return part;
 }
 
@@ -178,10 +157,12 @@ TrainResult Trainer::accumulate(const TrainBatch& batch, const TrainOptions& opt
   for (int64_t s = 0; s < batch.sequences(); ++s) starts[s + 1] = starts[s] + std::max<int64_t>(0, batch.completion(s));
   at::AutoGradMode grad_mode(true);
   TrainResult result;
-  for (const auto& members : cut(batch, options.micro_batch_tokens)) {
+  const std::vector<Sequence> sequences = sequences_of(batch);
+  for (const auto& members : cut_sequences(sequences, options.micro_batch_tokens)) {
     if (abort) throw CodedError("ERR_ABORTED", "The operation was aborted");
     Part part = gather(batch, starts, members);
-    const at::Tensor rows = model_.hidden_ragged(part.ids, part.sequence_offsets, {}, part.rows);
+    part.packed = pack_sequences(sequences, members);
+    const at::Tensor rows = model_.hidden(part.packed.ids, part.packed.rows, {}, part.packed.wanted);
     result.metrics.merge(options.fused ? fused_loss(part, options, rows) : unfused_loss(part, options, rows));
     optimizer_.collect_gradients();
     for (float logp : part.logps) result.logp_sum += logp;

@@ -6,18 +6,18 @@ namespace fg {
 
 Napi::Value ModelHandle::logits(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
-    return submit(info,
-                  [lists = token_lists(info[0], "sequences", vocab_)](ModelState& state, const std::atomic<bool>&) {
-                    at::NoGradGuard no_grad;
-                    const at::Tensor ids = at::tensor(lists.tokens, at::kLong);
-                    const at::Tensor z =
-                        state.model->logits(state.model->hidden_ragged(ids, lists.offsets)).to(at::kFloat).contiguous();
-                    return [z](Napi::Env env) -> Napi::Value {
-                      auto out = Napi::Float32Array::New(env, static_cast<size_t>(z.numel()));
-                      std::copy_n(z.const_data_ptr<float>(), z.numel(), out.Data());
-                      return out;
-                    };
-                  });
+    return submit(
+        info, [lists = token_lists(info[0], "sequences", vocab_)](ModelState& state, const std::atomic<bool>&) {
+          at::NoGradGuard no_grad;
+          const at::Tensor ids = at::tensor(lists.tokens, at::kLong);
+          const at::Tensor z =
+              state.model->logits(state.model->hidden(ids, whole_sequences(lists.offsets))).to(at::kFloat).contiguous();
+          return [z](Napi::Env env) -> Napi::Value {
+            auto out = Napi::Float32Array::New(env, static_cast<size_t>(z.numel()));
+            std::copy_n(z.const_data_ptr<float>(), z.numel(), out.Data());
+            return out;
+          };
+        });
   });
 }
 
@@ -53,8 +53,8 @@ Napi::Value ModelHandle::score(const Napi::CallbackInfo& info) {
     const ScoreOptions options{number_at(o, "temperature"), bool_at(o, "entropy"), integer_at(o, "tokenBudget")};
     if (prompts.count() != completions.count()) throw bad_argument("completions", "as many completions as prompts");
     return submit(info, [=](ModelState& state, const std::atomic<bool>& abort) {
-      const std::vector<ScoreInput> inputs = [&] {
-        std::vector<ScoreInput> all;
+      const std::vector<Sequence> inputs = [&] {
+        std::vector<Sequence> all;
         for (int64_t i = 0; i < prompts.count(); ++i)
           all.push_back({prompts.begin(i), prompts.length(i), completions.begin(i), completions.length(i)});
         return all;

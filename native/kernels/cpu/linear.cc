@@ -1,16 +1,12 @@
-// Products with a packed weight. Compiled with fused multiply-add (see CMakeLists.txt), unlike the other kernels: where
-// the machine has none, the last bits differ, as they do between the products of libraries.
+// Products with a packed weight.
 #include "kernels/linear.h"
 
-#include <string_view>
 #include <type_traits>
 
-#include "kernels/kernels.h"
+#include "kernels/cpu/tile_product.h"
 
 namespace fg {
 namespace {
-
-constexpr int64_t kLane = 16;
 
 template <class T>
 void pack_typed(const PackArgs& a) {
@@ -64,7 +60,7 @@ FG_INLINE int64_t tiles(const LinearArgs& a, const float* x, const float* w, int
 }
 
 template <class T, int kRows, int kVectors>
-FG_INLINE void product(const LinearArgs& a) {
+FG_INLINE void product_typed(const LinearArgs& a) {
   const float* x = static_cast<const float*>(a.x);
   if constexpr (!std::is_same_v<T, float>) {
     for (int64_t i = 0; i < a.rows * a.in; ++i) a.scratch[i] = load(static_cast<const T*>(a.x) + i);
@@ -81,28 +77,10 @@ FG_INLINE void product(const LinearArgs& a) {
 
 template <int kRows, int kVectors>
 FG_INLINE void product_any(const LinearArgs& a) {
-  a.dtype == DType::f32 ? product<float, kRows, kVectors>(a) : product<bf16, kRows, kVectors>(a);
+  a.dtype == DType::f32 ? product_typed<float, kRows, kVectors>(a) : product_typed<bf16, kRows, kVectors>(a);
 }
 
-using Product = void (*)(const LinearArgs&);
-
-#if defined(__x86_64__)
-__attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma"))) void product_avx512(const LinearArgs& a) {
-  product_any<8, 2>(a);
-}
-__attribute__((target("avx2,fma"))) void product_avx2(const LinearArgs& a) { product_any<4, 1>(a); }
-#endif
-void product_portable(const LinearArgs& a) { product_any<4, 1>(a); }
-
-/// The one of the instruction set that the row kernels use.
-Product chosen() {
-#if defined(__x86_64__)
-  const std::string_view simd = kernels::simd();
-  if (simd == "avx512") return product_avx512;
-  if (simd == "avx2") return product_avx2;
-#endif
-  return product_portable;
-}
+FG_TILED(void, product, product_any, (const LinearArgs& a), (a))
 
 }  // namespace
 
@@ -110,9 +88,6 @@ int64_t packed_floats(int64_t out, int64_t in) { return (out + kPanel - 1) / kPa
 
 void pack_weight(const PackArgs& a) { a.dtype == DType::f32 ? pack_typed<float>(a) : pack_typed<bf16>(a); }
 
-void linear_forward(const LinearArgs& a) {
-  static const Product product = chosen();
-  product(a);
-}
+void linear_forward(const LinearArgs& a) { product(a); }
 
 }  // namespace fg

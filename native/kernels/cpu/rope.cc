@@ -11,8 +11,6 @@ constexpr int64_t kRowsPerTask = 16;
 constexpr int64_t kRowsPerPartial = 64;
 constexpr int64_t kMaxDim = 1024;  // checked where the configuration is read
 
-FG_INLINE int64_t position_of(const RopeArgs& a, int64_t r) { return a.positions ? a.positions[r] : r % a.length; }
-
 /// The rotation of the halves of a head; nothing overlaps, which is what lets it vectorise.
 template <class T, class In>
 FG_INLINE void rotate(const In* __restrict lo, const In* __restrict hi, const float* __restrict cos,
@@ -66,12 +64,12 @@ FG_INLINE void forward_rows(const RopeArgs& a, int64_t begin, int64_t end) {
   const int64_t d = a.dim, half = d / 2, total = a.heads + 2 * a.kv_heads;
   for (int64_t r = begin; r < end; ++r) {
     const T* row = static_cast<const T*>(a.qkv) + r * total * d;
-    const int64_t slot = a.slots ? a.slots[r] : r, p = position_of(a, r);
+    const int64_t p = a.positions[r];
     const float* cos = a.cos ? a.cos + p * half : nullptr;
     const float* sin = a.cos ? a.sin + p * half : nullptr;
     float* rstd = a.rstd ? a.rstd + r * (a.heads + a.kv_heads) : nullptr;
-    T* q = static_cast<T*>(a.q) + slot * a.heads * d;
-    T* k = static_cast<T*>(a.k) + slot * a.kv_heads * d;
+    T* q = static_cast<T*>(a.q) + r * a.heads * d;
+    T* k = static_cast<T*>(a.k) + r * a.kv_heads * d;
     for (int64_t h = 0; h < a.heads; ++h) {
       const float s = head_forward(a, row + h * d, static_cast<const T*>(a.q_norm), cos, sin, q + h * d);
       if (rstd) rstd[h] = s;
@@ -81,7 +79,7 @@ FG_INLINE void forward_rows(const RopeArgs& a, int64_t begin, int64_t end) {
       if (rstd) rstd[a.heads + h] = s;
     }
     const T* v = row + (a.heads + a.kv_heads) * d;
-    std::copy(v, v + a.kv_heads * d, static_cast<T*>(a.v) + slot * a.kv_heads * d);
+    std::copy(v, v + a.kv_heads * d, static_cast<T*>(a.v) + r * a.kv_heads * d);
   }
 }
 
@@ -120,23 +118,22 @@ FG_INLINE void backward_rows(const RopeGradArgs& g, int64_t begin, int64_t end, 
   const int64_t d = a.dim, half = d / 2, total = a.heads + 2 * a.kv_heads;
   float scratch[kMaxDim];
   for (int64_t r = begin; r < end; ++r) {
-    const int64_t slot = a.slots ? a.slots[r] : r, p = position_of(a, r), b = slot / g.sequence, t = slot % g.sequence;
+    const int64_t p = a.positions[r];
     const T* row = static_cast<const T*>(a.qkv) + r * total * d;
     T* out = static_cast<T*>(g.dqkv) + r * total * d;
     const float* cos = a.cos ? a.cos + p * half : nullptr;
     const float* sin = a.cos ? a.sin + p * half : nullptr;
     const float* rstd = a.rstd ? a.rstd + r * (a.heads + a.kv_heads) : nullptr;
-    const T* dq = static_cast<const T*>(g.dq) + b * g.dq_batch + t * g.dq_row;
-    const T* dk = static_cast<const T*>(g.dk) + b * g.dk_batch + t * g.dk_row;
-    const T* dv = static_cast<const T*>(g.dv) + b * g.dv_batch + t * g.dv_row;
+    const T* dq = static_cast<const T*>(g.dq) + r * a.heads * d;
+    const T* dk = static_cast<const T*>(g.dk) + r * a.kv_heads * d;
+    const T* dv = static_cast<const T*>(g.dv) + r * a.kv_heads * d;
     for (int64_t h = 0; h < a.heads; ++h)
-      head_backward(a, dq + h * g.dq_head, row + h * d, static_cast<const T*>(a.q_norm), rstd ? rstd[h] : 1.0f, cos,
-                    sin, out + h * d, dwq, scratch);
+      head_backward(a, dq + h * d, row + h * d, static_cast<const T*>(a.q_norm), rstd ? rstd[h] : 1.0f, cos, sin,
+                    out + h * d, dwq, scratch);
     for (int64_t h = 0; h < a.kv_heads; ++h)
-      head_backward(a, dk + h * g.dk_head, row + (a.heads + h) * d, static_cast<const T*>(a.k_norm),
+      head_backward(a, dk + h * d, row + (a.heads + h) * d, static_cast<const T*>(a.k_norm),
                     rstd ? rstd[a.heads + h] : 1.0f, cos, sin, out + (a.heads + h) * d, dwk, scratch);
-    for (int64_t h = 0; h < a.kv_heads; ++h)
-      std::copy(dv + h * g.dv_head, dv + h * g.dv_head + d, out + (a.heads + a.kv_heads + h) * d);
+    std::copy(dv, dv + a.kv_heads * d, out + (a.heads + a.kv_heads) * d);
   }
 }
 

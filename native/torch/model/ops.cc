@@ -82,19 +82,17 @@ struct Norm : Function<Norm> {
 
 // ---- heads
 // ---------------------------------------------------------------------------------------------------------------------------
-RopeArgs rope_args(const at::Tensor& qkv, const at::Tensor& q_norm, const at::Tensor& k_norm, const RowMap& rows,
-                   const HeadParams& p, const at::Tensor& cos, const at::Tensor& sin) {
+RopeArgs rope_args(const at::Tensor& qkv, const at::Tensor& q_norm, const at::Tensor& k_norm,
+                   const at::Tensor& positions, const HeadParams& p, const at::Tensor& cos, const at::Tensor& sin) {
   TORCH_CHECK(qkv.is_contiguous() && qkv.size(1) == (p.heads + 2 * p.kv_heads) * p.dim, "split_heads: bad shapes");
   RopeArgs a{};
   a.qkv = qkv.const_data_ptr();
-  if (rows.positions.defined()) a.positions = rows.positions.const_data_ptr<int64_t>();
-  if (rows.slots.defined()) a.slots = rows.slots.const_data_ptr<int64_t>();
+  a.positions = positions.const_data_ptr<int64_t>();
   a.cos = floats_or_null(cos);
   a.sin = floats_or_null(sin);
   a.q_norm = data_or_null(q_norm);
   a.k_norm = data_or_null(k_norm);
   a.rows = qkv.size(0);
-  a.length = rows.length;
   a.heads = p.heads;
   a.kv_heads = p.kv_heads;
   a.dim = p.dim;
@@ -105,11 +103,8 @@ RopeArgs rope_args(const at::Tensor& qkv, const at::Tensor& q_norm, const at::Te
 }
 
 /// Makes q, k and v and fills them; `rstd` is filled when defined.
-variable_list run_split(RopeArgs a, const at::Tensor& qkv, const RowMap& rows, const at::Tensor& rstd) {
-  auto make = [&](int64_t heads) {
-    const std::vector<int64_t> shape{rows.sequences, rows.length, heads, a.dim};
-    return rows.slots.defined() ? at::zeros(shape, qkv.options()) : at::empty(shape, qkv.options());
-  };
+variable_list run_split(RopeArgs a, const at::Tensor& qkv, const at::Tensor& rstd) {
+  auto make = [&](int64_t heads) { return at::empty({a.rows, heads * a.dim}, qkv.options()); };
   at::Tensor q = make(a.heads), k = make(a.kv_heads), v = make(a.kv_heads);
   a.q = q.mutable_data_ptr();
   a.k = k.mutable_data_ptr();
@@ -120,7 +115,7 @@ variable_list run_split(RopeArgs a, const at::Tensor& qkv, const RowMap& rows, c
 }
 
 struct HeadState {  // what backward needs besides tensors; kept alive by the graph
-  RowMap rows;
+  at::Tensor positions;
   HeadParams params;
   at::Tensor cos, sin;
 };
@@ -132,39 +127,33 @@ struct SplitHeads : Function<SplitHeads> {
     const at::Tensor q_norm = maybe_q_norm.value_or(at::Tensor()), k_norm = maybe_k_norm.value_or(at::Tensor());
     const HeadParams& p = state.params;
     const at::Tensor rstd = q_norm.defined() ? float_scratch(qkv.size(0) * (p.heads + p.kv_heads)) : at::Tensor();
-    // The input is needed again only for the head norms: without them, only its shape.
+    // The input is needed again only for the head norms.
     const at::Tensor kept = q_norm.defined() ? qkv : at::Tensor();
-    ctx->save_for_backward({kept, q_norm, k_norm, rstd, state.cos, state.sin, state.rows.positions, state.rows.slots});
-    ctx->saved_data["ints"] =
-        std::vector<int64_t>{qkv.size(0), state.rows.sequences, state.rows.length, p.heads, p.kv_heads, p.dim};
+    ctx->save_for_backward({kept, q_norm, k_norm, rstd, state.cos, state.sin, state.positions});
+    ctx->saved_data["ints"] = std::vector<int64_t>{p.heads, p.kv_heads, p.dim};
     ctx->saved_data["floats"] = std::vector<double>{p.eps, p.weight_offset};
-    return run_split(rope_args(qkv, q_norm, k_norm, state.rows, p, state.cos, state.sin), qkv, state.rows, rstd);
+    return run_split(rope_args(qkv, q_norm, k_norm, state.positions, p, state.cos, state.sin), qkv, rstd);
   }
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     const auto saved = ctx->get_saved_variables();
     const auto n = ctx->saved_data["ints"].toIntVector();
     const auto f = ctx->saved_data["floats"].toDoubleVector();
-    const RowMap rows{n[1], n[2], saved[6], saved[7]};
-    const HeadParams p{n[3], n[4], n[5], f[0], f[1]};
-    for (auto& grad : grads)
-      if (grad.stride(3) != 1) grad = grad.contiguous();
-    at::Tensor dqkv = at::empty({n[0], (p.heads + 2 * p.kv_heads) * p.dim}, grads[0].options()), dq_norm, dk_norm,
+    const HeadParams p{n[0], n[1], n[2], f[0], f[1]};
+    for (auto& grad : grads) grad = grad.contiguous();
+    const int64_t rows = grads[0].size(0);
+    at::Tensor dqkv = at::empty({rows, (p.heads + 2 * p.kv_heads) * p.dim}, grads[0].options()), dq_norm, dk_norm,
                scratch;
     RopeGradArgs g{};
-    g.forward = rope_args(saved[0].defined() ? saved[0] : dqkv, saved[1], saved[2], rows, p, saved[4], saved[5]);
+    g.forward = rope_args(saved[0].defined() ? saved[0] : dqkv, saved[1], saved[2], saved[6], p, saved[4], saved[5]);
     g.forward.rstd = floats_or_null(saved[3]);
-    g.sequence = rows.length;
     g.dq = grads[0].const_data_ptr();
     g.dk = grads[1].const_data_ptr();
     g.dv = grads[2].const_data_ptr();
-    g.dq_batch = grads[0].stride(0), g.dq_row = grads[0].stride(1), g.dq_head = grads[0].stride(2);
-    g.dk_batch = grads[1].stride(0), g.dk_row = grads[1].stride(1), g.dk_head = grads[1].stride(2);
-    g.dv_batch = grads[2].stride(0), g.dv_row = grads[2].stride(1), g.dv_head = grads[2].stride(2);
     g.dqkv = dqkv.mutable_data_ptr();
     if (saved[1].defined()) {
       dq_norm = at::empty_like(saved[1]);
       dk_norm = at::empty_like(saved[2]);
-      scratch = float_scratch(rope_workspace(n[0], p.dim));
+      scratch = float_scratch(rope_workspace(rows, p.dim));
       g.dq_norm = dq_norm.mutable_data_ptr();
       g.dk_norm = dk_norm.mutable_data_ptr();
       g.workspace = scratch.mutable_data_ptr<float>();
@@ -246,8 +235,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> split_heads(const at::Tensor& qkv
   const at::Tensor cos = rope ? rope->cos_tensor() : at::Tensor(), sin = rope ? rope->sin_tensor() : at::Tensor();
   const variable_list out =
       at::GradMode::is_enabled() && qkv.requires_grad()
-          ? SplitHeads::apply(qkv, maybe(q_norm), maybe(k_norm), HeadState{rows, params, cos, sin})
-          : run_split(rope_args(qkv, q_norm, k_norm, rows, params, cos, sin), qkv, rows, {});
+          ? SplitHeads::apply(qkv, maybe(q_norm), maybe(k_norm), HeadState{rows.positions, params, cos, sin})
+          : run_split(rope_args(qkv, q_norm, k_norm, rows.positions, params, cos, sin), qkv, {});
   return {out[0], out[1], out[2]};
 }
 

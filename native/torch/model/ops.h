@@ -4,6 +4,7 @@
 #include <tuple>
 #include <vector>
 
+#include "kernels/attention.h"
 #include "torch/model/rope.h"
 #include "torch/torch_min.h"
 
@@ -17,21 +18,31 @@ struct NormParams {
 /// x (rows, width) -> (rows, width). `bias` may be undefined.
 at::Tensor norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const NormParams& params);
 
-/// Which row of a batch stands where. Dense: every sequence has `length` rows, row = sequence * length + position.
+/// What the rows of a batch are.
 struct RowMap {
-  int64_t sequences = 0, length = 0;
-  at::Tensor positions, slots;  // (rows) int64, only when ragged: position, and sequence * length + position
+  at::Tensor positions;  // (rows) int64: of each row in its sequence
+  at::Tensor segments;   // (segments, 3) int64: as fg::Segment; undefined in decoding, where a row is a sequence
+  int64_t longest = 0;   // largest position + 1
 };
+RowMap row_map(const std::vector<int64_t>& positions, const std::vector<Segment>& segments);
 
 struct HeadParams {
   int64_t heads, kv_heads, dim;
   double eps, weight_offset;
 };
-/// Joint rows (rows, (heads + 2 kv_heads) dim) -> q (B, T, heads, dim), k and v (B, T, kv_heads, dim), q and k
-/// normalised per head (when q_norm is defined) and rotated (when `rope` is given). Slots without a row are zero.
+/// Joint rows (rows, (heads + 2 kv_heads) dim) -> q (rows, heads dim), k and v (rows, kv_heads dim), q and k normalised
+/// per head (when q_norm is defined) and rotated (when `rope` is given).
 std::tuple<at::Tensor, at::Tensor, at::Tensor> split_heads(const at::Tensor& qkv, const at::Tensor& q_norm,
                                                            const at::Tensor& k_norm, const RowMap& rows,
                                                            const HeadParams& params, const RopeTable* rope);
+
+struct AttentionParams {
+  int64_t window;  // attends to that many last positions, itself included; 0: to all
+  double scale;
+};
+/// Causal attention within the segments of `rows`: (rows, heads dim).
+at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const RowMap& rows,
+                     const HeadParams& heads, const AttentionParams& params);
 
 /// gated: (rows, 2 width) -> act(left half) * right half; else act(x).
 at::Tensor activate(const at::Tensor& x, Activation activation, bool gated);

@@ -8,10 +8,6 @@ namespace fg {
 
 namespace {
 
-/// Below this many positions bfloat16 attention is computed in float32, as decoding does: the products are so small
-/// that libtorch's bfloat16 path spends its time preparing them (measured 2 to 5 times slower up to 512).
-constexpr int64_t kLongAttention = 1024;
-
 /// x + y W^T (+ b) in one product when nothing stands between them.
 at::Tensor add_linear(const at::Tensor& residual, const Linear& l, const at::Tensor& x) {
   if (l.bias.defined()) return residual + apply_linear(l, x);
@@ -86,28 +82,24 @@ void Transformer::set_trainable(bool trainable) {
 
 void Transformer::save(const std::string& file) const { write_safetensors(file, weights_.named); }
 
-at::Tensor Transformer::hidden(const at::Tensor& ids) {
-  TORCH_CHECK(ids.dim() == 2 && ids.scalar_type() == at::kLong, "ids must be (B, T) int64");
-  const ops::RowMap rows{ids.size(0), ids.size(1), {}, {}};
-  return run(ids.reshape(-1), rows, {}, {}).view({ids.size(0), ids.size(1), config_.hidden});
+at::Tensor Transformer::hidden(const at::Tensor& ids, const ops::RowMap& rows, const KvSink& sink,
+                               const at::Tensor& wanted) {
+  if (rows.longest > config_.max_positions)
+    throw CodedError("ERR_CONTEXT_LENGTH", "A sequence of " + std::to_string(rows.longest) +
+                                               " tokens does not fit the model's context of " +
+                                               std::to_string(config_.max_positions));
+  return layers(
+      ids, rows, [&](int64_t layer, const at::Tensor& qkv) { return attention(qkv, layer, rows, sink); }, wanted);
 }
 
-at::Tensor Transformer::hidden_ragged(const at::Tensor& ids, const std::vector<int64_t>& offsets, const KvSink& sink,
-                                      const at::Tensor& wanted) {
-  TORCH_CHECK(ids.dim() == 1 && offsets.size() >= 2 && offsets.front() == 0 && offsets.back() == ids.size(0),
-              "offsets must span ids");
-  const int64_t sequences = static_cast<int64_t>(offsets.size()) - 1;
-  int64_t longest = 0;
-  for (int64_t b = 0; b < sequences; ++b) longest = std::max(longest, offsets[b + 1] - offsets[b]);
-  ops::RowMap rows{sequences, longest, {}, {}};
-  if (sequences * longest != ids.size(0)) {
-    rows.positions = at::empty({ids.size(0)}, at::kLong);
-    rows.slots = at::empty({ids.size(0)}, at::kLong);
-    int64_t *position = rows.positions.mutable_data_ptr<int64_t>(), *slot = rows.slots.mutable_data_ptr<int64_t>();
-    for (int64_t b = 0; b < sequences; ++b)
-      for (int64_t t = 0; t < offsets[b + 1] - offsets[b]; ++t) *position++ = t, *slot++ = b * longest + t;
+ops::RowMap whole_sequences(const std::vector<int64_t>& offsets) {
+  std::vector<int64_t> positions;
+  std::vector<Segment> segments;
+  for (size_t s = 0; s + 1 < offsets.size(); ++s) {
+    segments.push_back({offsets[s], offsets[s + 1], -1});
+    for (int64_t t = 0; t < segments.back().length(); ++t) positions.push_back(t);
   }
-  return run(ids, rows, sink, wanted);
+  return ops::row_map(positions, segments);
 }
 
 at::Tensor Transformer::embed(const at::Tensor& ids, const ops::RowMap& rows) const {
@@ -115,49 +107,19 @@ at::Tensor Transformer::embed(const at::Tensor& ids, const ops::RowMap& rows) co
   // Gemma rounds the scale to the weights' dtype before it multiplies.
   if (config_.embed_scale != 1) x = x * at::scalar_tensor(config_.embed_scale, x.options());
   if (!config_.learned_positions) return x;
-  const at::Tensor positions =
-      rows.positions.defined() ? rows.positions : at::arange(rows.length, at::kLong).repeat({rows.sequences});
-  return x + at::embedding(weights_.positions, positions);
-}
-
-at::Tensor Transformer::window_mask(int64_t length, int64_t window) {
-  if (!mask_.defined() || mask_.size(0) != length || mask_window_ != window) {
-    const at::Tensor t = at::arange(length, at::kLong), age = t.unsqueeze(1) - t;
-    mask_ = (age >= 0).logical_and(age < window);
-    mask_window_ = window;
-  }
-  return mask_;
+  return x + at::embedding(weights_.positions, rows.positions);
 }
 
 at::Tensor Transformer::attention(const at::Tensor& qkv, int64_t layer, const ops::RowMap& rows, const KvSink& sink) {
   const LayerWeights& w = weights_.layers[static_cast<size_t>(layer)];
-  auto [q, k, v] = ops::split_heads(qkv, w.q_norm, w.k_norm, rows, head_params(), rope(layer, rows.length));
+  const auto [q, k, v] = ops::split_heads(qkv, w.q_norm, w.k_norm, rows, head_params(), rope(layer, rows.longest));
   if (sink) sink(layer, k, v);
-  if (rows.length < kLongAttention && qkv.scalar_type() != at::kFloat)
-    q = q.to(at::kFloat), k = k.to(at::kFloat), v = v.to(at::kFloat);
-  const int64_t window = config_.layer_window[static_cast<size_t>(layer)];
-  std::optional<at::Tensor> mask;
-  if (window > 0 && window < rows.length) mask = window_mask(rows.length, window);
-  const at::Tensor out =
-      at::scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), mask, 0.0,
-                                       !mask.has_value(), config_.attention_scale, config_.heads != config_.kv_heads);
-  const at::Tensor flat =
-      out.transpose(1, 2).reshape({rows.sequences * rows.length, config_.heads * config_.head_dim}).to(dtype());
-  return rows.slots.defined() ? flat.index_select(0, rows.slots) : flat;
+  return ops::attention(q, k, v, rows, head_params(),
+                        {config_.layer_window[static_cast<size_t>(layer)], config_.attention_scale});
 }
 
 at::Tensor Transformer::mlp(const at::Tensor& x, const LayerWeights& layer) const {
   return ops::activate(apply_linear(layer.up, x), config_.activation, config_.gated_mlp);
-}
-
-at::Tensor Transformer::run(const at::Tensor& ids, const ops::RowMap& rows, const KvSink& sink,
-                            const at::Tensor& wanted) {
-  if (rows.length > config_.max_positions)
-    throw CodedError("ERR_CONTEXT_LENGTH", "A sequence of " + std::to_string(rows.length) +
-                                               " tokens does not fit the model's context of " +
-                                               std::to_string(config_.max_positions));
-  return layers(
-      ids, rows, [&](int64_t layer, const at::Tensor& qkv) { return attention(qkv, layer, rows, sink); }, wanted);
 }
 
 at::Tensor Transformer::layers(const at::Tensor& ids, const ops::RowMap& rows, const Attend& attend,

@@ -12,7 +12,7 @@
 
 namespace fg {
 
-/// Called once per layer with that layer's rotated keys and values, (B, T, kv_heads, head_dim) contiguous.
+/// Called once per layer with that layer's rotated keys and values, (rows, kv_heads * head_dim) contiguous.
 using KvSink = std::function<void(int64_t layer, const at::Tensor& k, const at::Tensor& v)>;
 
 /// How a layer attends: joint q/k/v rows (rows, (heads + 2 kv_heads) dim) -> (rows, heads * dim).
@@ -26,19 +26,13 @@ class Transformer {
   /// A second model with copies of the weights, not trainable (a frozen reference).
   std::shared_ptr<Transformer> clone() const;
 
-  /// ids (B, T) int64, right-padded with any valid id. Returns (B, T, hidden) after the final norm. Attention is causal
-  /// and positions count from 0, so what stands at a padded position cannot reach an earlier one; its own row is
-  /// meaningless. Differentiable when grad mode is on and the parameters are trainable. Every id must be in [0, vocab):
-  /// the caller checks.
-  at::Tensor hidden(const at::Tensor& ids);
+  /// ids (N) int64 of packed sequences, described by `rows`. Returns (N, hidden) after the final norm, or with `wanted`
+  /// (M) int64 only those rows; what follows the last attention is then computed for them alone. Differentiable when
+  /// grad mode is on and the parameters are trainable. Every id must be in [0, vocab): the caller checks.
+  at::Tensor hidden(const at::Tensor& ids, const ops::RowMap& rows, const KvSink& sink = {},
+                    const at::Tensor& wanted = {});
 
-  /// The same without padding: ids (N) int64 of all sequences end to end, offsets (B+1) from 0 to N. Returns (N,
-  /// hidden). Only attention works on a padded copy; everything else computes N rows. With `wanted` (M) int64 only
-  /// those rows are returned, and what follows the last attention is computed for them alone.
-  at::Tensor hidden_ragged(const at::Tensor& ids, const std::vector<int64_t>& offsets, const KvSink& sink = {},
-                           const at::Tensor& wanted = {});
-
-  /// All layers and the final norm, attention left to the caller (decoding). `rows.positions` must be defined. (rows)
+  /// All layers and the final norm, attention left to the caller (decoding). (rows)
   /// -> (rows, hidden), or of the `wanted` rows only.
   at::Tensor layers(const at::Tensor& ids, const ops::RowMap& rows, const Attend& attend,
                     const at::Tensor& wanted = {});
@@ -72,18 +66,17 @@ class Transformer {
 
  private:
   Transformer(ModelConfig config, Weights weights);
-  at::Tensor run(const at::Tensor& ids, const ops::RowMap& rows, const KvSink& sink, const at::Tensor& wanted);
   at::Tensor embed(const at::Tensor& ids, const ops::RowMap& rows) const;
   at::Tensor attention(const at::Tensor& qkv, int64_t layer, const ops::RowMap& rows, const KvSink& sink);
   at::Tensor mlp(const at::Tensor& x, const LayerWeights& layer) const;
-  at::Tensor window_mask(int64_t length, int64_t window);
 
   ModelConfig config_;
   Weights weights_;
   RopeTable rope_, rope_local_;
-  at::Tensor mask_;  // the last sliding-window mask
-  int64_t mask_window_ = 0;
 };
+
+/// The rows of whole sequences end to end: sequence s has rows [offsets[s], offsets[s + 1]).
+ops::RowMap whole_sequences(const std::vector<int64_t>& offsets);
 
 /// x W^T + b, or x W + b for transposed weights.
 at::Tensor apply_linear(const Linear& l, const at::Tensor& x);

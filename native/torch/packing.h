@@ -1,0 +1,28 @@
+#pragma once
+// Prompts and completions as rows of one batch: no padding, and a prompt that several completions share is there once.
+#include <vector>
+
+#include "torch/model/ops.h"
+
+namespace fg {
+
+struct Sequence {
+  const int32_t* prompt;
+  int64_t prompt_length;  // at least 1 unless the completion is empty
+  const int32_t* completion;
+  int64_t completion_length;
+};
+
+struct PackedSequences {
+  at::Tensor ids;  // (rows) int64. A sequence's last token predicts nothing that is asked for: it has no row
+  ops::RowMap rows;
+  at::Tensor wanted;  // (N) int64: the row that predicts each completion token, sequence after sequence
+};
+/// `members`: which of `all`, in that order.
+PackedSequences pack_sequences(const std::vector<Sequence>& all, const std::vector<int64_t>& members);
+
+/// Cuts the sequences that have a completion into batches of at most `budget` rows (a longer sequence is alone). Those
+/// of one prompt come one after another, otherwise the order is kept.
+std::vector<std::vector<int64_t>> cut_sequences(const std::vector<Sequence>& all, int64_t budget);
+
+}  // namespace fg
