@@ -1,6 +1,6 @@
 // What the command line uses of the suite.
 import { join } from 'node:path';
-import { availableParallelism } from 'node:os';
+import { availableParallelism, loadavg } from 'node:os';
 import { capabilities } from '../capabilities.js';
 import { writeFileAtomic } from '../trainer/files.js';
 import type { CaseResult } from './measure.js';
@@ -8,7 +8,7 @@ import { html, markdown, resultsOf } from './output.js';
 import { Peers } from './peers/peers.js';
 import { peersPython, type PythonSetup } from './peers/python.js';
 
-export { CASES, jobs } from './suite.js';
+export { CASES, PEER_CASES, jobs } from './suite.js';
 export { caseText, compare, readResults } from './output.js';
 export { benchStep } from './step.js';
 export { PeerFailure } from './peers/worker.js';
@@ -17,7 +17,7 @@ export { PeerFailure } from './peers/worker.js';
 export async function findPeers(setup: PythonSetup): Promise<Peers> {
   const env = { ...setup.env }; // as it is before our engine sets its own way of waiting for threads
   const python = await peersPython({ ...setup, env });
-  return new Peers(python, { env, threads: capabilities().threads ?? availableParallelism(), signal: setup.signal });
+  return new Peers(python, { env, threads: capabilities().threads ?? availableParallelism(), signal: setup.signal, load: loadavg()[0] });
 }
 
 /** results.json, results.md and index.html in `folder`, which is there. */

@@ -37,7 +37,7 @@ export interface CaseResult {
   label: string;
   baseline: string;
   rows: Row[];
-  /** Peers that are not among the rows, and why; a line each. */
+  /** Peers that are not among the rows, and why, and what makes theirs doubtful; a line each. */
   notes?: string[];
 }
 

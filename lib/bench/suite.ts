@@ -18,6 +18,9 @@ export interface Job {
 
 export const CASES = ['loss', 'linear', 'step', 'generation', 'advantages', 'optimizer'] as const;
 
+/** Those in which peers are measured. */
+export const PEER_CASES = ['loss', 'linear', 'step'] as const;
+
 const DTYPES = ['float32', 'bfloat16'] as const;
 const VOCABULARIES = [32_000, 49_152, 128_256, 151_936, 262_144];
 

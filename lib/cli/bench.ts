@@ -129,7 +129,9 @@ async function runSuite(names: readonly string[], values: FlagValues, ctx: CliCo
   let peers: Peers | undefined;
   try {
     await interruptible(ctx, progress, async (signal) => {
-      ({ peers } = await peersFor(values, ctx, signal));
+      const withPeers: readonly string[] = api.PEER_CASES;
+      if (jobs.some((job) => withPeers.includes(job.case))) ({ peers } = await peersFor(values, ctx, signal));
+      else if (values.withPeers) ctx.stderr.write('Peers are measured in loss, linear and step, none of which was asked for\n');
       for (const [i, job] of jobs.entries()) {
         progress.update(i, [job.case]);
         if (job.skip) progress.log(`Skipped: ${job.case}, ${job.skip}`);

@@ -1,6 +1,6 @@
 // Peer projects as ops of a case: their processes are measured round by round in turn with our own ops, on the same inputs.
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { packageRoot } from '../../native.js';
 import { measure, type MeasureOptions, type Op, type Row } from '../measure.js';
@@ -78,7 +78,8 @@ export class Peer {
 export class OpenPeers {
   readonly list: Peer[] = [];
   readonly folder = mkdtempSync(join(tmpdir(), 'fused-grpo-peers-'));
-  private readonly missing: string[] = [];
+
+  constructor(private readonly remarks: string[] = []) {}
 
   /** Writes an input as a raw file and returns its path. */
   write(name: string, array: NodeJS.ArrayBufferView): string {
@@ -88,7 +89,7 @@ export class OpenPeers {
   }
 
   leftOut(name: string, reason: string): void {
-    this.missing.push(`${name}: left out, ${reason}`);
+    this.remarks.push(`${name}: left out, ${reason}`);
   }
 
   /** Those that have not failed. */
@@ -96,9 +97,9 @@ export class OpenPeers {
     return this.list.filter((peer) => peer.failure === undefined);
   }
 
-  /** A line for every peer that could not run, with the reason; undefined when all could. */
+  /** A line for every peer that could not run, with the reason, and for what makes figures doubtful; undefined when all is well. */
   get notes(): string[] | undefined {
-    const lines = [...this.missing, ...this.list.flatMap((p) => (p.failure === undefined ? [] : [`${p.name}: left out, ${p.failure}`]))];
+    const lines = [...this.remarks, ...this.list.flatMap((p) => (p.failure === undefined ? [] : [`${p.name}: left out, ${p.failure}`]))];
     return lines.length > 0 ? lines : undefined;
   }
 
@@ -112,9 +113,15 @@ export interface PeersOptions extends WorkerOptions {
   env: NodeJS.ProcessEnv;
   /** Threads of each peer: as many as ours. */
   threads: number;
+  /** What else keeps the machine busy: its load before anything is measured. */
+  load?: number;
   /** The worker; for tests. */
   script?: string;
 }
+
+// Peers' threads wait for each other spinning, as OpenMP does by itself: on a core that somebody else uses, a step takes ten times its time.
+// Sleeping threads (OMP_WAIT_POLICY=PASSIVE, as ours) cost TRL's small operations more than that gains on an idle machine.
+const busy = (load: number, cores: number): boolean => load > cores / 2;
 
 export class Peers {
   constructor(
@@ -128,13 +135,19 @@ export class Peers {
 
   /** Starts the peers of a case, in every environment, one after the other, and gives them its inputs. */
   async open(kinds: readonly string[], inputs: (open: OpenPeers) => object): Promise<OpenPeers> {
-    const open = new OpenPeers();
+    const open = new OpenPeers(this.remarks());
+    let given: object;
     try {
-      const request = { op: 'load', threads: this.options.threads, ...inputs(open) };
-      for (const kind of kinds) await this.start(kind, request, open);
+      given = inputs(open);
+    } catch (error) {
+      for (const kind of kinds) open.leftOut(NAMES[kind]!.name, `its inputs cannot be written: ${(error as Error).message}`);
+      return open;
+    }
+    try {
+      for (const kind of kinds) await this.start(kind, { op: 'load', threads: this.options.threads, ...given }, open);
       return open;
     } catch (error) {
-      await open.close();
+      await open.close(); // aborted
       throw error;
     }
   }
@@ -153,6 +166,13 @@ export class Peers {
       open.list.push(peer);
       await peer.ask({ ...request, case: kind });
     }
+  }
+
+  private remarks(): string[] {
+    const { load = 0 } = this.options;
+    const cores = availableParallelism();
+    if (!busy(load, cores)) return [];
+    return [`The machine was busy before (load ${load.toFixed(1)} on ${cores} cores): peers suffer more from that than we do`];
   }
 
   private environment(): NodeJS.ProcessEnv {

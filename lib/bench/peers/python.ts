@@ -75,6 +75,14 @@ export function peersFolder({ env, folder }: Pick<PythonSetup, 'env' | 'folder'>
 
 const pythonIn = (folder: string): string => join(folder, 'bin', 'python');
 
+function remove(folder: string): void {
+  try {
+    rmSync(folder, { recursive: true, force: true });
+  } catch {
+    // where nothing can be removed, nothing was made
+  }
+}
+
 /** Makes the private Python in a folder beside, renamed at the end: what is there is whole, also with two processes at it. */
 async function install(folder: string, { env, log, signal }: PythonSetup): Promise<void> {
   const part = `${folder}.part-${process.pid}`;
@@ -88,11 +96,11 @@ async function install(folder: string, { env, log, signal }: PythonSetup): Promi
     const flags = ['--quiet', '--disable-pip-version-check', '--no-cache-dir'];
     await run(pythonIn(part), ['-m', 'pip', 'install', ...flags, ...pins], { env, signal, maxBuffer: 1 << 26 });
     if (!existsSync(folder)) renameSync(part, folder);
+    else remove(part);
   } catch (error) {
+    remove(part);
     signal?.throwIfAborted();
     throw new PeerFailure(`they could not be installed: ${reasonOf(error)}`);
-  } finally {
-    rmSync(part, { recursive: true, force: true });
   }
 }
 

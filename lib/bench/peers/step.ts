@@ -19,7 +19,7 @@ export interface PeerStep {
 export interface PeersStep {
   versions: Readonly<Record<string, string>>;
   steps: PeerStep[];
-  /** Who could not run, and why. */
+  /** Who could not run, and why; what makes the figures doubtful. */
   notes?: string[];
 }
 

@@ -1,0 +1,388 @@
+import { afterEach, expect, test } from '@jest/globals';
+import { chmodSync, copyFileSync, existsSync, mkdtempSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { delimiter, join } from 'node:path';
+import { findPeers } from '../../lib/bench/index.js';
+import { lossCase } from '../../lib/bench/loss.js';
+import { linearCase } from '../../lib/bench/linear.js';
+import { caseText, html, markdown, resultsOf } from '../../lib/bench/output.js';
+import { largestDifference } from '../../lib/bench/peers/check.js';
+import { Peers, measureWithPeers } from '../../lib/bench/peers/peers.js';
+import { peersFolder, peersPython, PACKAGES } from '../../lib/bench/peers/python.js';
+import { PeerFailure, PeerWorker } from '../../lib/bench/peers/worker.js';
+import { benchStep, stepCase, type StepShape } from '../../lib/bench/step.js';
+import { runCli } from '../../lib/cli/main.js';
+import { packageRoot } from '../../lib/native.js';
+import { fake } from '../cli/fake.js';
+
+const fixtures = join(packageRoot, 'test', 'bench', 'fixtures');
+const fakePython = join(fixtures, 'peer.mjs');
+const demo = join(packageRoot, 'demo', 'model');
+const newFolder = (): string => mkdtempSync(join(tmpdir(), 'fused-grpo peers-'));
+const versions = { python: '3.0', torch: '1', trl: '3' };
+
+interface Setting {
+  env: NodeJS.ProcessEnv;
+  lines: () => string[];
+}
+
+/** An environment in which the stand-in misbehaves in a `way`, and what it was asked. */
+function setting(way: string, more: NodeJS.ProcessEnv = {}): Setting {
+  const file = join(newFolder(), 'log');
+  writeFileSync(file, '');
+  const env = { PATH: process.env.PATH, FAKE_PEER: way, FAKE_LOG: file, ...more };
+  return { env, lines: () => readFileSync(file, 'utf8').trim().split('\n') };
+}
+
+function peersOf(way: string, more: { timeout?: number; signal?: AbortSignal; load?: number } = {}): Peers & { lines: () => string[] } {
+  const { env, lines } = setting(way);
+  return Object.assign(new Peers({ python: fakePython, versions }, { env, threads: 3, ...more }), { lines });
+}
+
+const workers: PeerWorker[] = [];
+function worker(way: string, options: { timeout?: number; signal?: AbortSignal } = {}): PeerWorker {
+  const made = new PeerWorker({ file: fakePython, args: ['worker'], env: setting(way).env }, options);
+  workers.push(made);
+  return made;
+}
+afterEach(() => Promise.all(workers.splice(0).map((w) => w.close())));
+
+test('a worker answers one request after the other and ends with its input', async () => {
+  const { env, lines } = setting('good');
+  const w = new PeerWorker({ file: fakePython, args: ['worker'], env });
+  expect(await w.request({ op: 'load', case: 'step', threads: 2 })).toEqual({ id: 1 });
+  expect(await w.request({ op: 'run' })).toMatchObject({ id: 2, seconds: 4 });
+  expect(await w.request({ op: 'run' })).toMatchObject({ id: 3 });
+  await w.close();
+  expect(lines()).toEqual(['load plain step 2 undefined -', 'run plain', 'run plain', 'end']);
+});
+
+test.each([
+  ['dies', /its process ended \(exit code 3\): MemoryError: too large$/],
+  ['killed', /its process ended \(SIGSEGV\)$/],
+  ['garbage', /its answer makes no sense: Loading weights: 100%$/],
+  ['other id', /its answer makes no sense: {"id": 99}$/],
+  ['null', /its answer makes no sense: null$/],
+  ['silent', /it did not answer within 0\.5 s$/],
+])('a worker in the middle of its work, way %s, is a PeerFailure with the reason, now and later', async (way, reason) => {
+  const w = worker(way, { timeout: way === 'silent' ? 500 : 20_000 });
+  await w.request({ op: 'load' });
+  await w.request({ op: 'run' });
+  const failed = w.request({ op: 'run' });
+  await expect(failed).rejects.toThrow(PeerFailure);
+  await expect(failed).rejects.toThrow(reason);
+  await expect(w.request({ op: 'run' })).rejects.toThrow(reason);
+});
+
+test('a program that is not there, an error that it tells of, an answer without a question', async () => {
+  const none = new PeerWorker({ file: join(fixtures, 'nowhere'), args: [], env: {} });
+  await expect(none.request({ op: 'load' })).rejects.toThrow(/it cannot be started: .*ENOENT/);
+  await none.close();
+  await expect(worker('cannot load').request({ op: 'load' })).rejects.toThrow(/^ImportError: no such thing$/);
+  const chatty = worker('chatty');
+  await new Promise((resolve) => setTimeout(resolve, 400));
+  await expect(chatty.request({ op: 'load' })).rejects.toThrow(/answered without being asked/);
+});
+
+test('an aborted signal ends the worker with its own reason; a worker that stays is killed', async () => {
+  const controller = new AbortController();
+  const w = worker('silent', { signal: controller.signal });
+  await w.request({ op: 'load' });
+  await w.request({ op: 'run' });
+  const waiting = w.request({ op: 'run' });
+  controller.abort(new Error('enough'));
+  await expect(waiting).rejects.toThrow('enough');
+  const stays = worker('stays');
+  await stays.request({ op: 'load' });
+  await stays.close(); // would never return
+});
+
+test('the Python worker keeps its answers apart from what libraries print, and gives an error in one line', async () => {
+  const env = { ...process.env, PYTHONPATH: join(fixtures, 'python'), PYTHONDONTWRITEBYTECODE: '1' };
+  const w = new PeerWorker({ file: 'python3', args: [join(packageRoot, 'benchmarks', 'peers', 'worker.py')], env });
+  workers.push(w);
+  await expect(w.request({ op: 'load', case: 'loss', threads: 1 })).rejects.toThrow(/^ImportError: made up$/);
+});
+
+test('rounds are interleaved, ours first; freed memory is kept in one of the two ways', async () => {
+  const peers = peersOf('good');
+  const open = await peers.open(['step'], () => ({ prompts: [[1]], numGenerations: 2, maxCompletionLength: 3 }));
+  const rows = await measureWithPeers({ ours: () => 1 }, open, { rounds: 2 });
+  await open.close();
+  expect(rows.map((r) => [r.name, r.perBaseline, r.peakRssBytes, r.extraBytes === undefined])).toEqual([
+    ['ours', 1, undefined, false],
+    ['TRL 3', 4, 5e6, true],
+    ['TRL 3 (malloc kept)', 2, 5e6, true],
+  ]);
+  const loads = ['load plain step 3 3 -', 'load kept step 3 3 -'];
+  expect(peers.lines()).toEqual([...loads, ...Array<string[]>(3).fill(['run plain', 'run kept']).flat(), 'end', 'end']);
+  expect(open.notes).toBeUndefined();
+  expect(existsSync(open.folder)).toBe(false);
+});
+
+test('a peer that fails has no row and says why; the others and ours go on', async () => {
+  const open = await peersOf('kept dies').open(['step', 'liger'], () => ({ prompts: [] }));
+  const rows = await measureWithPeers({ ours: () => 1 }, open, { rounds: 3 });
+  await open.close();
+  expect(rows.map((r) => r.name)).toEqual(['ours', 'TRL 3']);
+  expect(open.notes).toEqual([
+    `Liger: left out, liger-kernel is not installed in ${fakePython}`,
+    'TRL 3 (malloc kept): left out, its process ended (exit code 3): MemoryError: too large',
+  ]);
+});
+
+test.each([
+  ['cannot load', 'ImportError: no such thing'],
+  ['no seconds', 'its answer makes no sense: seconds null'],
+])('both ways of a peer, fault %s, are left out', async (way, reason) => {
+  const open = await peersOf(way).open(['step'], () => ({ prompts: [] }));
+  expect((await measureWithPeers({ ours: () => 1 }, open, { rounds: 1 })).map((r) => r.name)).toEqual(['ours']);
+  await open.close();
+  expect(open.notes).toEqual(['TRL 3', 'TRL 3 (malloc kept)'].map((name) => `${name}: left out, ${reason}`));
+});
+
+test('a disk without room for the inputs is a reason to go on without peers', async () => {
+  const open = await peersOf('good').open(['step', 'liger'], () => {
+    throw new Error('ENOSPC: no space left on device');
+  });
+  expect(open.alive).toEqual([]);
+  expect(open.notes).toEqual(['TRL', 'Liger'].map((n) => `${n}: left out, its inputs cannot be written: ENOSPC: no space left on device`));
+  await open.close();
+  expect(existsSync(open.folder)).toBe(false);
+});
+
+test('an abort while peers start ends all of them and takes their folder away', async () => {
+  const controller = new AbortController();
+  const peers = peersOf('good', { signal: controller.signal });
+  let folder = '';
+  const opening = peers.open(['step'], (open) => {
+    folder = open.folder;
+    controller.abort(new Error('enough'));
+    return {};
+  });
+  await expect(opening).rejects.toThrow('enough');
+  expect(folder).not.toBe('');
+  expect(existsSync(folder)).toBe(false);
+});
+
+test('a machine that was busy before is told of', async () => {
+  const notes = async (load: number): Promise<string[] | undefined> => {
+    const open = await peersOf('good', { load }).open([], () => ({}));
+    await open.close();
+    return open.notes;
+  };
+  expect(await notes(1e6)).toEqual([
+    expect.stringMatching(/^The machine was busy before \(load 1000000\.0 on \d+ cores\): peers suffer more/),
+  ]);
+  expect(await notes(0.1)).toBeUndefined();
+});
+
+test('differences', () => {
+  const f = (...x: number[]): Float32Array => Float32Array.from(x);
+  expect(largestDifference(f(1, 2, 4), f(1, 3, -8))).toBe(12 / 8);
+  expect(largestDifference(f(0, 0), f(0, 0))).toBe(0);
+  expect(largestDifference(f(1), f(0))).toBe(Infinity);
+  expect(largestDifference(f(1), f(1, 1))).toBe(Infinity);
+  expect(largestDifference(f(5, NaN, 5), f(5, 5, 5))).toBeNaN();
+  expect(largestDifference(Uint16Array.of(0x3f80), f(2))).toBe(0.5); // bfloat16 1
+});
+
+const shape = { tokens: 6, vocab: 11, dtype: 'float32', selected: 1, level: 'token' } as const;
+
+test('a peer that computes the same agrees, and is held to fp64 as we are', async () => {
+  const result = await lossCase(shape, { rounds: 1, peers: peersOf('good') });
+  const theirs = result.rows.slice(-2);
+  expect(theirs.map((r) => [r.name, r.disagrees])).toEqual([
+    ['TRL 3', false],
+    ['TRL 3 (malloc kept)', false],
+  ]);
+  for (const row of theirs) {
+    expect(row.difference).toBeGreaterThan(0);
+    expect(row.difference).toBeLessThan(1e-5);
+    expect(row.error).toBeLessThan(1e-5);
+  }
+  expect(result.rows[1]).toMatchObject({ name: 'grpoLoss, fused' });
+  expect(result.rows[1]!.difference).toBeUndefined();
+  expect(caseText(result)).toMatch(/difference to ours/);
+  expect(caseText(result)).not.toMatch(/DISAGREES/);
+});
+
+test.each(['wrong gradient', 'wrong loss', 'wrong entropy', 'nan', 'short'])(
+  'a peer with fault %s is said to disagree, everywhere',
+  async (way) => {
+    const result = await lossCase(shape, { rounds: 1, peers: peersOf(way) });
+    expect(result.rows.at(-1)).toMatchObject({ name: 'TRL 3 (malloc kept)', disagrees: true });
+    const results = resultsOf([result], versions);
+    for (const text of [caseText(result), markdown(results), html(results)]) expect(text.match(/DISAGREES WITH OURS/g)).toHaveLength(2);
+    expect(markdown(results)).toContain('peers: python 3.0, torch 1, trl 3');
+  },
+);
+
+test('without peers there is no column for them; notes are shown', async () => {
+  const without = await lossCase(shape, { rounds: 1 });
+  expect(caseText(without) + markdown(resultsOf([without]))).not.toMatch(/difference|peers/);
+  const result = await linearCase(
+    { tokens: 4, width: 8, vocab: 31, dtype: 'float32', workspaceBytes: 4096 },
+    { rounds: 1, peers: peersOf('dies') },
+  );
+  const results = resultsOf([result]);
+  for (const text of [caseText(result), markdown(results), html(results)]) {
+    expect(text).toContain('TRL 3 (malloc kept): left out, its process ended (exit code 3): MemoryError: too large');
+    expect(text).toContain('Liger: left out, liger-kernel is not installed');
+  }
+  expect(result.rows.map((r) => r.name)).toEqual(['three matrix products', 'linearGrpoLoss, fused', 'linearGrpoLoss, sequence level']);
+});
+
+const step: StepShape = {
+  ...{ model: demo, prompts: 2, numGenerations: 2, promptLength: 3, maxCompletionLength: 4, dtype: 'auto', beta: 0, microBatchTokens: 0 },
+};
+
+test('steps of peers stand beside ours, with the ratio round by round', async () => {
+  const peers = peersOf('good');
+  const result = await benchStep(step, { rounds: 2, peers });
+  expect(result.peers).toEqual({
+    versions,
+    notes: undefined,
+    steps: [
+      ['TRL 3', 4],
+      ['TRL 3 (malloc kept)', 2],
+    ].map(([name, seconds]) => ({
+      ...{
+        name,
+        stepSeconds: { median: seconds, min: seconds },
+        phases: { generate: 1, loss: 0.5 },
+        peakRssBytes: 5e6,
+        generatedTokens: 16,
+      },
+      timesOurs: expect.any(Number),
+    })),
+  });
+  const ratio = result.peers!.steps[0]!.timesOurs;
+  expect(ratio).toBeCloseTo(2 * result.peers!.steps[1]!.timesOurs, 9);
+  expect(ratio).toBeLessThanOrEqual(4 / result.stepSeconds.min);
+  expect(ratio).toBeGreaterThan(1); // a step here takes milliseconds
+  expect(peers.lines().filter((l) => l === 'run plain')).toHaveLength(3); // one to warm up
+  const rows = (await stepCase(step, { rounds: 1, peers: peersOf('good') })).rows.slice(-3);
+  expect(rows.map((r) => r.name)).toEqual(['whole step', 'generate', 'loss'].map((part) => `TRL 3 (malloc kept): ${part}`));
+  expect(rows[1]!.perBaseline).toBeCloseTo(rows[0]!.perBaseline / 2, 9);
+  expect(rows[0]!.tokensPerSecond).toBe(8);
+});
+
+test('a peer that generates another number of tokens is left out', async () => {
+  const { peers } = await benchStep(step, { rounds: 1, peers: peersOf('few tokens') });
+  expect(peers!.steps).toEqual([]);
+  expect(peers!.notes).toContain('TRL 3: left out, it generated 15 tokens in a step where we generate 16');
+});
+
+const log = (): void => undefined;
+
+test('a named Python is used, or the reason why not is told', async () => {
+  const named = (way: string, python = fakePython): Promise<unknown> =>
+    peersPython({ log, env: setting(way, { FUSED_GRPO_PEERS_PYTHON: python }).env });
+  expect(await named('liger')).toEqual({ python: fakePython, versions: { ...versions, transformers: '2', 'liger-kernel': '4' } });
+  await expect(named('bare')).rejects.toThrow(`${fakePython} has no torch, no transformers, no trl`);
+  await expect(named('mute')).rejects.toThrow(/cannot be used: .*JSON/);
+  await expect(named('good', '/nowhere/python')).rejects.toThrow(/\/nowhere\/python cannot be used: .*ENOENT/);
+});
+
+test('the folder of the private Python', () => {
+  expect(peersFolder({ env: { HOME: '/h' } })).toMatch(/^\/h\/\.cache\/fused-grpo\/peers-torch[\d.]+-trl[\d.]+-liger[\d.]+$/);
+  expect(peersFolder({ env: { HOME: '/h', XDG_CACHE_HOME: '/c' } })).toMatch(/^\/c\/fused-grpo\/peers-/);
+  expect(peersFolder({ env: { FUSED_GRPO_PEERS_FOLDER: '/e' } })).toBe('/e');
+  expect(peersFolder({ env: { FUSED_GRPO_PEERS_FOLDER: '/e' }, folder: '/o' })).toBe('/o');
+});
+
+/** A machine whose python3 is the stand-in, which has TRL or (bare, offline) has not. */
+function machine(way: string): Setting & { folder: string } {
+  const bin = newFolder();
+  copyFileSync(fakePython, join(bin, 'python3'));
+  chmodSync(join(bin, 'python3'), 0o755);
+  const { env, lines } = setting(way, { PATH: bin + delimiter + process.env.PATH });
+  return { env, lines, folder: join(newFolder(), 'sub', 'peers') };
+}
+
+test("the machine's own Python is used where it has them; nothing is installed then", async () => {
+  const { env, folder } = machine('good');
+  expect((await peersPython({ env, folder, log })).python).toBe('python3');
+  expect(existsSync(folder)).toBe(false);
+});
+
+test('else pinned versions are installed once, into a folder that is whole or not there', async () => {
+  const { env, lines, folder } = machine('bare');
+  const said: string[] = [];
+  // The stand-in has no TRL after it was installed either: the second run finds the folder and does not install again.
+  for (let i = 0; i < 2; ++i)
+    await expect(peersPython({ env, folder, log: (t) => said.push(t) })).rejects.toThrow(/bin\/python has no torch/);
+  expect(lines()).toHaveLength(2);
+  expect(lines()[0]).toMatch(/^-m venv .*peers\.part-\d+$/);
+  for (const [name, version] of Object.entries(PACKAGES)) expect(lines()[1]).toContain(`${name}==${version}`);
+  expect(said).toHaveLength(1);
+  expect(said[0]).toContain(folder);
+  expect(readdirSync(join(folder, '..'))).toEqual(['peers']);
+});
+
+test('an installation that fails says why and leaves nothing behind', async () => {
+  const { env, folder } = machine('offline');
+  const bare = { ...env, PATH: env.PATH };
+  // With TRL in python3 nothing would be installed: a python3 that only makes venvs.
+  writeFileSync(join(env.PATH!.split(delimiter)[0]!, 'python3'), `#!/bin/sh\n[ "$1" = -c ] && exit 1\nexec '${fakePython}' "$@"\n`);
+  await expect(peersPython({ env: bare, folder, log })).rejects.toThrow(
+    'they could not be installed: ERROR: No matching distribution found',
+  );
+  expect(readdirSync(join(folder, '..'))).toEqual([]);
+  const file = join(newFolder(), 'file');
+  writeFileSync(file, '');
+  await expect(peersPython({ env: bare, folder: join(file, 'sub', 'peers'), log })).rejects.toThrow(
+    /they could not be installed: .*ENOTDIR/,
+  );
+});
+
+test('the command line: peers of a step as JSON and as text, and a machine that cannot have them', async () => {
+  const argv = ['bench', 'step', '--model', demo, '--prompts', '2', '--num-generations', '2', '--prompt-length', '3'];
+  const more = ['--max-completion-length', '4', '--steps', '1', '--with-peers'];
+  const run = async (python: string, ...last: string[]) => {
+    const f = fake(undefined, { env: setting('good', { FUSED_GRPO_PEERS_PYTHON: python }).env });
+    expect(await runCli([...argv, ...more, ...last], f.ctx)).toBe(0);
+    return f;
+  };
+  expect(JSON.parse((await run(fakePython, '--json')).out()).peers.steps[1]).toMatchObject({
+    name: 'TRL 3 (malloc kept)',
+    generatedTokens: 16,
+  });
+  expect((await run(fakePython)).out()).toMatch(/TRL 3 \(malloc kept\): 2\.\d+ s, \d+\.\d\d x ours/);
+  const without = await run('/nowhere/python', '--json');
+  expect(without.err()).toMatch(/^Without peers: \/nowhere\/python cannot be used: .*ENOENT$/m);
+  expect(JSON.parse(without.out()).peers).toEqual({ versions: {}, steps: [], notes: [expect.stringContaining('/nowhere/python')] });
+});
+
+test('the suite writes peers and their versions; a case without peers asks for none', async () => {
+  const { env, lines } = setting('good', { FUSED_GRPO_PEERS_PYTHON: fakePython });
+  const f = fake(undefined, { env });
+  const suite = ['--quick', '--rounds', '1', '--with-peers', '--output', 'out'];
+  expect(await runCli(['bench', 'advantages', ...suite], f.ctx)).toBe(0);
+  expect(f.err()).toContain('Peers are measured in loss, linear and step');
+  expect(lines()).toEqual(['']);
+  expect(await runCli(['bench', 'step', ...suite], f.ctx)).toBe(0);
+  const results = JSON.parse(readFileSync(join(f.folder, 'out', 'results.json'), 'utf8'));
+  expect(results.versions.peers).toMatchObject({ trl: '3' });
+  expect(results.cases[0].rows.map((r: { name: string }) => r.name)).toContain('TRL 3: whole step');
+  expect(f.out()).toContain('TRL 3 (malloc kept): whole step');
+});
+
+test('nothing is looked for without --with-peers; --peers-folder needs it', async () => {
+  const { env, lines } = setting('good', { FUSED_GRPO_PEERS_PYTHON: fakePython });
+  const f = fake(undefined, { env });
+  expect(await runCli(['bench', 'step', '--quick', '--rounds', '1'], f.ctx)).toBe(0);
+  expect(lines()).toEqual(['']);
+  expect(f.out()).not.toContain('TRL');
+  expect(await runCli(['bench', 'step', '--peers-folder', 'x'], f.ctx)).toBe(2);
+  expect(f.err()).toMatch(/--peers-folder has a meaning only with --with-peers/);
+});
+
+test('the environment of the peers is the one before our engine sets its own way of waiting', async () => {
+  const { env, lines } = setting('good', { FUSED_GRPO_PEERS_PYTHON: fakePython });
+  const peers = await findPeers({ env, log });
+  env.OMP_WAIT_POLICY = 'PASSIVE'; // as loading the engine does to process.env
+  await (await peers.open(['step'], () => ({}))).close();
+  expect(lines()[0]).toMatch(/^load plain step \d+ \d+ -$/);
+});
