@@ -48,9 +48,13 @@ struct Block {
   alignas(64) float x[kBlock];
 };
 
+// The last block of a row is computed in whole vectors: what is behind its end is zero and is not written.
+FG_INLINE int64_t whole(int64_t n) { return (n + kLanes - 1) / kLanes * kLanes; }
+
 template <class T>
 FG_INLINE void read(const T* __restrict from, int64_t n, Block& to) {
   for (int64_t i = 0; i < n; ++i) to.x[i] = load(from + i);
+  for (int64_t i = n; i < whole(n); ++i) to.x[i] = 0.0f;
 }
 template <class T>
 FG_INLINE void write(const Block& from, int64_t n, T* __restrict to) {
@@ -61,11 +65,12 @@ FG_INLINE void write(const Block& from, int64_t n, T* __restrict to) {
 template <class T, class A>
 FG_INLINE void forward_block(const T* x, const T* up, T* y, int64_t n) {
   Block g, u;
+  const int64_t m = whole(n);
   read(x, n, g);
-  for (int64_t i = 0; i < n; ++i) g.x[i] = A::value(g.x[i]);
+  for (int64_t i = 0; i < m; ++i) g.x[i] = A::value(g.x[i]);
   if (up) {
     read(up, n, u);
-    for (int64_t i = 0; i < n; ++i) g.x[i] = rounded<T>(g.x[i]) * u.x[i];
+    for (int64_t i = 0; i < m; ++i) g.x[i] = rounded<T>(g.x[i]) * u.x[i];
   }
   write(g, n, y);
 }
@@ -74,16 +79,17 @@ FG_INLINE void forward_block(const T* x, const T* up, T* y, int64_t n) {
 template <class T, class A>
 FG_INLINE void backward_block(const T* x, const T* up, const T* dy, T* dx, T* dup, int64_t n) {
   Block g, u, d;
+  const int64_t m = whole(n);
   read(x, n, g);
   read(dy, n, d);
   if (up) {
     read(up, n, u);
-    for (int64_t i = 0; i < n; ++i) u.x[i] *= d.x[i];
-    for (int64_t i = 0; i < n; ++i) d.x[i] *= A::value(g.x[i]);
+    for (int64_t i = 0; i < m; ++i) u.x[i] *= d.x[i];
+    for (int64_t i = 0; i < m; ++i) d.x[i] *= A::value(g.x[i]);
     write(d, n, dup);
   }
   const Block& outer = up ? u : d;
-  for (int64_t i = 0; i < n; ++i) g.x[i] = outer.x[i] * A::slope(g.x[i]);
+  for (int64_t i = 0; i < m; ++i) g.x[i] = outer.x[i] * A::slope(g.x[i]);
   write(g, n, dx);
 }
 
