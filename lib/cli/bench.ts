@@ -59,7 +59,10 @@ function stepText(r: StepResult): string {
     ([name, s]) => `  ${name.padEnd(10)} ${short(s)} s  ${((100 * s) / r.stepSeconds.median).toFixed(0)} %\n`,
   );
   const memory = (r.peakRssBytes / 2 ** 20).toFixed(0);
-  const peers = (r.peers?.steps ?? []).map((p) => `${p.name}: ${short(p.stepSeconds.median)} s, ${p.timesOurs.toFixed(2)} x ours\n`);
+  const peers = (r.peers?.steps ?? []).map(
+    (p) =>
+      `${p.name}: ${short(p.stepSeconds.median)} s, ${p.timesOurs.toFixed(2)} x ours (fastest against fastest ${p.fastestTimesOurs.toFixed(2)} x)\n`,
+  );
   const notes = (r.peers?.notes ?? []).map((note) => note + '\n');
   return (
     `One step: ${short(r.stepSeconds.median)} s (median of ${r.steps}; least ${short(r.stepSeconds.min)} s), ${r.dtype}, ${(r.parameters / 1e6).toFixed(1)}M parameters\n` +

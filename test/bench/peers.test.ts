@@ -133,6 +133,21 @@ test('an abort while peers start ends all of them and takes their folder away', 
   expect(existsSync(folder)).toBe(false);
 });
 
+test('rounds that differ as they cannot on an idle machine are told of; the one that warms up does not count', async () => {
+  const seconds = async (...rounds: number[]): Promise<string[] | undefined> => {
+    const open = await peersOf('good').open(['step'], () => ({ prompts: [], seconds: rounds }));
+    await measureWithPeers({ ours: () => 1 }, open, { rounds: rounds.length - 1 });
+    await open.close();
+    return open.notes;
+  };
+  expect(await seconds(90, 3, 1, 2.5)).toEqual(
+    ['TRL 3', 'TRL 3 (malloc kept)'].map(
+      (n) => `${n}: unsteady, its fastest round took 1.0, half of them over 2.5 s; measure on an idle machine`,
+    ),
+  );
+  expect(await seconds(90, 1, 1.3, 9)).toBeUndefined();
+});
+
 test('a machine that was busy before is told of', async () => {
   const notes = async (load: number): Promise<string[] | undefined> => {
     const open = await peersOf('good', { load }).open([], () => ({}));

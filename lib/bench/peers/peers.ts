@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { packageRoot } from '../../native.js';
-import { measure, type MeasureOptions, type Op, type Row } from '../measure.js';
+import { measure, summary, type MeasureOptions, type Op, type Row } from '../measure.js';
 import type { PeersPython } from './python.js';
 import { PeerFailure, PeerWorker, type Answer, type WorkerOptions } from './worker.js';
 
@@ -18,6 +18,9 @@ export interface PeerRun {
 
 // glibc hands large blocks back to the kernel at once, and each is faulted in again: up to three times slower.
 const KEEP_FREED_MEMORY = { MALLOC_MMAP_MAX_: '0', MALLOC_TRIM_THRESHOLD_: String(2 ** 36), MALLOC_TOP_PAD_: String(2 ** 28) };
+
+/** Median over fastest round. */
+const UNSTEADY = 1.4;
 
 const WAYS = [
   { suffix: '', env: {} },
@@ -55,6 +58,21 @@ export class Peer {
       this.failure = error.message;
       return undefined;
     }
+  }
+
+  /** Forgets what was measured: the first round warms up. */
+  restart(): void {
+    this.runs.length = 0;
+  }
+
+  /** Set where rounds differ so much that something else must have used the machine. */
+  get unsteady(): string | undefined {
+    const seconds = this.runs.map((run) => run.seconds);
+    if (seconds.length === 0) return undefined;
+    const { min, median } = summary(seconds);
+    if (median <= UNSTEADY * min) return undefined;
+    const times = [min, median].map((t) => t.toPrecision(2)).join(', half of them over ');
+    return `${this.name}: unsteady, its fastest round took ${times} s; measure on an idle machine`;
   }
 
   /** Measures one round. */
@@ -99,7 +117,8 @@ export class OpenPeers {
 
   /** A line for every peer that could not run, with the reason, and for what makes figures doubtful; undefined when all is well. */
   get notes(): string[] | undefined {
-    const lines = [...this.remarks, ...this.list.flatMap((p) => (p.failure === undefined ? [] : [`${p.name}: left out, ${p.failure}`]))];
+    const remark = (p: Peer): string | undefined => (p.failure === undefined ? p.unsteady : `${p.name}: left out, ${p.failure}`);
+    const lines = [...this.remarks, ...this.list.flatMap((p) => remark(p) ?? [])];
     return lines.length > 0 ? lines : undefined;
   }
 
@@ -190,7 +209,13 @@ export async function measureWithPeers(
 ): Promise<Row[]> {
   const theirs = open?.alive ?? [];
   const op = (peer: Peer): Op => {
-    return async () => (await peer.run())?.seconds ?? 0;
+    let first = true;
+    return async () => {
+      const seconds = (await peer.run())?.seconds ?? 0;
+      if (first) peer.restart();
+      first = false;
+      return seconds;
+    };
   };
   const rows = await measure({ ...ops, ...Object.fromEntries(theirs.map((p) => [p.name, op(p)])) }, options);
   const ours = rows.length - theirs.length;

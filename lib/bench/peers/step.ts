@@ -11,6 +11,8 @@ export interface PeerStep {
   phases: Record<string, number>;
   /** Its step over ours, round by round, median. */
   timesOurs: number;
+  /** Its fastest step over our fastest: what is left where something else used the machine. */
+  fastestTimesOurs: number;
   peakRssBytes: number | undefined;
   generatedTokens: number | undefined;
 }
@@ -36,7 +38,7 @@ export async function runPeers(open: OpenPeers | undefined, tokens: number, keep
   for (const peer of open?.alive ?? []) {
     const run = await peer.run();
     if (run && run.tokens !== tokens) peer.failure = `it generated ${run.tokens} tokens in a step where we generate ${tokens}`;
-    if (!keep) peer.runs.length = 0;
+    if (!keep) peer.restart();
   }
 }
 
@@ -54,6 +56,7 @@ export function peerSteps(open: OpenPeers, ours: readonly number[]): PeerStep[] 
     const last = peer.runs.at(-1)!;
     return {
       ...{ name: peer.name, stepSeconds: { median: middle, min }, phases: phaseMedians(peer), timesOurs: timesOurs(peer, ours) },
+      fastestTimesOurs: min / Math.min(...ours),
       ...{ peakRssBytes: last.peakRssBytes, generatedTokens: last.tokens },
     };
   });
