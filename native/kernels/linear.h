@@ -1,6 +1,7 @@
 #pragma once
 // y = x W^T (+ bias) (+ residual) for few rows, on the calling thread: the products of decoding with a small model,
 // where a library's product spends its time on packing, dispatch and threads.
+#include "kernels/context.h"
 #include "kernels/scalar.h"
 #include "kernels/view.h"
 
@@ -21,6 +22,7 @@ struct PackArgs {
 };
 void pack_weight(const PackArgs&);
 
+/// With a packed weight that stays in cache, on the calling thread.
 struct LinearArgs {
   const void* x;         // (rows, in), contiguous
   const float* packed;   // of pack_weight
@@ -33,5 +35,19 @@ struct LinearArgs {
   float* scratch;  // (rows, in), used with bfloat16 only
 };
 void linear_forward(const LinearArgs&);
+
+/// The same with the weight as it lies, for models that are read from memory at every step: in parallel over the
+/// outputs.
+struct LinearPlainArgs {
+  const void* x;         // (rows, in), contiguous
+  const void* weight;    // (out, in), contiguous
+  const void* bias;      // (out) or null
+  const void* residual;  // (rows, out) contiguous, or null; may be y
+  void* y;               // (rows, out), contiguous
+  int64_t rows, in, out;
+  DType dtype;     // of all of it; sums are float32, in an order that does not depend on the rows
+  float* scratch;  // (rows, in), used with bfloat16 only
+};
+void linear_plain(const Context&, const LinearPlainArgs&);
 
 }  // namespace fg

@@ -3,49 +3,51 @@
 #include <algorithm>
 
 #include "torch/dtype.h"
+#include "torch/team.h"
 
 namespace fg {
 
 namespace {
 
-/// Kernels run where they are called.
-Context calling_thread() {
-  Context context;
-  context.parallel_for = [](int64_t n, int64_t chunk, RangeBody body, void* state) {
-    for (int64_t at = 0; at < n; at += chunk) body(state, at, std::min(n, at + chunk));
-  };
-  return context;
+DecodeLinear plain(const at::Tensor& weight, const at::Tensor& bias) {
+  DecodeLinear l;
+  l.weight = weight;
+  l.bias = bias;
+  l.out = weight.size(0);
+  l.in = weight.size(1);
+  return l;
 }
 
-PackedLinear pack(const at::Tensor& weight, bool transposed, const at::Tensor& bias) {
-  PackedLinear l;
-  l.out = weight.size(transposed ? 1 : 0);
-  l.in = weight.size(transposed ? 0 : 1);
-  l.bias = bias;
+DecodeLinear pack(const at::Tensor& weight, const at::Tensor& bias) {
+  DecodeLinear l = plain(weight, bias);
   constexpr int64_t kAlign = 16;  // floats
   l.storage.resize(static_cast<size_t>(packed_floats(l.out, l.in) + kAlign));
   auto* start = l.storage.data();
   while (reinterpret_cast<uintptr_t>(start) % 64) ++start;
   l.packed = start;
-  pack_weight({weight.const_data_ptr(), l.out, l.in, weight.stride(transposed ? 1 : 0),
-               weight.stride(transposed ? 0 : 1), dtype_of(weight), start});
+  pack_weight({weight.const_data_ptr(), l.out, l.in, weight.stride(0), weight.stride(1), dtype_of(weight), start});
   return l;
 }
 
-PackedLinear pack(const Linear& l) { return pack(l.weight, l.transposed, l.bias); }
-
+/// x[i] = fn(x[i], i) for the first n elements.
 template <class T, class Fn>
-void each(at::Tensor& x, int64_t n, Fn fn) {
+void each(const Context& context, at::Tensor& x, int64_t n, Fn fn) {
   T* at = static_cast<T*>(x.mutable_data_ptr());
-  for (int64_t i = 0; i < n; ++i) store(at + i, fn(load(at + i), i));
+  parallel_for(context, n, 4096, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) store(at + i, fn(load(at + i), i));
+  });
 }
 
 }  // namespace
 
-DecodeLayers::DecodeLayers(Transformer& model) : model_(model) {
+DecodeLayers::DecodeLayers(Transformer& model, bool packed) : model_(model), context_(team_context()) {
+  const auto make = [&](const at::Tensor& weight, const at::Tensor& bias) {
+    return packed ? pack(weight, bias) : plain(weight, bias);
+  };
+  const auto product = [&](const Linear& l) { return make(l.transposed ? l.weight.t() : l.weight, l.bias); };
   for (const LayerWeights& w : model.weights().layers)
-    layers_.push_back({pack(w.qkv), pack(w.out), pack(w.up), pack(w.down)});
-  head_ = pack(model.head_weight(), false, {});
+    layers_.push_back({product(w.qkv), product(w.out), product(w.up), product(w.down)});
+  head_ = make(model.head_weight(), {});
 }
 
 DecodeLayers::Workspace::Workspace(const DecodeLayers& layers) : ids(kMaxRows), positions(kMaxRows) {
@@ -71,15 +73,16 @@ void DecodeLayers::embed(Workspace& w, int64_t rows) const {
   const ModelConfig& c = model_.config();
   const T* table = static_cast<const T*>(model_.weights().embedding.const_data_ptr());
   T* x = static_cast<T*>(w.x.mutable_data_ptr());
-  for (int64_t r = 0; r < rows; ++r) std::copy_n(table + w.ids[r] * c.hidden, c.hidden, x + r * c.hidden);
+  parallel_for(context_, rows, 1,
+               [&](int64_t r, int64_t) { std::copy_n(table + w.ids[r] * c.hidden, c.hidden, x + r * c.hidden); });
   // Gemma rounds the scale to the weights' dtype before it multiplies.
   if (c.embed_scale != 1) {
     const float scale = rounded<T>(static_cast<float>(c.embed_scale));
-    each<T>(w.x, rows * c.hidden, [&](float value, int64_t) { return value * scale; });
+    each<T>(context_, w.x, rows * c.hidden, [&](float value, int64_t) { return value * scale; });
   }
   if (!c.learned_positions) return;
   const T* learned = static_cast<const T*>(model_.weights().positions.const_data_ptr());
-  each<T>(w.x, rows * c.hidden, [&](float value, int64_t i) {
+  each<T>(context_, w.x, rows * c.hidden, [&](float value, int64_t i) {
     return value + load(learned + w.positions[i / c.hidden] * c.hidden + i % c.hidden);
   });
 }
@@ -97,33 +100,30 @@ void DecodeLayers::norm(const at::Tensor& x, const NormWeights& weights, at::Ten
   a.weight_offset = static_cast<float>(p.weight_offset);
   a.center = p.center;
   a.dtype = dtype_of(x);
-  norm_forward(calling_thread(), a);
+  norm_forward(context_, a);
 }
 
-void DecodeLayers::product(Workspace& w, const PackedLinear& l, const at::Tensor& x, const at::Tensor* residual,
+void DecodeLayers::product(Workspace& w, const DecodeLinear& l, const at::Tensor& x, const at::Tensor* residual,
                            at::Tensor& y, int64_t rows) const {
-  LinearArgs a{};
-  a.x = x.const_data_ptr();
-  a.packed = l.packed;
-  a.bias = l.bias.defined() ? l.bias.const_data_ptr() : nullptr;
-  a.residual = residual ? residual->const_data_ptr() : nullptr;
-  a.y = y.mutable_data_ptr();
-  a.rows = rows;
-  a.in = l.in;
-  a.out = l.out;
-  a.dtype = dtype_of(x);
-  a.scratch = w.scratch.data();
-  linear_forward(a);
+  const void* bias = l.bias.defined() ? l.bias.const_data_ptr() : nullptr;
+  const void* added = residual ? residual->const_data_ptr() : nullptr;
+  if (l.packed)
+    linear_forward({x.const_data_ptr(), l.packed, bias, added, y.mutable_data_ptr(), rows, l.in, l.out, dtype_of(x),
+                    w.scratch.data()});
+  else
+    linear_plain(context_, {x.const_data_ptr(), l.weight.const_data_ptr(), bias, added, y.mutable_data_ptr(), rows,
+                            l.in, l.out, dtype_of(x), w.scratch.data()});
 }
 
-void DecodeLayers::add_product(Workspace& w, const PackedLinear& l, const at::Tensor& input, const NormWeights& post,
+void DecodeLayers::add_product(Workspace& w, const DecodeLinear& l, const at::Tensor& input, const NormWeights& post,
                                int64_t rows) const {
   if (!model_.config().post_norms) return product(w, l, input, &w.x, w.x, rows);
   product(w, l, input, nullptr, w.wide, rows);
   norm(w.wide, post, w.normed, rows);
   const auto add = [&]<class T>(T*) {
     const T* from = static_cast<const T*>(w.normed.const_data_ptr());
-    each<T>(w.x, rows * model_.config().hidden, [&](float value, int64_t i) { return value + load(from + i); });
+    each<T>(context_, w.x, rows * model_.config().hidden,
+            [&](float value, int64_t i) { return value + load(from + i); });
   };
   w.x.scalar_type() == at::kFloat ? add(static_cast<float*>(nullptr)) : add(static_cast<bf16*>(nullptr));
 }
@@ -149,7 +149,7 @@ void DecodeLayers::attend(Workspace& w, int64_t layer, const DecodeSequence* con
   split.eps = static_cast<float>(c.norm_eps);
   split.weight_offset = static_cast<float>(c.norm_offset);
   split.dtype = dtype_of(w.q);
-  rope_forward(calling_thread(), split);
+  rope_forward(context_, split);
   DecodeAttentionArgs a{};
   a.sequences = sequences;
   a.q = split.q;
@@ -164,7 +164,7 @@ void DecodeLayers::attend(Workspace& w, int64_t layer, const DecodeSequence* con
   a.window = c.layer_window[static_cast<size_t>(layer)];
   a.scale = static_cast<float>(c.attention_scale);
   a.dtype = split.dtype;
-  decode_attention(calling_thread(), a);
+  decode_attention(context_, a);
 }
 
 const void* DecodeLayers::run(Workspace& w, const DecodeSequence* const* sequences, int64_t rows) const {
@@ -180,8 +180,8 @@ const void* DecodeLayers::run(Workspace& w, const DecodeSequence* const* sequenc
     add_product(w, l.out, w.attended, weights.post_attention_norm, rows);
     norm(w.x, weights.mlp_norm, w.normed, rows);
     product(w, l.up, w.normed, nullptr, w.wide, rows);
-    activation_forward(calling_thread(), {w.wide.const_data_ptr(), nullptr, w.normed.mutable_data_ptr(), rows,
-                                          l.down.in, c.activation, c.gated_mlp, dtype_of(w.wide)});
+    activation_forward(context_, {w.wide.const_data_ptr(), nullptr, w.normed.mutable_data_ptr(), rows, l.down.in,
+                                  c.activation, c.gated_mlp, dtype_of(w.wide)});
     add_product(w, l.down, w.normed, weights.post_mlp_norm, rows);
   }
   norm(w.x, model_.weights().final_norm, w.normed, rows);
@@ -189,7 +189,7 @@ const void* DecodeLayers::run(Workspace& w, const DecodeSequence* const* sequenc
   if (const double cap = c.logit_softcap; cap > 0) {
     const auto capped = [&]<class T>(T*) {
       const auto limit = static_cast<float>(cap);
-      each<T>(w.logits, rows * c.vocab,
+      each<T>(context_, w.logits, rows * c.vocab,
               [&](float z, int64_t) { return rounded<T>(std::tanh(rounded<T>(z / limit))) * limit; });
     };
     f32 ? capped(static_cast<float*>(nullptr)) : capped(static_cast<bf16*>(nullptr));

@@ -6,20 +6,18 @@
 #include "torch/cpu_context.h"
 #include "torch/dtype.h"
 #include "torch/error.h"
+#include "torch/team.h"
 
 namespace fg {
 
 namespace {
 
-// Megabytes of float32 weights up to which a thread computes whole steps alone, with a packed copy of them
-// (DecodeLayers); the weights of larger models are read once per step by all threads together. FUSED_GRPO_PACKED_MB
-// overrides.
-constexpr double kPackedMb = 64;
+// Megabytes of float32 weights up to which a thread computes whole steps alone, with a packed copy that stays in its
+// cache. FUSED_GRPO_PACKED_MB overrides.
+constexpr double kPackedMb = 4;
 // Steps that a thread makes before the sequences that are left are dealt out anew, and an abort is noticed.
 constexpr int64_t kStepsAtOnce = 16;
 constexpr int64_t kRowsPerThread = 4;  // fewer are not worth waking a thread for
-// Larger models: rows per pass, which bounds the logits.
-constexpr int64_t kMaxRows = 128;
 
 int64_t position_of(const Running& s) { return s.prompt_length + s.cache.own.length; }
 
@@ -55,8 +53,9 @@ CacheSegment allocate_segment(const Transformer& model, int64_t positions, at::T
 
 Decoder::Decoder(Transformer& model, const GenerateOptions& options) : model_(model), options_(options) {
   const char* wanted = std::getenv("FUSED_GRPO_PACKED_MB");
-  const double limit = wanted ? std::atof(wanted) : kPackedMb;
-  if (model.parameter_count() * 4e-6 <= limit) small_.emplace(model);
+  alone_ = model.parameter_count() * 4e-6 <= (wanted ? std::atof(wanted) : kPackedMb);
+  const bool transposed = model.config().naming == Naming::gpt2;
+  if (alone_ || !transposed) layers_.emplace(model, alone_);
 }
 
 at::Tensor Decoder::attend(int64_t layer, const at::Tensor& qkv, const DecodeSequence* const* sequences, int64_t rows,
@@ -94,8 +93,27 @@ void Decoder::step_rows(Running* const* sequences, int64_t rows) {
   choose(model_.logits(hidden), sequences, rows);
 }
 
+/// The sequences' caches, and their last tokens into the workspace.
+std::vector<const DecodeSequence*> feed(Running* const* sequences, int64_t rows, DecodeLayers::Workspace& w) {
+  std::vector<const DecodeSequence*> caches;
+  for (int64_t r = 0; r < rows; ++r) {
+    caches.push_back(&sequences[r]->cache);
+    w.ids[r] = sequences[r]->out->tokens.back();
+    w.positions[r] = position_of(*sequences[r]);
+  }
+  return caches;
+}
+
+void Decoder::step_together(Running* const* sequences, int64_t rows) {
+  if (!workspace_) workspace_.emplace(*layers_);
+  const auto caches = feed(sequences, rows, *workspace_);
+  run_team(at::get_num_threads(), [&] { layers_->run(*workspace_, caches.data(), rows); });
+  for (int64_t r = 0; r < rows; ++r) ++sequences[r]->cache.own.length;
+  choose(workspace_->logits, sequences, rows);
+}
+
 void Decoder::steps_alone(std::vector<Running*> mine) const {
-  DecodeLayers::Workspace w(*small_);
+  DecodeLayers::Workspace w(*layers_);
   std::vector<char> sampling(static_cast<size_t>(sample_workspace(model_.vocab())) + 64);
   const auto done = [](const Running* s) { return s->done; };
   for (int64_t step = 0; step < kStepsAtOnce && !mine.empty(); ++step) {
@@ -106,13 +124,8 @@ void Decoder::steps_alone(std::vector<Running*> mine) const {
 }
 
 void Decoder::step_alone(Running* const* sequences, int64_t rows, DecodeLayers::Workspace& w, char* sampling) const {
-  const DecodeSequence* caches[DecodeLayers::kMaxRows];
-  for (int64_t r = 0; r < rows; ++r) {
-    caches[r] = &sequences[r]->cache;
-    w.ids[r] = sequences[r]->out->tokens.back();
-    w.positions[r] = position_of(*sequences[r]);
-  }
-  const auto* logits = static_cast<const char*>(small_->run(w, caches, rows));
+  const auto caches = feed(sequences, rows, w);
+  const auto* logits = static_cast<const char*>(layers_->run(w, caches.data(), rows));
   const int64_t row_bytes = model_.vocab() * size_of(dtype_of(w.logits));
   for (int64_t r = 0; r < rows; ++r) {
     ++sequences[r]->cache.own.length;
@@ -124,11 +137,14 @@ void Decoder::advance(std::vector<Running*>& active) {
   const auto total = static_cast<int64_t>(active.size());
   int64_t longest = 0;
   for (const Running* s : active) longest = std::max(longest, position_of(*s) + 1);
-  const int64_t limit = small_ ? std::min(model_.max_positions(), longest + kStepsAtOnce) : longest;
+  const int64_t limit = alone_ ? std::min(model_.max_positions(), longest + kStepsAtOnce) : longest;
   for (int64_t layer = 0; layer < model_.config().layers; ++layer)
     model_.rope(layer, limit);  // grows the table here, where one thread runs
-  if (!small_) {
-    for (int64_t at = 0; at < total; at += kMaxRows) step_rows(active.data() + at, std::min(kMaxRows, total - at));
+  if (!alone_) {
+    for (int64_t at = 0; at < total; at += DecodeLayers::kMaxRows) {
+      const int64_t rows = std::min(DecodeLayers::kMaxRows, total - at);
+      layers_ ? step_together(active.data() + at, rows) : step_rows(active.data() + at, rows);
+    }
     return;
   }
   const int64_t shares = std::clamp<int64_t>(total / kRowsPerThread, 1, at::get_num_threads());

@@ -43,6 +43,7 @@ class Decoder {
 
  private:
   void step_rows(Running* const* sequences, int64_t rows);
+  void step_together(Running* const* sequences, int64_t rows);
   void steps_alone(std::vector<Running*> mine) const;
   void step_alone(Running* const* sequences, int64_t rows, DecodeLayers::Workspace& w, char* sampling) const;
   void choose_one(const void* logits, DType dtype, Running& s, char* workspace) const;
@@ -52,7 +53,9 @@ class Decoder {
 
   Transformer& model_;
   const GenerateOptions& options_;
-  std::optional<DecodeLayers> small_;  // each thread computes whole steps for its share of the sequences
+  bool alone_ = false;                                // each thread computes whole steps for its share of the sequences
+  std::optional<DecodeLayers> layers_;                // none: weights that only libtorch's products take as they lie
+  std::optional<DecodeLayers::Workspace> workspace_;  // of a team
 };
 
 /// Allocates an empty segment for `positions` positions.
