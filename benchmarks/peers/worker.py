@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import sys
+import time
 
 MODULES = {"loss": "trl_loss", "linear": "trl_linear", "liger": "liger_linear", "step": "trl_step"}
 
@@ -23,12 +24,14 @@ class Channel:
         line = sys.stdin.readline()
         if not line:
             os._exit(0)  # from within a trainer's loop, too: nothing of it is wanted any more
+        self._begin = time.process_time()
         request = json.loads(line)
         self._open = request["id"]
         return request
 
     def answer(self, **fields):
-        self._answers.write(json.dumps({"id": self._open, **fields}) + "\n")
+        used = time.process_time() - self._begin  # of all threads
+        self._answers.write(json.dumps({"id": self._open, "cpuSeconds": used, **fields}) + "\n")
         self._answers.flush()
 
     def fail(self, error):

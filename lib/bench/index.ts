@@ -1,6 +1,6 @@
 // What the command line uses of the suite.
 import { join } from 'node:path';
-import { availableParallelism, loadavg } from 'node:os';
+import { availableParallelism } from 'node:os';
 import { capabilities } from '../capabilities.js';
 import { writeFileAtomic } from '../trainer/files.js';
 import type { CaseResult } from './measure.js';
@@ -17,7 +17,11 @@ export { PeerFailure } from './peers/worker.js';
 export async function findPeers(setup: PythonSetup): Promise<Peers> {
   const env = { ...setup.env }; // as it is before our engine sets its own way of waiting for threads
   const python = await peersPython({ ...setup, env });
-  return new Peers(python, { env, threads: capabilities().threads ?? availableParallelism(), signal: setup.signal, load: loadavg()[0] });
+  return new Peers(python, {
+    env,
+    threads: capabilities().threads ?? availableParallelism(),
+    signal: setup.signal,
+  });
 }
 
 /** results.json, results.md and index.html in `folder`, which is there. */

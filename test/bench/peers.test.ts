@@ -1,6 +1,10 @@
 import { afterEach, expect, test } from '@jest/globals';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { chmodSync, copyFileSync, existsSync, readdirSync, writeFileSync } from 'node:fs';
+import { cpus } from 'node:os';
 import { delimiter, join } from 'node:path';
+import { Others, doubt } from '../../lib/bench/peers/others.js';
 import { measureWithPeers } from '../../lib/bench/peers/peers.js';
 import { peersFolder, peersPython, PACKAGES } from '../../lib/bench/peers/python.js';
 import { PeerFailure, PeerWorker } from '../../lib/bench/peers/worker.js';
@@ -134,30 +138,45 @@ test('an abort while peers start ends all of them and takes their folder away', 
 });
 
 test('rounds that differ as they cannot on an idle machine are told of; the one that warms up does not count', async () => {
-  const seconds = async (...rounds: number[]): Promise<string[] | undefined> => {
+  const notes = async (...rounds: number[]): Promise<string[] | undefined> => {
     const open = await peersOf('good').open(['step'], () => ({ prompts: [], seconds: rounds }));
     await measureWithPeers({ ours: () => 1 }, open, { rounds: rounds.length - 1 });
     await open.close();
     return open.notes;
   };
-  expect(await seconds(90, 3, 1, 2.5)).toEqual(
-    ['TRL 3', 'TRL 3 (malloc kept)'].map(
-      (n) => `${n}: unsteady, its fastest round took 1.0, half of them over 2.5 s; measure on an idle machine`,
-    ),
+  expect(await notes(90, 3, 1, 2.5)).toEqual(
+    ['TRL 3', 'TRL 3 (malloc kept)'].map((n) => `${n}: doubtful, its fastest round took 1.0 s, the middle one 2.5 s`),
   );
-  expect(await seconds(90, 1, 1.3, 9)).toBeUndefined();
+  expect(await notes(90, 1, 1.3, 9)).toBeUndefined();
 });
 
-test('a machine that was busy before is told of', async () => {
-  const notes = async (load: number): Promise<string[] | undefined> => {
-    const open = await peersOf('good', { load }).open([], () => ({}));
-    await open.close();
-    return open.notes;
+test('others are counted: what the machine did, less this process and the measured one', () => {
+  const clock = { time: 7, all: 100, us: 3 };
+  const others = new Others({ cores: 4, now: () => clock.time, usedByAll: () => clock.all, usedByUs: () => clock.us });
+  const round = (seconds: number, all: number, us: number, theirs: number): void => {
+    const stop = others.start();
+    clock.time += seconds;
+    clock.all += all;
+    clock.us += us;
+    stop(theirs);
   };
-  expect(await notes(1e6)).toEqual([
-    expect.stringMatching(/^The machine was busy before \(load 1000000\.0 on \d+ cores\): peers suffer more/),
-  ]);
-  expect(await notes(0.1)).toBeUndefined();
+  round(2, 7, 0.5, 3);
+  expect(others.share).toBeCloseTo(3.5 / 8, 12);
+  round(3, 1.5, 0.5, 1);
+  expect(others.share).toBeCloseTo(3.5 / 20, 12);
+  others.forget();
+  round(0.1, 0.4, 0, 0); // ticks are too coarse to tell
+  expect(others.share).toBe(0);
+  expect(doubt('X', [1, 1], 0.57)).toMatch(/^X: doubtful, others used 57 % of the machine during its rounds/);
+  expect(doubt('X', [1, 1], 0.05)).toBeUndefined();
+});
+
+test('what others do on this very machine is seen', async () => {
+  const others = new Others();
+  const stop = others.start();
+  await once(spawn(process.execPath, ['-e', 'for (const end = Date.now() + 900; Date.now() < end; );']), 'exit');
+  stop(0);
+  expect(others.share).toBeGreaterThan(0.4 / cpus().length);
 });
 
 const log = (): void => undefined;

@@ -23,10 +23,7 @@ export function setting(way: string, more: NodeJS.ProcessEnv = {}): Setting {
   return { env, lines: () => readFileSync(file, 'utf8').trim().split('\n') };
 }
 
-export function peersOf(
-  way: string,
-  more: { timeout?: number; signal?: AbortSignal; load?: number } = {},
-): Peers & { lines: () => string[] } {
+export function peersOf(way: string, more: { timeout?: number; signal?: AbortSignal } = {}): Peers & { lines: () => string[] } {
   const { env, lines } = setting(way);
   return Object.assign(new Peers({ python: fakePython, versions }, { env, threads: 3, ...more }), { lines });
 }

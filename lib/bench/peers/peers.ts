@@ -1,15 +1,18 @@
 // Peer projects as ops of a case: their processes are measured round by round in turn with our own ops, on the same inputs.
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { availableParallelism, tmpdir } from 'node:os';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { packageRoot } from '../../native.js';
-import { measure, summary, type MeasureOptions, type Op, type Row } from '../measure.js';
+import { measure, type MeasureOptions, type Op, type Row } from '../measure.js';
+import { Others, doubt } from './others.js';
 import type { PeersPython } from './python.js';
 import { PeerFailure, PeerWorker, type Answer, type WorkerOptions } from './worker.js';
 
 /** What a peer's process says of one round. */
 export interface PeerRun {
   seconds: number;
+  /** Of its process, from request to answer. */
+  cpuSeconds?: number;
   phases?: Record<string, number>;
   peakRssBytes?: number;
   /** Tokens that were generated. */
@@ -18,9 +21,6 @@ export interface PeerRun {
 
 // glibc hands large blocks back to the kernel at once, and each is faulted in again: up to three times slower.
 const KEEP_FREED_MEMORY = { MALLOC_MMAP_MAX_: '0', MALLOC_TRIM_THRESHOLD_: String(2 ** 36), MALLOC_TOP_PAD_: String(2 ** 28) };
-
-/** Median over fastest round. */
-const UNSTEADY = 1.4;
 
 const WAYS = [
   { suffix: '', env: {} },
@@ -38,6 +38,7 @@ const NAMES: Readonly<Record<string, { name: string; package: string }>> = {
 export class Peer {
   failure?: string;
   readonly runs: PeerRun[] = [];
+  private readonly others = new Others();
 
   constructor(
     readonly name: string,
@@ -63,28 +64,30 @@ export class Peer {
   /** Forgets what was measured: the first round warms up. */
   restart(): void {
     this.runs.length = 0;
-  }
-
-  /** Set where rounds differ so much that something else must have used the machine. */
-  get unsteady(): string | undefined {
-    const seconds = this.runs.map((run) => run.seconds);
-    if (seconds.length === 0) return undefined;
-    const { min, median } = summary(seconds);
-    if (median <= UNSTEADY * min) return undefined;
-    const times = [min, median].map((t) => t.toPrecision(2)).join(', half of them over ');
-    return `${this.name}: unsteady, its fastest round took ${times} s; measure on an idle machine`;
+    this.others.forget();
   }
 
   /** Measures one round. */
   async run(): Promise<PeerRun | undefined> {
+    const stop = this.others.start();
     const answer = (await this.ask({ op: 'run' })) as PeerRun | undefined;
     if (!answer) return undefined;
     if (typeof answer.seconds !== 'number' || !(answer.seconds > 0)) {
       this.failure = `its answer makes no sense: seconds ${String(answer.seconds)}`;
       return undefined;
     }
+    stop(answer.cpuSeconds ?? 0);
     this.runs.push(answer);
     return answer;
+  }
+
+  /** What makes its figures doubtful. */
+  get doubt(): string | undefined {
+    return doubt(
+      this.name,
+      this.runs.map((run) => run.seconds),
+      this.others.share,
+    );
   }
 
   close(): Promise<void> {
@@ -96,8 +99,7 @@ export class Peer {
 export class OpenPeers {
   readonly list: Peer[] = [];
   readonly folder = mkdtempSync(join(tmpdir(), 'fused-grpo-peers-'));
-
-  constructor(private readonly remarks: string[] = []) {}
+  private readonly remarks: string[] = [];
 
   /** Writes an input as a raw file and returns its path. */
   write(name: string, array: NodeJS.ArrayBufferView): string {
@@ -117,7 +119,7 @@ export class OpenPeers {
 
   /** A line for every peer that could not run, with the reason, and for what makes figures doubtful; undefined when all is well. */
   get notes(): string[] | undefined {
-    const remark = (p: Peer): string | undefined => (p.failure === undefined ? p.unsteady : `${p.name}: left out, ${p.failure}`);
+    const remark = (p: Peer): string | undefined => (p.failure === undefined ? p.doubt : `${p.name}: left out, ${p.failure}`);
     const lines = [...this.remarks, ...this.list.flatMap((p) => remark(p) ?? [])];
     return lines.length > 0 ? lines : undefined;
   }
@@ -132,15 +134,9 @@ export interface PeersOptions extends WorkerOptions {
   env: NodeJS.ProcessEnv;
   /** Threads of each peer: as many as ours. */
   threads: number;
-  /** What else keeps the machine busy: its load before anything is measured. */
-  load?: number;
   /** The worker; for tests. */
   script?: string;
 }
-
-// Peers' threads wait for each other spinning, as OpenMP does by itself: on a core that somebody else uses, a step takes ten times its time.
-// Sleeping threads (OMP_WAIT_POLICY=PASSIVE, as ours) cost TRL's small operations more than that gains on an idle machine.
-const busy = (load: number, cores: number): boolean => load > cores / 2;
 
 export class Peers {
   constructor(
@@ -154,7 +150,7 @@ export class Peers {
 
   /** Starts the peers of a case, in every environment, one after the other, and gives them its inputs. */
   async open(kinds: readonly string[], inputs: (open: OpenPeers) => object): Promise<OpenPeers> {
-    const open = new OpenPeers(this.remarks());
+    const open = new OpenPeers();
     let given: object;
     try {
       given = inputs(open);
@@ -185,13 +181,6 @@ export class Peers {
       open.list.push(peer);
       await peer.ask({ ...request, case: kind });
     }
-  }
-
-  private remarks(): string[] {
-    const { load = 0 } = this.options;
-    const cores = availableParallelism();
-    if (!busy(load, cores)) return [];
-    return [`The machine was busy before (load ${load.toFixed(1)} on ${cores} cores): peers suffer more from that than we do`];
   }
 
   private environment(): NodeJS.ProcessEnv {
