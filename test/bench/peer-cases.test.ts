@@ -6,6 +6,7 @@ import { lossCase } from '../../lib/bench/loss.js';
 import { linearCase } from '../../lib/bench/linear.js';
 import { caseText, html, markdown, resultsOf } from '../../lib/bench/output.js';
 import { largestDifference } from '../../lib/bench/peers/check.js';
+import { peerStepRows, peerSteps, runPeers } from '../../lib/bench/peers/step.js';
 import { benchStep, stepCase, type StepShape } from '../../lib/bench/step.js';
 import { runCli } from '../../lib/cli/main.js';
 import { packageRoot } from '../../lib/native.js';
@@ -105,6 +106,19 @@ test('steps of peers stand beside ours, with the ratio round by round', async ()
   expect(rows.map((r) => r.name)).toEqual(['whole step', 'generate', 'loss'].map((part) => `TRL 3 (malloc kept): ${part}`));
   expect(rows[1]!.perBaseline).toBeCloseTo(rows[0]!.perBaseline / 2, 9);
   expect(rows[0]!.tokensPerSecond).toBe(8);
+});
+
+test('a ratio is of a round, and their median is told', async () => {
+  const open = await peersOf('good').open(['step'], () => ({
+    prompts: [[1]],
+    numGenerations: 2,
+    maxCompletionLength: 3,
+    seconds: [90, 4, 6, 9],
+  }));
+  for (const keep of [false, true, true, true]) await runPeers(open, 6, keep);
+  await open.close();
+  expect(peerSteps(open, [2, 1, 5])[0]).toMatchObject({ timesOurs: 2, fastestTimesOurs: 4, stepSeconds: { median: 6, min: 4 } });
+  expect(peerStepRows(open, [2, 1, 5], 60)[0]).toMatchObject({ perBaseline: 2, tokensPerSecond: 10 });
 });
 
 test('a peer that generates another number of tokens is left out', async () => {
