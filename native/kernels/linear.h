@@ -35,6 +35,20 @@ struct LinearArgs {
   float* scratch;  // (rows, in), used with bfloat16 only
 };
 void linear_forward(const LinearArgs&);
+/// The same in parallel over the rows, with float32 only.
+void linear_forward(const Context&, const LinearArgs&);
+
+/// The gradients of y = x W^T, float32, for weights that stay in cache: dx = dy W and dW = dy^T x.
+struct LinearGradArgs {
+  const float* x;         // (rows, in), contiguous as everything here; for dweight
+  const float* weight;    // (out, in); for dx
+  const float* dy;        // (rows, out)
+  float* dx;              // (rows, in)
+  float* dweight;         // (out, in), summed in the order of the rows
+  int64_t rows, in, out;  // in: a multiple of 16
+};
+void linear_input_gradient(const Context&, const LinearGradArgs&);
+void linear_weight_gradient(const Context&, const LinearGradArgs&);
 
 /// The same with the weight as it lies, for models that are read from memory at every step: in parallel over the
 /// outputs.

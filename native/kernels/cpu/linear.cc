@@ -1,4 +1,4 @@
-// Products with a packed weight.
+// Products of small models: with a packed weight, and the gradients.
 #include "kernels/linear.h"
 
 #include <type_traits>
@@ -7,6 +7,10 @@
 
 namespace fg {
 namespace {
+
+constexpr int64_t kRowsPerTask = 64;
+constexpr int64_t kOutputsPerTask = 32;
+constexpr int64_t kRowsAtOnce = 128;  // of a weight's gradient: what a panel of both factors needs fits the first cache
 
 template <class T>
 void pack_typed(const PackArgs& a) {
@@ -81,6 +85,7 @@ FG_INLINE void product_any(const LinearArgs& a) {
 }
 
 FG_TILED(void, product, product_any, (const LinearArgs& a), (a))
+FG_TILED(void, multiply, tile_product, (const TileProduct& p), (p))
 
 }  // namespace
 
@@ -89,5 +94,33 @@ int64_t packed_floats(int64_t out, int64_t in) { return (out + kPanel - 1) / kPa
 void pack_weight(const PackArgs& a) { a.dtype == DType::f32 ? pack_typed<float>(a) : pack_typed<bf16>(a); }
 
 void linear_forward(const LinearArgs& a) { product(a); }
+
+void linear_forward(const Context& context, const LinearArgs& a) {
+  parallel_for(context, a.rows, kRowsPerTask, [&](int64_t begin, int64_t end) {
+    LinearArgs part = a;
+    part.x = static_cast<const float*>(a.x) + begin * a.in;
+    part.y = static_cast<float*>(a.y) + begin * a.out;
+    if (a.residual) part.residual = static_cast<const float*>(a.residual) + begin * a.out;
+    part.rows = end - begin;
+    product(part);
+  });
+}
+
+void linear_input_gradient(const Context& context, const LinearGradArgs& a) {
+  parallel_for(context, a.rows, kRowsPerTask, [&](int64_t begin, int64_t end) {
+    multiply(
+        {end - begin, a.in, a.out, a.dy + begin * a.out, a.out, 1, a.weight, a.in, a.dx + begin * a.in, a.in, false});
+  });
+}
+
+void linear_weight_gradient(const Context& context, const LinearGradArgs& a) {
+  parallel_for(context, a.out, kOutputsPerTask, [&](int64_t begin, int64_t end) {
+    float* to = a.dweight + begin * a.in;
+    if (a.rows == 0) std::fill_n(to, (end - begin) * a.in, 0.0f);
+    for (int64_t r = 0; r < a.rows; r += kRowsAtOnce)
+      multiply({end - begin, a.in, std::min(kRowsAtOnce, a.rows - r), a.dy + r * a.out + begin, 1, a.out,
+                a.x + r * a.in, a.in, to, a.in, r > 0});
+  });
+}
 
 }  // namespace fg

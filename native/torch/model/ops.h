@@ -44,6 +44,12 @@ struct AttentionParams {
 at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const RowMap& rows,
                      const HeadParams& heads, const AttentionParams& params);
 
+/// Whether `linear` takes these: float32 weights (out, in) that stay in cache, where a library's product spends its
+/// time on packing and threads.
+bool small_linear(const at::Tensor& weight);
+/// x W^T, plus `residual` (rows, out) when defined.
+at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& residual);
+
 /// gated: (rows, 2 width) -> act(left half) * right half; else act(x).
 at::Tensor activate(const at::Tensor& x, Activation activation, bool gated);
 
