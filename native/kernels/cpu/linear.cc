@@ -44,8 +44,10 @@ FG_INLINE void tile(const LinearArgs& a, const float* x, const float* w, int64_t
   for (int64_t i = 0; i < a.in; ++i) {
     f32x16 b[kVectors];
     for (int v = 0; v < kVectors; ++v) b[v] = load_vector<f32x16>(w + i * kPanel + v * kLane);
-    for (int r = 0; r < kRows; ++r)
-      for (int v = 0; v < kVectors; ++v) sum[r][v] += x[r * a.in + i] * b[v];
+    for (int r = 0; r < kRows; ++r) {
+      const float z = x[r * a.in + i];
+      for (int v = 0; v < kVectors; ++v) sum[r][v] += z * b[v];
+    }
   }
   for (int r = 0; r < kRows; ++r)
     for (int v = 0; v < kVectors; ++v) {

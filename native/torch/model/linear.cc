@@ -62,8 +62,8 @@ struct SmallLinear : Function<SmallLinear> {
 }  // namespace
 
 bool small_linear(const at::Tensor& weight) {
-  const char* wanted = std::getenv("FG_SMALL");
-  const int64_t kLargest = wanted ? std::atoll(wanted) : int64_t{1} << 16;
+  static const char* wanted = std::getenv("FG_SMALL");
+  static const int64_t kLargest = wanted ? std::atoll(wanted) : int64_t{1} << 16;
   return weight.scalar_type() == at::kFloat && weight.is_contiguous() && weight.size(1) % 16 == 0 &&
          weight.numel() <= kLargest;
 }
