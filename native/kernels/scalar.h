@@ -108,6 +108,22 @@ FG_INLINE V load_vector(const bf16* p) {
   }
 }
 
+/// The largest lane, and the sum of the lanes by a tree: halves are folded onto each other in registers.
+template <class Fold>
+FG_INLINE float fold_lanes(f32x16 v, Fold fold) {
+  v = fold(v, __builtin_shuffle(v, i32x16{8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7}));
+  v = fold(v, __builtin_shuffle(v, i32x16{4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11}));
+  v = fold(v, __builtin_shuffle(v, i32x16{2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13}));
+  v = fold(v, __builtin_shuffle(v, i32x16{1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14}));
+  return v[0];
+}
+FG_INLINE float lane_max(const f32x16& v) {
+  return fold_lanes(v, [](const f32x16& a, const f32x16& b) __attribute__((always_inline)) { return a > b ? a : b; });
+}
+FG_INLINE float lane_total(const f32x16& v) {
+  return fold_lanes(v, [](const f32x16& a, const f32x16& b) __attribute__((always_inline)) { return a + b; });
+}
+
 /// exp_fast, sixteen at a time, the same operations in the same order; for finite or -inf arguments not above 88.
 FG_INLINE f32x16 exp_fast(const f32x16& x) {
   const f32x16 zero = {};

@@ -14,7 +14,7 @@ namespace {
 
 // Megabytes of float32 weights up to which a thread computes whole steps alone, with a packed copy that stays in its
 // cache. FUSED_GRPO_PACKED_MB overrides.
-constexpr double kPackedMb = 4;
+constexpr double kPackedMb = 64;
 // Steps that a thread makes before the sequences that are left are dealt out anew, and an abort is noticed.
 constexpr int64_t kStepsAtOnce = 16;
 constexpr int64_t kRowsPerThread = 4;  // fewer are not worth waking a thread for

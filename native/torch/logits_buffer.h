@@ -1,6 +1,7 @@
 #pragma once
 // The head's product into memory that is reused: logits are the largest temporaries there are, and fresh large
 // allocations fault page by page.
+#include "torch/head_products.h"
 #include "torch/model/transformer.h"
 
 namespace fg {
@@ -14,7 +15,7 @@ class LogitsBuffer {
     if (!memory_.defined() || memory_.numel() < need || memory_.scalar_type() != rows.scalar_type())
       memory_ = at::empty({need}, rows.options().requires_grad(false));
     at::Tensor logits = memory_.narrow(0, 0, need).view({rows.size(0), model.vocab()});
-    at::mm_out(logits, rows, model.head_weight().t());
+    head_logits(logits, rows, model.head_weight());
     if (const double cap = model.logit_softcap(); cap > 0) logits.div_(cap).tanh_().mul_(cap);
     return logits;
   }

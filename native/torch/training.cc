@@ -6,6 +6,7 @@
 #include "torch/cpu_context.h"
 #include "torch/dtype.h"
 #include "torch/error.h"
+#include "torch/head_products.h"
 #include "torch/packing.h"
 #include "torch/reference.h"
 
@@ -131,12 +132,7 @@ kernels::PolicyMetrics Trainer::fused_loss(Part& part, const TrainOptions& optio
         kernels::grpo_loss(cpu_context(), options.loss, loss_args(part, options, logits), &metrics);
     if (!status.ok()) throw_fault(status, part.offsets, part.members);
     if (capped_slope.defined()) logits.mul_(capped_slope);  // the buffer now holds the gradient
-    grad_rows = at::mm(logits, weight);
-    at::Tensor grad_weight = optimizer_.gradient_of(weight);
-    if (logits.scalar_type() == at::kFloat)
-      grad_weight.addmm_(logits.t(), rows);
-    else
-      grad_weight.add_(at::mm(logits.t(), rows));
+    grad_rows = head_gradients(logits, rows, weight, optimizer_.gradient_of(weight));
   }
   torch::autograd::backward({rows}, {grad_rows});
   return metrics;

@@ -28,20 +28,14 @@ FG_INLINE float exponentials(float* row, int64_t width, float& max) {
     const f32x16 x = load_vector<f32x16>(row + c);
     top = x > top ? x : top;
   }
-  float lanes[kLane];
-  __builtin_memcpy(lanes, &top, sizeof lanes);
-  max = lanes[0];
-  for (int j = 1; j < kLane; ++j) max = lanes[j] > max ? lanes[j] : max;
+  max = lane_max(top);
   f32x16 sum = {};
   for (int64_t c = 0; c < width; c += kLane) {
     const f32x16 e = exp_fast(load_vector<f32x16>(row + c) - max);
     sum += e;
     __builtin_memcpy(row + c, &e, sizeof e);
   }
-  __builtin_memcpy(lanes, &sum, sizeof lanes);
-  for (int w = kLane / 2; w > 0; w /= 2)
-    for (int j = 0; j < w; ++j) lanes[j] += lanes[j + w];
-  return lanes[0];
+  return lane_total(sum);
 }
 
 template <class T, int kRows, int kVectors>

@@ -2,6 +2,7 @@
 // positions; only vectors of scores that hold a position are computed.
 #include <algorithm>
 
+#include "kernels/cpu/tile_product.h"
 #include "kernels/decode.h"
 
 namespace fg {
@@ -12,33 +13,7 @@ struct Running {
 };
 
 constexpr int64_t kMaxDim = 1024;
-constexpr int kLane = 16;
 constexpr int kSpan = 16;  // vectors of scores between two looks at the maximum
-
-FG_INLINE f32x8 low_half(const f32x16& v) {
-  f32x8 half;
-  __builtin_memcpy(&half, &v, sizeof half);
-  return half;
-}
-FG_INLINE f32x8 high_half(const f32x16& v) {
-  f32x8 half;
-  __builtin_memcpy(&half, reinterpret_cast<const char*>(&v) + sizeof half, sizeof half);
-  return half;
-}
-FG_INLINE float reduce_max(const f32x16& v) {
-  const f32x8 a = low_half(v), b = high_half(v), m = a > b ? a : b;
-  float top = m[0];
-  for (int j = 1; j < 8; ++j) top = m[j] > top ? m[j] : top;
-  return top;
-}
-FG_INLINE float reduce_sum(const f32x16& v) {
-  const f32x8 half = low_half(v) + high_half(v);
-  float x[8];
-  __builtin_memcpy(x, &half, sizeof x);
-  for (int w = 4; w > 0; w /= 2)
-    for (int j = 0; j < w; ++j) x[j] += x[j + w];
-  return x[0];
-}
 
 /// s = q K for kCount x 16 neighbouring positions.
 template <int kCount, class T>
@@ -92,7 +67,7 @@ template <class T>
 FG_INLINE void add_span(Span<T>& span, int64_t dim, Running& run, float* acc) {
   f32x16 top = f32x16{} - INFINITY;
   for (int i = 0; i < span.count; ++i) top = span.s[i] > top ? span.s[i] : top;
-  const float max = reduce_max(top);
+  const float max = lane_max(top);
   if (max > run.max) {
     const float scale = exp_fast(run.max - max);
     run.sum *= scale;
@@ -108,7 +83,7 @@ FG_INLINE void add_span(Span<T>& span, int64_t dim, Running& run, float* acc) {
       __builtin_memcpy(p, &e, sizeof e);
       add_values(p, span.v[i], span.from[i], span.to[i], dim, acc);
     }
-    run.sum += reduce_sum(sum);
+    run.sum += lane_total(sum);
   }
   span.count = 0;
 }
@@ -188,9 +163,12 @@ FG_INLINE void attend_rows(const DecodeAttentionArgs& a, int64_t begin, int64_t 
   for (int64_t r = begin; r < end; ++r) attend_row<T>(a, r);
 }
 
-FG_CLONES void attend_range(const DecodeAttentionArgs& a, int64_t begin, int64_t end) {
+template <int kRows, int kVectors>  // it has no tiles of its own
+FG_INLINE void attend_any(const DecodeAttentionArgs& a, int64_t begin, int64_t end) {
   a.dtype == DType::f32 ? attend_rows<float>(a, begin, end) : attend_rows<bf16>(a, begin, end);
 }
+
+FG_TILED(void, attend_range, attend_any, (const DecodeAttentionArgs& a, int64_t begin, int64_t end), (a, begin, end))
 
 }  // namespace
 

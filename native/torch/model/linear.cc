@@ -1,5 +1,9 @@
-// Products with small weights as a differentiable operation.
+// x W^T as a differentiable operation, by whatever is fastest for the weight and the machine.
 #include "kernels/linear.h"
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 #include "torch/cpu_context.h"
 #include "torch/model/ops.h"
@@ -59,19 +63,72 @@ struct SmallLinear : Function<SmallLinear> {
   }
 };
 
+/// bfloat16 products by way of float32: both are rounded once, at the end.
+struct WideLinear : Function<WideLinear> {
+  static at::Tensor run(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& residual) {
+    const at::Tensor wide = x.to(at::kFloat), columns = weight.to(at::kFloat).t();
+    return (residual.defined() ? at::addmm(residual.to(at::kFloat), wide, columns) : at::mm(wide, columns))
+        .to(at::kBFloat16);
+  }
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight,
+                            const Maybe& residual) {
+    at::AutoDispatchBelowADInplaceOrView guard;
+    ctx->save_for_backward({x, weight});
+    ctx->saved_data["wanted"] = std::vector<int64_t>{x.requires_grad(), weight.requires_grad(), residual.has_value()};
+    return run(x, weight, residual.value_or(at::Tensor()));
+  }
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const auto saved = ctx->get_saved_variables();
+    const auto wanted = ctx->saved_data["wanted"].toIntVector();
+    const at::Tensor &x = saved[0], &weight = saved[1], wide = grads[0].to(at::kFloat);
+    at::Tensor dx, dweight;
+    if (wanted[0]) dx = at::mm(wide, weight.to(at::kFloat)).to(at::kBFloat16);
+    if (wanted[1]) dweight = at::mm(wide.t(), x.to(at::kFloat)).to(at::kBFloat16);
+    return {dx, dweight, wanted[2] ? grads[0] : at::Tensor()};
+  }
+};
+
+/// Elements of a weight up to which the tile products win: it stays in the second cache.
+constexpr int64_t kSmallWeight = int64_t{1} << 16;
+
+bool small(const at::Tensor& weight) {
+  return weight.scalar_type() == at::kFloat && weight.is_contiguous() && weight.size(1) % 16 == 0 &&
+         weight.numel() <= kSmallWeight;
+}
+
+template <class Product>
+at::Tensor record(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& residual) {
+  return Product::apply(x, weight, residual.defined() ? Maybe(residual) : std::nullopt);
+}
+
 }  // namespace
 
-bool small_linear(const at::Tensor& weight) {
-  static const char* wanted = std::getenv("FG_SMALL");
-  static const int64_t kLargest = wanted ? std::atoll(wanted) : int64_t{1} << 16;
-  return weight.scalar_type() == at::kFloat && weight.is_contiguous() && weight.size(1) % 16 == 0 &&
-         weight.numel() <= kLargest;
+bool fast_bfloat16() {
+#if defined(__x86_64__)
+  static const bool fast = [] {
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
+    const bool amx = d >> 22 & 1;
+    const bool vectors = __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 5 & 1);
+    __get_cpuid(0, &a, &b, &c, &d);
+    constexpr unsigned kAuthenticAmd = 0x68747541;  // "Auth"
+    return amx || (vectors && b == kAuthenticAmd);
+  }();
+  return fast;
+#else
+  return true;
+#endif
 }
 
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& residual) {
-  if (at::GradMode::is_enabled() && (x.requires_grad() || weight.requires_grad()))
-    return SmallLinear::apply(x.contiguous(), weight, residual.defined() ? Maybe(residual.contiguous()) : std::nullopt);
-  return forward_product(x.contiguous(), weight, residual.defined() ? residual.contiguous() : residual);
+  const bool records = at::GradMode::is_enabled() && (x.requires_grad() || weight.requires_grad());
+  if (small(weight)) {
+    const at::Tensor rows = x.contiguous(), added = residual.defined() ? residual.contiguous() : residual;
+    return records ? record<SmallLinear>(rows, weight, added) : forward_product(rows, weight, added);
+  }
+  if (weight.scalar_type() == at::kBFloat16 && !fast_bfloat16())
+    return records ? record<WideLinear>(x, weight, residual) : WideLinear::run(x, weight, residual);
+  return residual.defined() ? at::addmm(residual, x, weight.t()) : at::mm(x, weight.t());
 }
 
 }  // namespace fg::ops

@@ -44,11 +44,11 @@ struct AttentionParams {
 at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const RowMap& rows,
                      const HeadParams& heads, const AttentionParams& params);
 
-/// Whether `linear` takes these: float32 weights (out, in) that stay in cache, where a library's product spends its
-/// time on packing and threads.
-bool small_linear(const at::Tensor& weight);
-/// x W^T, plus `residual` (rows, out) when defined.
+/// x W^T, plus `residual` (rows, out) when defined; weight (out, in).
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& residual);
+/// Whether this machine's products of bfloat16 are faster than those of float32: with AMX, and on AMD's processors with
+/// AVX512_BF16. On others (Intel's AVX512_BF16 included) they were measured at half the speed.
+bool fast_bfloat16();
 
 /// gated: (rows, 2 width) -> act(left half) * right half; else act(x).
 at::Tensor activate(const at::Tensor& x, Activation activation, bool gated);

@@ -12,8 +12,7 @@ namespace {
 at::Tensor add_linear(const at::Tensor& residual, const Linear& l, const at::Tensor& x) {
   if (l.bias.defined()) return residual + apply_linear(l, x);
   const at::Tensor w = ops::join(l.weight_parts, l.weight);
-  if (!l.transposed && ops::small_linear(w)) return ops::linear(x, w, residual);
-  return at::addmm(residual, x, l.transposed ? w : w.t());
+  return l.transposed ? at::addmm(residual, x, w) : ops::linear(x, w, residual);
 }
 
 /// Another model's weights as a source to copy from.
@@ -38,8 +37,7 @@ class ModelSource : public TensorSource {
 
 at::Tensor apply_linear(const Linear& l, const at::Tensor& x) {
   const at::Tensor w = ops::join(l.weight_parts, l.weight);
-  if (!l.bias.defined() && !l.transposed && ops::small_linear(w)) return ops::linear(x, w, {});
-  if (!l.bias.defined()) return at::mm(x, l.transposed ? w : w.t());
+  if (!l.bias.defined()) return l.transposed ? at::mm(x, w) : ops::linear(x, w, {});
   return at::addmm(ops::join(l.bias_parts, l.bias), x, l.transposed ? w : w.t());
 }
 
