@@ -3,7 +3,7 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { spawnSync } from 'node:child_process';
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Policy } from '../../lib/engine/policy.js';
 import { families, goldenModels, largest } from './support.js';
@@ -90,6 +90,13 @@ describe('in processes of their own', () => {
       expect([name, runs[name]!.error < 5e-5]).toEqual([name, true]);
       expect(runs[name]!.tokens[0]).toEqual(usual[name]!.tokens[0]);
     }
+  });
+
+  test('the kernels run on several threads (an engine compiled without OpenMP says 1)', () => {
+    const script = `console.log(require(process.argv[1]).capabilities().threads)`;
+    const env = { ...process.env, NODE_OPTIONS: '', OMP_NUM_THREADS: '2' };
+    const { stdout } = spawnSync(process.execPath, ['-e', script, join(__dirname, '../../dist/cjs/index.js')], { encoding: 'utf8', env });
+    expect(stdout.trim()).toBe(availableParallelism() > 1 ? '2' : '1');
   });
 
   test.each(['1', '3'])('%s threads: the same bits as two', (threads) => {

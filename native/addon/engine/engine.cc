@@ -28,7 +28,12 @@ static Napi::Array devices(Napi::Env env, const fg::CudaStatus& cuda) {
 static Napi::Value Info(const Napi::CallbackInfo& info) {
   auto out = Napi::Object::New(info.Env());
   out.Set("torchVersion", TORCH_VERSION);
+#ifdef INTRA_OP_PARALLEL  // libtorch's own: at::parallel_for is parallel in sources compiled with OpenMP, and only
+                          // there
   out.Set("threads", at::get_num_threads());
+#else
+  out.Set("threads", 1);
+#endif
   const fg::CudaStatus& cuda = fg::cuda_status();
   out.Set("cuda", cuda.usable);
   if (!cuda.usable) out.Set("cudaReason", cuda.reason);
