@@ -18,8 +18,8 @@ using ScratchMemory = void* (*)(int64_t bytes);
 
 struct Context {
   ParallelFor parallel_for;
-  ScratchMemory scratch = nullptr;  // only for the kernels of models
   void* stream = nullptr;           // a cudaStream_t for CUDA kernels; unused on the CPU
+  ScratchMemory scratch = nullptr;  // only for the CPU kernels of models
 };
 
 /// Runs a callable `fn(begin, end)` through the context.

@@ -1,6 +1,8 @@
 // The row algorithm, once for all instruction sets: included inside an anonymous namespace by rows_*.cc after they have
-// defined `Vec` (kWidth, F, set, load<D>, store<D>, max, add, sub, mul, fma, exp2, hmax, hsum) and `FlushDenormals`.
-// No standard inline function may be called here: the linker could keep this copy, compiled for this instruction set.
+// defined `Vec` (kWidth, F, set, load<D>, store<D>, max, add, sub, mul, fma, exp2, hmax, hsum) and `FlushDenormals`. A
+// Vec with kPairs also loads and stores two vectors at a time, whose elements may lie in any order between the two. Its
+// exp2 takes -inf unless it has kClamp; exp2_coarse serves where 16-bit numbers are written. No standard inline
+// function may be called here: the linker could keep this copy, compiled for this instruction set.
 
 template <DType D>
 using Element = std::conditional_t<D == DType::f32, float, uint16_t>;
@@ -12,21 +14,45 @@ constexpr Element<D> minus_infinity() {
   return D == DType::bf16 ? 0xFF80 : 0xFC00;
 }
 
-template <DType D, class Body>
-inline void for_vectors(int64_t n, Body&& body) {
+// V is Vec: as a parameter, so that a Vec without pairs need not have them.
+template <DType D, class V = Vec>
+inline void load_pair(const Element<D>* p, Vec::F& a, Vec::F& b) {
+  if constexpr (V::kPairs)
+    V::template load_pair<D>(p, a, b);
+  else
+    a = Vec::load<D>(p), b = Vec::load<D>(p + Vec::kWidth);
+}
+
+template <DType D, class V = Vec>
+inline void store_pair(Element<D>* p, Vec::F a, Vec::F b) {
+  if constexpr (V::kPairs)
+    V::template store_pair<D>(p, a, b);
+  else
+    Vec::store<D>(p, a), Vec::store<D>(p + Vec::kWidth, b);
+}
+
+/// pair(i, k) for two vectors from column i on, k = 0, 2 in turn; then tail(i, count) for at most one vector at a time.
+template <class Pair, class Tail>
+inline void for_vectors(int64_t n, Pair&& pair, Tail&& tail) {
   constexpr int64_t w = Vec::kWidth;
   int64_t i = 0;
-  for (; i + 4 * w <= n; i += 4 * w) body(i, 0, w), body(i + w, 1, w), body(i + 2 * w, 2, w), body(i + 3 * w, 3, w);
-  for (; i < n; i += w) body(i, 0, n - i < w ? n - i : w);  // a fixed index: the accumulators stay in registers
+  for (; i + 4 * w <= n; i += 4 * w) pair(i, 0), pair(i + 2 * w, 2);
+  if (i + 2 * w <= n) pair(i, 0), i += 2 * w;
+  for (; i < n; i += w) tail(i, n - i < w ? n - i : w);
 }
 
 template <DType D>
 inline float block_max(const Element<D>* z, int64_t n) {
   Vec::F m[4] = {Vec::set(kFloatLowest), Vec::set(kFloatLowest), Vec::set(kFloatLowest), Vec::set(kFloatLowest)};
-  for_vectors<D>(n, [&](int64_t i, int k, int64_t count) {
-    const Vec::F v = count == Vec::kWidth ? Vec::load<D>(z + i) : Vec::load_tail<D>(z + i, count, kFloatLowest);
-    m[k] = Vec::max(m[k], v);
-  });
+  for_vectors(
+      n,
+      [&](int64_t i, int k) {
+        Vec::F a, b;
+        load_pair<D>(z + i, a, b);
+        m[k] = Vec::max(m[k], a);
+        m[k + 1] = Vec::max(m[k + 1], b);
+      },
+      [&](int64_t i, int64_t count) { m[0] = Vec::max(m[0], Vec::load_tail<D>(z + i, count, kFloatLowest)); });
   return Vec::hmax(Vec::max(Vec::max(m[0], m[1]), Vec::max(m[2], m[3])));
 }
 
@@ -39,13 +65,21 @@ template <DType D, bool kEntropy>
 inline BlockSums block_sums(const Element<D>* z, int64_t n, float max, float scale) {
   const Vec::F vmax = Vec::set(max), vscale = Vec::set(scale), lowest = Vec::set(kLowest), zero = Vec::set(0);
   Vec::F s[4] = {zero, zero, zero, zero}, u[4] = {zero, zero, zero, zero};
-  for_vectors<D>(n, [&](int64_t i, int k, int64_t count) {
-    const Vec::F v = count == Vec::kWidth ? Vec::load<D>(z + i) : Vec::load_tail<D>(z + i, count, -__builtin_inff());
-    const Vec::F x = Vec::max(lowest, Vec::mul(Vec::sub(v, vmax), vscale));
+  const auto add = [&](Vec::F v, int k) {
+    Vec::F x = Vec::mul(Vec::sub(v, vmax), vscale);
+    if constexpr (kEntropy || Vec::kClamp) x = Vec::max(lowest, x);  // -inf times 0 would be NaN
     const Vec::F e = Vec::exp2(x);
     s[k] = Vec::add(s[k], e);
     if constexpr (kEntropy) u[k] = Vec::fma(x, e, u[k]);
-  });
+  };
+  for_vectors(
+      n,
+      [&](int64_t i, int k) {
+        Vec::F a, b;
+        load_pair<D>(z + i, a, b);
+        add(a, k), add(b, k + 1);
+      },
+      [&](int64_t i, int64_t count) { add(Vec::load_tail<D>(z + i, count, -__builtin_inff()), 0); });
   return {Vec::hsum(Vec::add(Vec::add(s[0], s[1]), Vec::add(s[2], s[3]))),
           kEntropy ? Vec::hsum(Vec::add(Vec::add(u[0], u[1]), Vec::add(u[2], u[3]))) : 0.0f};
 }
@@ -83,21 +117,27 @@ template <DType D, bool kLinear>
 void row_gradient(const Element<D>* z, Element<D>* g, int64_t n, float scale, const RowGradient& p, const char* next) {
   const Vec::F vmax = Vec::set(p.max), vscale = Vec::set(scale), a = Vec::set(p.a), b = Vec::set(p.b);
   const Vec::F lowest = Vec::set(kLowest), zero = Vec::set(0);
-  for_vectors<D>(n, [&](int64_t i, int, int64_t count) {
-    const bool full = count == Vec::kWidth;
-    if constexpr (Vec::kPrefetch) {
-      constexpr int64_t per_line = kPrefetchLine / int64_t(sizeof(Element<D>));
-      if (next && i % per_line == 0) __builtin_prefetch(next + i * int64_t(sizeof(Element<D>)), 0, 2);
-    }
-    const Vec::F v = full ? Vec::load<D>(z + i) : Vec::load_tail<D>(z + i, count, -__builtin_inff());
-    const Vec::F x = Vec::max(lowest, Vec::mul(Vec::sub(v, vmax), vscale));
-    const Vec::F y = Vec::fma(Vec::exp2(x), kLinear ? Vec::fma(b, x, a) : a, zero);  // + 0: never -0
-    if (full) {
-      Vec::store<D>(g + i, y);
-    } else {
-      Vec::store_tail<D>(g + i, y, count);
-    }
-  });
+  const auto value = [&](Vec::F v) {
+    Vec::F x = Vec::mul(Vec::sub(v, vmax), vscale);
+    if constexpr (kLinear || Vec::kClamp) x = Vec::max(lowest, x);
+    const Vec::F e = Vec::exp2(x);
+    return Vec::fma(e, kLinear ? Vec::fma(b, x, a) : a, zero);  // + 0: never -0
+  };
+  for_vectors(
+      n,
+      [&](int64_t i, int) {
+        if constexpr (Vec::kPrefetch) {
+          constexpr int64_t bytes = 2 * Vec::kWidth * int64_t(sizeof(Element<D>));
+          for (int64_t line = 0; next && line < bytes; line += kPrefetchLine)
+            __builtin_prefetch(next + i * int64_t(sizeof(Element<D>)) + line, 0, 2);
+        }
+        Vec::F y, t;
+        load_pair<D>(z + i, y, t);
+        store_pair<D>(g + i, value(y), value(t));
+      },
+      [&](int64_t i, int64_t count) {
+        Vec::store_tail<D>(g + i, value(Vec::load_tail<D>(z + i, count, -__builtin_inff())), count);
+      });
 }
 
 template <DType D>

@@ -20,7 +20,7 @@ struct FlushDenormals {
 
 struct Vec {
   static constexpr int64_t kWidth = 8;
-  static constexpr bool kPrefetch = true;
+  static constexpr bool kPrefetch = true, kPairs = false, kClamp = true;
   using F = __m256;
   static F set(float v) { return _mm256_set1_ps(v); }
   static F max(F a, F b) { return _mm256_max_ps(a, b); }  // NaN in b is kept

@@ -22,7 +22,7 @@ struct FlushDenormals {
 
 struct Vec {
   static constexpr int64_t kWidth = 16;
-  static constexpr bool kPrefetch = true;
+  static constexpr bool kPrefetch = true, kPairs = true, kClamp = false;
   using F = __m512;
   static F set(float v) { return _mm512_set1_ps(v); }
   static F max(F a, F b) { return _mm512_max_ps(a, b); }  // NaN in b is kept
@@ -33,11 +33,12 @@ struct Vec {
   static float hmax(F a) { return _mm512_reduce_max_ps(a); }
   static float hsum(F a) { return _mm512_reduce_add_ps(a); }
 
+  // x - floor(x) in one instruction (0 for -inf), and 2^floor(x) is what scalef multiplies by.
   static F exp2(F x) {
-    const F n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), r = sub(x, n);
-    F p = set(kExp2[6]);
-    for (int k = 5; k >= 0; --k) p = fma(p, r, set(kExp2[k]));
-    return _mm512_scalef_ps(p, n);
+    const F r = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+    F p = set(kExp2Floor[6]);
+    for (int k = 5; k >= 0; --k) p = fma(p, r, set(kExp2Floor[k]));
+    return _mm512_scalef_ps(p, x);
   }
 
   static F widen_bf16(__m256i v) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(v), 16)); }
@@ -46,6 +47,33 @@ struct Vec {
     return _mm512_cvtepi32_epi16(
         _mm512_srli_epi32(_mm512_add_epi32(i, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7FFF))), 16));
   }
+  // Two vectors of bfloat16: the even columns in one, the odd ones in the other. An instruction each to widen them, and
+  // no packing afterwards.
+  template <DType D, class E>
+  static void load_pair(const E* p, F& a, F& b) {
+    if constexpr (D == DType::bf16) {
+      const __m512i v = _mm512_loadu_si512(p);
+      a = _mm512_castsi512_ps(_mm512_slli_epi32(v, 16));
+      b = _mm512_castsi512_ps(_mm512_and_si512(v, _mm512_set1_epi32(int(0xFFFF0000))));
+    } else {
+      a = load<D>(p), b = load<D>(p + kWidth);
+    }
+  }
+  /// The upper halves are v to nearest, ties to even.
+  static __m512i rounded_bf16(F v) {
+    const __m512i i = _mm512_castps_si512(v), half = _mm512_add_epi32(i, _mm512_set1_epi32(0x7FFF));
+    return _mm512_mask_add_epi32(half, _mm512_test_epi32_mask(i, _mm512_set1_epi32(0x10000)), half,
+                                 _mm512_set1_epi32(1));
+  }
+  template <DType D, class E>
+  static void store_pair(E* p, F a, F b) {
+    if constexpr (D == DType::bf16)
+      _mm512_storeu_si512(p,
+                          _mm512_mask_blend_epi16(0xAAAAAAAA, _mm512_srli_epi32(rounded_bf16(a), 16), rounded_bf16(b)));
+    else
+      store<D>(p, a), store<D>(p + kWidth, b);
+  }
+
   template <DType D>
   static F widen(__m256i v) {
     if constexpr (D == DType::bf16) return widen_bf16(v);

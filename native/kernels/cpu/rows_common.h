@@ -17,6 +17,15 @@ inline constexpr float kExp2[7] = {1.0f,
                                    0.009618489071726799f,
                                    0.0013399930903688073f,
                                    0.0001534581242594868f};
+// 2^r on [0, 1), 1 at 0: relative error 1.3e-8 as rounded here (0.54 ulp with fused multiply-adds), and 2.9e-6 for
+// numbers that are rounded to 16 bits.
+inline constexpr float kExp2Floor[7] = {1.0f,
+                                        0.6931470632553101f,
+                                        0.2402293086051941f,
+                                        0.055485282093286514f,
+                                        0.009675451554358006f,
+                                        0.0012467845808714628f,
+                                        0.0002161291631637141f};
 // Below this a power of two is 0 in fp32: keeps -inf out of the arithmetic, where it would become NaN.
 inline constexpr float kLowest = -200.0f;
 inline constexpr float kFloatLowest = -3.402823466e+38f;

@@ -16,7 +16,7 @@ struct FlushDenormals {
 
 struct Vec {
   static constexpr int64_t kWidth = 4;
-  static constexpr bool kPrefetch = true;
+  static constexpr bool kPrefetch = true, kPairs = false, kClamp = true;
   using F = float32x4_t;
   static F set(float v) { return vdupq_n_f32(v); }
   static F max(F a, F b) { return vmaxq_f32(a, b); }  // NaN in either is kept

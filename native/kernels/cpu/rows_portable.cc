@@ -13,7 +13,7 @@ struct FlushDenormals {
 
 struct Vec {
   static constexpr int64_t kWidth = 4;
-  static constexpr bool kPrefetch = false;
+  static constexpr bool kPrefetch = false, kPairs = false, kClamp = true;
   typedef float F __attribute__((vector_size(16)));
   typedef int32_t I __attribute__((vector_size(16)));
   typedef uint32_t U __attribute__((vector_size(16)));
