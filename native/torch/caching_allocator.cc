@@ -60,6 +60,15 @@ class Pool {
     trim(most_ + most_ / 4);
   }
 
+  size_t start_peak() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return recent_ = used_;
+  }
+  size_t peak() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return recent_;
+  }
+
   void release() {
     const std::lock_guard<std::mutex> lock(mutex_);
     most_ = used_;
@@ -72,6 +81,7 @@ class Pool {
   void count(const Block* block) {
     used_ += block->size;
     most_ = std::max(most_, used_);
+    recent_ = std::max(recent_, used_);
     trim(most_ + most_ / 4);
   }
 
@@ -80,7 +90,7 @@ class Pool {
     if (!memory) {
       release();
       memory = std::aligned_alloc(kHeader, size);
-      TORCH_CHECK(memory, "not enough memory: tried to allocate ", size, " bytes");
+      TORCH_CHECK_WITH(OutOfMemoryError, memory, "Not enough memory: tried to allocate ", size, " bytes");
     }
     return new (memory) Block{size};
   }
@@ -97,7 +107,7 @@ class Pool {
 
   std::mutex mutex_;
   std::multimap<size_t, Block*> free_;
-  size_t used_ = 0, kept_ = 0, most_ = 0;  // bytes
+  size_t used_ = 0, kept_ = 0, most_ = 0, recent_ = 0;  // bytes; recent_: the most in use since start_peak
 };
 
 Pool& pool() {
@@ -127,6 +137,9 @@ void install_caching_allocator() {
   }();
   (void)installed;
 }
+
+size_t start_memory_peak() { return pool().start_peak(); }
+size_t memory_peak() { return pool().peak(); }
 
 void release_cached_memory() { pool().release(); }
 

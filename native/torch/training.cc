@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <string>
 
+#include "torch/caching_allocator.h"
 #include "torch/cpu_context.h"
 #include "torch/dtype.h"
 #include "torch/error.h"
@@ -148,6 +149,48 @@ kernels::PolicyMetrics Trainer::unfused_loss(Part& part, const TrainOptions& opt
   return result.metrics;
 }
 
+void Trainer::micro_batch(const TrainBatch& batch, const std::vector<int64_t>& starts,
+                          const std::vector<Sequence>& sequences, const std::vector<int64_t>& members,
+                          const TrainOptions& options, TrainResult& result) {
+  Part part = gather(batch, starts, members);
+  part.packed = pack_sequences(sequences, members);
+  const at::Tensor rows = model_.hidden(part.packed.ids, part.packed.rows, {}, part.packed.wanted);
+  result.metrics.merge(options.fused ? fused_loss(part, options, rows) : unfused_loss(part, options, rows));
+  optimizer_.collect_gradients();
+  for (float logp : part.logps) result.logp_sum += logp;
+}
+
+int64_t Trainer::bytes_per_row() const {
+  const ModelConfig& c = model_.config();
+  const int64_t joint = (c.heads + 2 * c.kv_heads) * c.head_dim, attended = c.heads * c.head_dim;
+  const int64_t inner = (c.gated_mlp ? 3 : 2) * c.intermediate;
+  // What a layer keeps for its gradient: both norms and residual sums, q, k, v and what was attended, the MLP's inside.
+  const int64_t layer = 4 * c.hidden + joint + attended + inner;
+  // Of one layer at a time: gradients on their way. Once: the logits, which become their gradient.
+  const int64_t passing = 2 * inner + 2 * joint + 4 * c.hidden;
+  return (c.layers * layer + passing + c.vocab) * static_cast<int64_t>(c10::elementSize(model_.dtype()));
+}
+
+void Trainer::throw_out_of_memory(const std::vector<Sequence>& sequences, const std::vector<int64_t>& members,
+                                  size_t before) const {
+  int64_t rows = 0, longest = 0;
+  for (const int64_t i : members) {
+    const int64_t length = sequences[i].prompt_length + sequences[i].completion_length - 1;
+    rows += length;
+    longest = std::max(longest, length);
+  }
+  const auto got = static_cast<int64_t>(memory_peak() - before);
+  // A quarter is left for what is not counted.
+  const int64_t fits = std::min(rows / 2, got / bytes_per_row() * 3 / 4);
+  const std::string what = "Not enough memory to train on " + std::to_string(members.size()) + " sequences (" +
+                           std::to_string(rows) + " tokens) at once; the model and its optimizer are as they were. ";
+  throw CodedError("ERR_OUT_OF_MEMORY",
+                   fits >= longest ? what + "microBatchTokens: " + std::to_string(fits) + " should fit"
+                                   : what + "One sequence of " + std::to_string(longest) + " tokens needs about " +
+                                         std::to_string(longest * bytes_per_row() >> 20) +
+                                         " MiB: set microBatchTokens to 1, shorten the completions, or use bfloat16");
+}
+
 TrainResult Trainer::accumulate(const TrainBatch& batch, const TrainOptions& options, const std::atomic<bool>& abort) {
   std::vector<int64_t> starts(batch.sequences() + 1, 0);  // where each sequence's completion begins among the N tokens
   for (int64_t s = 0; s < batch.sequences(); ++s) starts[s + 1] = starts[s] + std::max<int64_t>(0, batch.completion(s));
@@ -156,12 +199,14 @@ TrainResult Trainer::accumulate(const TrainBatch& batch, const TrainOptions& opt
   const std::vector<Sequence> sequences = sequences_of(batch);
   for (const auto& members : cut_sequences(sequences, options.micro_batch_tokens)) {
     if (abort) throw CodedError("ERR_ABORTED", "The operation was aborted");
-    Part part = gather(batch, starts, members);
-    part.packed = pack_sequences(sequences, members);
-    const at::Tensor rows = model_.hidden(part.packed.ids, part.packed.rows, {}, part.packed.wanted);
-    result.metrics.merge(options.fused ? fused_loss(part, options, rows) : unfused_loss(part, options, rows));
-    optimizer_.collect_gradients();
-    for (float logp : part.logps) result.logp_sum += logp;
+    const size_t before = start_memory_peak();
+    try {
+      micro_batch(batch, starts, sequences, members, options, result);
+    } catch (const c10::OutOfMemoryError&) {
+      throw_out_of_memory(sequences, members, before);
+    } catch (const std::bad_alloc&) {
+      throw_out_of_memory(sequences, members, before);
+    }
   }
   return result;
 }

@@ -11,6 +11,7 @@
 #include "torch/logits_buffer.h"
 #include "torch/model/transformer.h"
 #include "torch/optimizer.h"
+#include "torch/packing.h"
 
 namespace fg {
 
@@ -60,6 +61,13 @@ class Trainer {
  private:
   struct Part;  // one micro-batch
   Part gather(const TrainBatch& batch, const std::vector<int64_t>& starts, const std::vector<int64_t>& members) const;
+  void micro_batch(const TrainBatch& batch, const std::vector<int64_t>& starts, const std::vector<Sequence>& sequences,
+                   const std::vector<int64_t>& members, const TrainOptions& options, TrainResult& result);
+  /// Bytes that a row of a micro-batch needs, about.
+  int64_t bytes_per_row() const;
+  /// Says which microBatchTokens would fit; `before`: bytes in use when the micro-batch began.
+  [[noreturn]] void throw_out_of_memory(const std::vector<Sequence>& sequences, const std::vector<int64_t>& members,
+                                        size_t before) const;
   kernels::GrpoLossArgs loss_args(Part& part, const TrainOptions& options, const at::Tensor& logits) const;
   kernels::PolicyMetrics fused_loss(Part& part, const TrainOptions& options, const at::Tensor& rows);
   kernels::PolicyMetrics unfused_loss(Part& part, const TrainOptions& options, const at::Tensor& rows);
