@@ -7,6 +7,7 @@
 #include "kernels/cpu/tokens.h"
 #include "torch/cpu_context.h"
 #include "torch/dtype.h"
+#include "torch/head_products.h"
 #include "torch/tensor_ops_cuda.h"
 
 namespace fg {
@@ -123,7 +124,7 @@ class LinearLoss {
   }
   at::Tensor logits(Range r, const at::Tensor& hidden) {
     at::Tensor z = buffer_.narrow(0, 0, r.size());
-    at::mm_out(z, hidden, a_.weight.t());
+    head_logits(z, hidden, a_.weight);
     return z;
   }
   Rows matrix(const at::Tensor& z) const { return {z.data_ptr(), dtype_of(z), z.size(1), z.size(1), 0}; }
@@ -170,6 +171,11 @@ class LinearLoss {
 
   /// The gradient of the logits in `z` becomes those of the hidden states and of the head.
   void back(Range r, const at::Tensor& h, const at::Tensor& z) {
+    if (by_way_of_float(z)) {
+      const at::Tensor grad = head_gradients_by_float(z, h, a_.weight, a_.grad_weight).to(a_.grad_hidden.scalar_type());
+      at::Tensor(a_.grad_hidden).index_copy_(0, indices(r), grad);
+      return;
+    }
     if (contiguous(r)) {
       at::Tensor grad = a_.grad_hidden.narrow(0, rows_[size_t(r.begin)], r.size());
       at::mm_out(grad, z, a_.weight);
