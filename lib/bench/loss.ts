@@ -15,6 +15,8 @@ export interface LossShape {
   /** Share of the tokens that the mask selects. */
   selected: number;
   level: 'token' | 'sequence';
+  /** Also by the kernels of lesser instruction sets. */
+  everySimd?: boolean;
   /** Further losses, each beside its unfused twin. */
   losses?: Readonly<Record<string, LossConfig>>;
 }
@@ -63,6 +65,18 @@ function openLossPeers(peers: Peers, shape: LossShape, source: Logits, { targets
   }));
 }
 
+function withSimd(name: string, op: () => void): () => void {
+  return () => {
+    const usual = core().simd();
+    core().useSimd(name);
+    try {
+      op();
+    } finally {
+      core().useSimd(usual);
+    }
+  };
+}
+
 export async function lossCase(shape: LossShape, context: BenchContext): Promise<CaseResult> {
   const { tokens, vocab, dtype, selected, level } = shape;
   const source = filled(tokens * vocab, dtype, 8);
@@ -78,6 +92,8 @@ export async function lossCase(shape: LossShape, context: BenchContext): Promise
   const further: Record<string, Op> = {};
   for (const [name, c] of Object.entries(shape.losses ?? {}))
     Object.assign(further, { [`grpoLoss ${name}, fused`]: fusedOp(c), [`${name}, unfused libtorch`]: unfusedOp(c) });
+  // The row kernels of machines without AVX-512, on this one.
+  if (shape.everySimd && core().simd() === 'avx512') further['grpoLoss, fused, with AVX2'] = withSimd('avx2', fusedOp(config));
   const rows = { logits, dtype, vocabSize: vocab, targets: batch.targets };
   const ops = {
     'copy of the logits': copy,

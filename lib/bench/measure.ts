@@ -1,5 +1,6 @@
 // Interleaved timing: every round runs each op once, so that a slow moment of the machine meets all of them. Medians and spreads.
 import { median, medianAbsoluteDeviation } from 'simple-statistics';
+import { watchMemory } from './memory.js';
 import type { Peers } from './peers/peers.js';
 
 /** Seconds over the rounds. `spread`: median absolute deviation. */
@@ -18,7 +19,7 @@ export interface Row {
   perBaseline: number;
   /** Largest relative error (L2) against fp64. */
   error?: number;
-  /** Growth of resident memory over one call, at most. */
+  /** By how much resident memory rose during the first call, at most: what the op needs beside its arguments. */
   extraBytes?: number;
   /** Bytes that the op must read and write per second, as a share of what a copy reaches in the same run. */
   bandwidthShare?: number;
@@ -72,21 +73,20 @@ async function timed(op: Op): Promise<number> {
 export async function measure(ops: Readonly<Record<string, Op>>, options: MeasureOptions): Promise<Row[]> {
   const names = Object.keys(ops);
   const times = names.map((): number[] => []);
-  const extra = names.map(() => 0);
+  const extra = names.map((): number | undefined => undefined);
   for (let round = -1; round < options.rounds; ++round)
     for (const [i, name] of names.entries()) {
       options.signal?.throwIfAborted();
       options.before?.();
-      const before = process.memoryUsage.rss();
+      const risen = round < 0 ? watchMemory() : undefined;
       const took = await timed(ops[name]!);
-      if (round < 0) continue;
-      times[i]!.push(took);
-      extra[i] = Math.max(extra[i]!, process.memoryUsage.rss() - before);
+      if (risen) extra[i] = risen();
+      else times[i]!.push(took);
     }
   return names.map((name, i) => ({
     name,
     seconds: summary(times[i]!),
     perBaseline: median(times[i]!.map((t, round) => t / times[0]![round]!)),
-    extraBytes: extra[i]!,
+    extraBytes: extra[i],
   }));
 }

@@ -35,7 +35,7 @@ export function milliseconds(seconds: number): string {
   return ms >= 100 ? ms.toFixed(0) : ms >= 10 ? ms.toFixed(1) : ms >= 0.1 ? ms.toFixed(2) : ms.toPrecision(2);
 }
 
-const HEADER = ['', 'ms (median)', 'spread', 'x baseline', 'share of copy bandwidth', 'error to fp64', 'tokens/s'];
+const HEADER = ['', 'ms (median)', 'spread', 'x baseline', 'share of copy bandwidth', 'error to fp64', 'tokens/s', 'memory, MiB'];
 const DIFFERENCE = 'difference to ours';
 
 /** The columns of a row, as text. */
@@ -49,6 +49,7 @@ export function cells(row: Row): string[] {
     optional(row.bandwidthShare, (v) => `${(100 * v).toFixed(0)} %`),
     optional(row.error, (v) => v.toExponential(1)),
     optional(row.tokensPerSecond, (v) => v.toFixed(0)),
+    optional(row.extraBytes, (v) => (v / 2 ** 20).toFixed(0)),
   ];
 }
 
@@ -87,7 +88,8 @@ function machineText({ machine: m, versions: v, date }: Results): string {
 
 const NOTE =
   'Medians of interleaved rounds in one run; "x baseline" is the median of the ratios round by round, to the first line of each table. ' +
-  'Bytes are the fewest that the op must move. Errors are the largest of the checked rows, relative, in L2.';
+  'Bytes are the fewest that the op must move. Errors are the largest of the checked rows, relative, in L2. ' +
+  'Memory is what the first call needed beside its arguments and what the process had kept.';
 
 export function markdown(results: Results): string {
   const one = (c: CaseResult): string => {

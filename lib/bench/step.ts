@@ -23,7 +23,7 @@ export interface StepShape {
   dtype: 'auto' | 'float32' | 'bfloat16';
   /** Above 0: a frozen copy of the model is the reference, and is scored. */
   beta: number;
-  /** Tokens of a micro-batch, padding included; 0: as the trainer chooses. */
+  /** Tokens of a micro-batch, a shared prompt once; 0: as the trainer chooses. */
   microBatchTokens: number;
 }
 

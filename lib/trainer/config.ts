@@ -29,7 +29,7 @@ const commonOptions = {
     default: 0,
     min: 0,
     description:
-      "Tokens (padding included) per forward and backward; 0: chosen so that a micro-batch's logits stay near 256 MB. Does not change results beyond rounding, but for statistics of a micro-batch (topEntropyQuantile, clip_cov, kl_cov)",
+      "Tokens per forward and backward (a prompt that several completions share counts once); 0: chosen so that a micro-batch's logits stay near 256 MB. Does not change results beyond rounding, but for statistics of a micro-batch (topEntropyQuantile, clip_cov, kl_cov)",
   },
   learningRate: { type: 'number', default: 1e-6, min: 0, description: 'Peak learning rate of AdamW' },
   lrSchedulerType: {

@@ -1,6 +1,6 @@
 #pragma once
-// y = x W^T (+ bias) (+ residual) for few rows, on the calling thread: the products of decoding with a small model,
-// where a library's product spends its time on packing, dispatch and threads.
+// y = x W^T (+ bias) (+ residual) and its gradients, where a library's product spends its time on packing, dispatch and
+// threads: the few rows of a decoding step, and weights that stay in cache.
 #include "kernels/context.h"
 #include "kernels/scalar.h"
 #include "kernels/view.h"
@@ -50,8 +50,8 @@ struct LinearGradArgs {
 void linear_input_gradient(const Context&, const LinearGradArgs&);
 void linear_weight_gradient(const Context&, const LinearGradArgs&);
 
-/// The same with the weight as it lies, for models that are read from memory at every step: in parallel over the
-/// outputs.
+/// The forward product with the weight as it lies, for models that are read from memory at every step: in parallel over
+/// the outputs.
 struct LinearPlainArgs {
   const void* x;         // (rows, in), contiguous
   const void* weight;    // (out, in), contiguous

@@ -8,7 +8,8 @@
 // GCC compiles a function marked FG_CLONES once per instruction set and picks one when the library is loaded. What it
 // calls must be inlined into it (FG_INLINE), otherwise the callee is compiled for the oldest set only. Name features,
 // not "arch=": that asks for one CPU model. Products and sums are never contracted
-// (-ffp-contract=off) and reductions have a fixed number of lanes, so that all clones give the same bits.
+// (-ffp-contract=off) and reductions have a fixed number of lanes, so that all clones give the same bits. (Kernels made
+// of products have another way, tile_product.h.)
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && \
     !defined(__SANITIZE_THREAD__)
 #define FG_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
@@ -111,10 +112,18 @@ FG_INLINE V load_vector(const bf16* p) {
 /// The largest lane, and the sum of the lanes by a tree: halves are folded onto each other in registers.
 template <class Fold>
 FG_INLINE float fold_lanes(f32x16 v, Fold fold) {
+#if defined(__clang__)  // it has no __builtin_shuffle
+  for (int w = 8; w > 0; w /= 2) {
+    f32x16 turned = v;
+    for (int j = 0; j < 16; ++j) turned[j] = v[j ^ w];
+    v = fold(v, turned);
+  }
+#else
   v = fold(v, __builtin_shuffle(v, i32x16{8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7}));
   v = fold(v, __builtin_shuffle(v, i32x16{4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11}));
   v = fold(v, __builtin_shuffle(v, i32x16{2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13}));
   v = fold(v, __builtin_shuffle(v, i32x16{1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14}));
+#endif
   return v[0];
 }
 FG_INLINE float lane_max(const f32x16& v) {

@@ -4,6 +4,7 @@
 #include <cstdlib>
 
 #include "kernels/context.h"
+#include "torch/caching_allocator.h"
 #include "torch/torch_min.h"
 
 namespace fg {
@@ -20,8 +21,12 @@ inline void* thread_scratch(int64_t bytes) {
     std::free(memory.data);
     memory.size = (bytes + bytes / 4 + 63) / 64 * 64;
     memory.data = std::aligned_alloc(64, static_cast<size_t>(memory.size));
+    if (!memory.data) {
+      release_cached_memory();
+      memory.data = std::aligned_alloc(64, static_cast<size_t>(memory.size));
+    }
     if (!memory.data) memory.size = 0;
-    TORCH_CHECK(memory.data, "not enough memory: tried to allocate ", bytes, " bytes");
+    TORCH_CHECK_WITH(OutOfMemoryError, memory.data, "Not enough memory: tried to allocate ", bytes, " bytes");
   }
   return memory.data;
 }

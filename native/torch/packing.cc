@@ -77,13 +77,16 @@ std::vector<std::vector<int64_t>> cut_sequences(const std::vector<Sequence>& all
     of_prompt[found->second].push_back(static_cast<int64_t>(i));
   }
   std::vector<std::vector<int64_t>> parts;
-  int64_t used = 0;
+  int64_t used = 0, predicted = 0;  // rows of the last part, and those of them that go through the head
   for (const auto& sequences : of_prompt) {
     bool there = false;  // the prompt, in the last part
     for (const int64_t i : sequences) {
       const int64_t own = all[i].completion_length - 1, whole = own + all[i].prompt_length;
-      if (parts.empty() || used + (there ? own : whole) > budget) parts.emplace_back(), used = 0, there = false;
+      const int64_t tokens = all[i].completion_length;
+      if (parts.empty() || used + (there ? own : whole) > budget || predicted + tokens > budget)
+        parts.emplace_back(), used = predicted = 0, there = false;
       used += there ? own : whole;
+      predicted += tokens;
       there = true;
       parts.back().push_back(i);
     }

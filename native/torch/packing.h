@@ -21,7 +21,8 @@ struct PackedSequences {
 /// `members`: which of `all`, in that order.
 PackedSequences pack_sequences(const std::vector<Sequence>& all, const std::vector<int64_t>& members);
 
-/// Cuts the sequences that have a completion into batches of at most `budget` rows (a longer sequence is alone). Those
+/// Cuts the sequences that have a completion into batches of at most `budget` rows and as many completion tokens, which
+/// have logits (a prompt's last row has one for every completion of one token). A longer sequence is alone. Those
 /// of one prompt come one after another, otherwise the order is kept.
 std::vector<std::vector<int64_t>> cut_sequences(const std::vector<Sequence>& all, int64_t budget);
 

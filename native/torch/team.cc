@@ -9,9 +9,9 @@ namespace fg {
 
 namespace {
 
-// Waiting members spin for a few microseconds, about as long as the others' shares differ, then give their time away:
-// on a busy machine the member that is waited for may not be running.
-constexpr int kSpins = 4000;
+// Waiting members spin for about ten microseconds (a pause takes 40 to 140 cycles), as long as the others' shares
+// differ, then give their time away: on a busy machine the member that is waited for may not be running.
+constexpr int kSpins = 300;
 
 inline void pause_briefly() {
 #if defined(__x86_64__)

@@ -173,17 +173,17 @@ int64_t Trainer::bytes_per_row() const {
 
 void Trainer::throw_out_of_memory(const std::vector<Sequence>& sequences, const std::vector<int64_t>& members,
                                   size_t before) const {
-  int64_t rows = 0, longest = 0;
-  for (const int64_t i : members) {
-    const int64_t length = sequences[i].prompt_length + sequences[i].completion_length - 1;
-    rows += length;
-    longest = std::max(longest, length);
-  }
-  const auto got = static_cast<int64_t>(memory_peak() - before);
-  // A quarter is left for what is not counted.
+  const int64_t rows = pack_sequences(sequences, members).ids.size(0);
+  int64_t longest = 0;
+  for (const int64_t i : members)
+    longest = std::max(longest, sequences[i].prompt_length + sequences[i].completion_length - 1);
+  // What could be had, a quarter left for what is not counted. (Another model's tensors are in it.)
+  const auto got = std::max<int64_t>(0, static_cast<int64_t>(memory_peak()) - static_cast<int64_t>(before));
   const int64_t fits = std::min(rows / 2, got / bytes_per_row() * 3 / 4);
   const std::string what = "Not enough memory to train on " + std::to_string(members.size()) + " sequences (" +
-                           std::to_string(rows) + " tokens) at once; the model and its optimizer are as they were. ";
+                           std::to_string(rows) +
+                           " rows) at once; the model and its optimizer are as they were, the step's gradients are "
+                           "thrown away. ";
   throw CodedError("ERR_OUT_OF_MEMORY",
                    fits >= longest ? what + "microBatchTokens: " + std::to_string(fits) + " should fit"
                                    : what + "One sequence of " + std::to_string(longest) + " tokens needs about " +

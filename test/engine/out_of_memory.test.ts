@@ -58,7 +58,7 @@ const reason =
     expect([status, stderr]).toEqual([0, expect.anything()]);
     const out = JSON.parse(stdout) as { wanted: number; code: string; message: string; fits: number; norm: number };
     expect(out.code).toBe('ERR_OUT_OF_MEMORY');
-    expect(out.message).toMatch(/6000 sequences \(\d+ tokens\).*as they were/);
+    expect(out.message).toMatch(/6000 sequences \(\d+ rows\).*as they were/);
     expect(out.fits).toBeGreaterThan(1000);
     expect(Math.abs(out.norm - out.wanted) / out.wanted).toBeLessThan(1e-4);
   },

@@ -1,6 +1,6 @@
 // A prompt that several completions share is computed once: the gradients and log-probs are those of every sequence alone.
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Policy } from '../../lib/engine/policy.js';
@@ -79,6 +79,22 @@ describe('gradients', () => {
       expect([key, error / scale < bound]).toEqual([key, true]);
     }
   });
+});
+
+test('a generation longer than the table of rotations, then training', async () => {
+  const dir = join(folder, 'long');
+  cpSync(join(goldenModels, 'llama'), dir, { recursive: true });
+  const config = JSON.parse(readFileSync(join(dir, 'config.json'), 'utf8')) as object;
+  writeFileSync(join(dir, 'config.json'), JSON.stringify({ ...config, max_position_embeddings: 1024 }));
+  const policy = await Policy.load(dir, { dtype: 'float32' });
+  await policy.generate([Int32Array.of(5, 6)], { maxNewTokens: 400, ignoreEos: true });
+  const { tokens } = await new Training(policy).accumulate(
+    batch(),
+    { lossType: 'dapo', normalizer: 100 },
+    { microBatchTokens: 4096, fused: true },
+  );
+  policy.dispose();
+  expect(tokens).toBe(104);
 });
 
 test('log-probs: together as each sequence alone', async () => {

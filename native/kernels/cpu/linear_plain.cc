@@ -10,6 +10,15 @@ namespace {
 
 constexpr int64_t kOutputsPerTask = 48;
 
+#if defined(__clang__)
+FG_INLINE f32x16 every_second(const f32x16& a, const f32x16& b, int first) {
+  f32x16 out = a;
+  for (int j = 0; j < 8; ++j) out[j] = a[2 * j + first], out[j + 8] = b[2 * j + first];
+  return out;
+}
+FG_INLINE f32x16 evens(const f32x16& a, const f32x16& b) { return every_second(a, b, 0); }
+FG_INLINE f32x16 odds(const f32x16& a, const f32x16& b) { return every_second(a, b, 1); }
+#else
 FG_INLINE f32x16 evens(const f32x16& a, const f32x16& b) {
   const i32x16 order = {0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30};
   return __builtin_shuffle(a, b, order);
@@ -18,6 +27,7 @@ FG_INLINE f32x16 odds(const f32x16& a, const f32x16& b) {
   const i32x16 order = {1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31};
   return __builtin_shuffle(a, b, order);
 }
+#endif
 FG_INLINE f32x16 fold(const f32x16& a, const f32x16& b) { return evens(a, b) + odds(a, b); }
 
 /// The sum of the lanes of each of kRows vectors, the same tree for every row.
@@ -43,7 +53,7 @@ FG_INLINE void finish(const LinearPlainArgs& a, int64_t row, int64_t column, flo
 /// would be what limits a tile (a fifth slower).
 template <int kRows>
 FG_INLINE void keep_in_register(f32x16& v) {
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(__clang__)
   if constexpr (kRows == 8) asm("" : "+v"(v));  // only with AVX-512 is a vector one register
 #endif
 }

@@ -1,8 +1,8 @@
 // The row algorithm, once for all instruction sets: included inside an anonymous namespace by rows_*.cc after they have
 // defined `Vec` (kWidth, F, set, load<D>, store<D>, max, add, sub, mul, fma, exp2, hmax, hsum) and `FlushDenormals`. A
 // Vec with kPairs also loads and stores two vectors at a time, whose elements may lie in any order between the two. Its
-// exp2 takes -inf unless it has kClamp; exp2_coarse serves where 16-bit numbers are written. No standard inline
-// function may be called here: the linker could keep this copy, compiled for this instruction set.
+// exp2 takes -inf unless it has kClamp. No standard inline function may be called here: the linker could keep this
+// copy, compiled for this instruction set.
 
 template <DType D>
 using Element = std::conditional_t<D == DType::f32, float, uint16_t>;

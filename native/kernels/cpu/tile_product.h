@@ -10,7 +10,7 @@
 
 // Defines name(args) as one of body<rows, vectors>(args), the tile that suits the instruction set of the row kernels:
 // FG_TILED(void, name, body, (const Args& a), (a))
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(__clang__)  // Clang passes no vectors between targets, inlined or not
 #define FG_TILED(result, name, body, parameters, arguments)                                                \
   __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma"))) result name##_avx512 parameters { \
     return body<8, 2> arguments;                                                                           \

@@ -68,7 +68,10 @@ void RopeTable::reserve(int64_t positions) {
   if (!inv_freq_.defined() || (cos_.defined() && cos_.size(0) >= positions)) return;
   int64_t size = 256;
   while (size < positions) size *= 2;
-  at::NoGradGuard no_grad;
+  // A generation may be what grows it, and training then keeps the table for its gradient: a tensor made in inference
+  // mode could not be kept.
+  const c10::InferenceMode normal(false);
+  const at::NoGradGuard no_grad;
   const at::Tensor angles = at::arange(size, at::kLong).to(at::kFloat).unsqueeze(1) * inv_freq_;
   cos_ = angles.cos() * attention_factor_;
   sin_ = angles.sin() * attention_factor_;
