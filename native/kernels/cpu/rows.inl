@@ -31,6 +31,16 @@ inline void store_pair(Element<D>* p, Vec::F a, Vec::F b) {
     Vec::store<D>(p, a), Vec::store<D>(p + Vec::kWidth, b);
 }
 
+/// Fetches what lies at the place of two vectors from column i on in the row that starts at `row`, if there is one.
+template <DType D, int kLevel>
+inline void prefetch_pair(const char* row, int64_t i) {
+  if constexpr (Vec::kPrefetch) {
+    constexpr int64_t bytes = 2 * Vec::kWidth * int64_t(sizeof(Element<D>));
+    for (int64_t line = 0; row && line < bytes; line += kPrefetchLine)
+      __builtin_prefetch(row + i * int64_t(sizeof(Element<D>)) + line, 0, kLevel);
+  }
+}
+
 /// pair(i, k) for two vectors from column i on, k = 0, 2 in turn; then tail(i, count) for at most one vector at a time.
 template <class Pair, class Tail>
 inline void for_vectors(int64_t n, Pair&& pair, Tail&& tail) {
@@ -60,9 +70,11 @@ struct BlockSums {
   float sum, weighted;
 };
 
-/// Sums of 2^x and x 2^x, x = (z - max) * scale; NaN anywhere gives NaN.
+/// Sums of 2^x and x 2^x, x = (z - max) * scale; NaN anywhere gives NaN. The block is in the first cache: meanwhile
+/// memory brings what `ahead` points to, as many bytes as the block has (null: nothing), which no hardware would know
+/// of.
 template <DType D, bool kEntropy>
-inline BlockSums block_sums(const Element<D>* z, int64_t n, float max, float scale) {
+inline BlockSums block_sums(const Element<D>* z, int64_t n, float max, float scale, const char* ahead) {
   const Vec::F vmax = Vec::set(max), vscale = Vec::set(scale), lowest = Vec::set(kLowest), zero = Vec::set(0);
   Vec::F s[4] = {zero, zero, zero, zero}, u[4] = {zero, zero, zero, zero};
   const auto add = [&](Vec::F v, int k) {
@@ -75,6 +87,7 @@ inline BlockSums block_sums(const Element<D>* z, int64_t n, float max, float sca
   for_vectors(
       n,
       [&](int64_t i, int k) {
+        prefetch_pair<D, 3>(ahead, i);
         Vec::F a, b;
         load_pair<D>(z + i, a, b);
         add(a, k), add(b, k + 1);
@@ -106,7 +119,9 @@ void row_sums(const Element<D>* z, int64_t n, int64_t target, float scale, RestS
       sum *= factor;
       max = m;
     }
-    const BlockSums b = block_sums<D, kEntropy>(block, count, max, scale);
+    // Two blocks ahead. Behind the row lies the next one, or nothing that is mapped: a prefetch does not fault.
+    const BlockSums b =
+        block_sums<D, kEntropy>(block, count, max, scale, reinterpret_cast<const char*>(z + i + 2 * kBlock));
     sum += b.sum;
     weighted += double(b.weighted) * kLn2;
   }
@@ -126,11 +141,7 @@ void row_gradient(const Element<D>* z, Element<D>* g, int64_t n, float scale, co
   for_vectors(
       n,
       [&](int64_t i, int) {
-        if constexpr (Vec::kPrefetch) {
-          constexpr int64_t bytes = 2 * Vec::kWidth * int64_t(sizeof(Element<D>));
-          for (int64_t line = 0; next && line < bytes; line += kPrefetchLine)
-            __builtin_prefetch(next + i * int64_t(sizeof(Element<D>)) + line, 0, 2);
-        }
+        prefetch_pair<D, 2>(next, i);
         Vec::F y, t;
         load_pair<D>(z + i, y, t);
         store_pair<D>(g + i, value(y), value(t));
