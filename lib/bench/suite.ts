@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { packageRoot } from '../native.js';
+import { cudaCase, cudaSkipped } from './cuda.js';
 import { linearCase } from './linear.js';
 import { lossCase, type LossShape } from './loss.js';
 import type { BenchContext, CaseResult } from './measure.js';
@@ -16,7 +17,7 @@ export interface Job {
   skip?: string;
 }
 
-export const CASES = ['loss', 'linear', 'step', 'generation', 'advantages', 'optimizer'] as const;
+export const CASES = ['loss', 'linear', 'step', 'generation', 'advantages', 'optimizer', 'cuda'] as const;
 
 /** Those in which peers are measured. */
 export const PEER_CASES = ['loss', 'linear', 'step'] as const;
@@ -56,6 +57,7 @@ function stepShape(model: string | undefined, quick: boolean): StepShape {
 /** Everything the suite would run, in order. `only`: names of cases; empty: all. */
 export function jobs(only: readonly string[], quick: boolean, model?: string): Job[] {
   const shape = stepShape(model, quick);
+  const cudaSkip = cudaSkipped();
   const width = quick ? 128 : 576;
   const linear = { tokens: quick ? 128 : 512, width, vocab: quick ? 32_000 : 49_152, workspaceBytes: 2 ** 28 };
   const all: Job[] = [
@@ -70,6 +72,7 @@ export function jobs(only: readonly string[], quick: boolean, model?: string): J
     { case: 'generation', run: (c) => generationCase(shape, c) },
     { case: 'advantages', run: (c) => advantagesCase(quick ? 8192 : 65_536, 8, c) },
     { case: 'optimizer', run: (c) => optimizerCase(quick ? 4_000_000 : 32_000_000, c) },
+    { case: 'cuda', run: cudaCase, ...(cudaSkip ? { skip: cudaSkip } : {}) },
   ];
   return all.filter((job) => only.length === 0 || only.includes(job.case));
 }

@@ -184,7 +184,7 @@ export const benchCommand: Command = {
     'npx fused-grpo bench step --model runs/first/model --prompts 8 --num-generations 8 --steps 5 --json',
   ],
   notes: [
-    'Cases: loss (fused against unfused libtorch and a copy of the logits), linear (hidden states x head against its products), step, generation, advantages, optimizer. Without names: all of them.',
+    'Cases: loss (fused against unfused libtorch and a copy of the logits), linear (hidden states x head against its products), step, generation, advantages, optimizer, cuda (the kernels on a card). Without names: all of them.',
     '--with-peers has the same work done by TRL and Liger-Kernel after each of our rounds, in loss, linear and step. FUSED_GRPO_PEERS_PYTHON names a Python that has them; otherwise pip installs pinned versions once. Who cannot run is left out, with the reason.',
     'Ops are timed in turn, round by round, in one run: compare the ratios. `bench step --model DIR --json` prints { stepSeconds: { median, min }, phases, peakRssBytes, generatedTokens (of one step), ... }.',
   ],
