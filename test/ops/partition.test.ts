@@ -117,5 +117,7 @@ test('memory beyond the logits stays under 1 %', () => {
   const before = process.memoryUsage();
   grpoLoss(batch);
   const after = process.memoryUsage();
-  expect(after.rss - before.rss).toBeLessThan(0.01 * logits.byteLength + (after.heapTotal - before.heapTotal));
+  // JavaScript's heap may grow meanwhile; when it shrinks, its pages need not be given back at once.
+  const heap = Math.max(0, after.heapTotal - before.heapTotal);
+  expect(after.rss - before.rss).toBeLessThan(0.01 * logits.byteLength + heap);
 });
