@@ -40,6 +40,22 @@ void each(const Context& context, at::Tensor& x, int64_t n, Fn fn) {
 
 }  // namespace
 
+DecodeAttentionArgs decode_attention_args(const Transformer& model, int64_t layer,
+                                          const DecodeSequence* const* sequences, int64_t rows) {
+  const ModelConfig& c = model.config();
+  DecodeAttentionArgs a{};
+  a.sequences = sequences;
+  a.rows = rows;
+  a.layer = layer;
+  a.heads = c.heads;
+  a.kv_heads = c.kv_heads;
+  a.dim = c.head_dim;
+  a.window = c.layer_window[static_cast<size_t>(layer)];
+  a.scale = static_cast<float>(c.attention_scale);
+  a.dtype = dtype_of(model.weights().embedding);
+  return a;
+}
+
 DecodeLayers::DecodeLayers(Transformer& model, bool packed) : model_(model), context_(team_context()) {
   const auto make = [&](const at::Tensor& weight, const at::Tensor& bias) {
     return packed ? pack(weight, bias) : plain(weight, bias);
@@ -150,20 +166,11 @@ void DecodeLayers::attend(Workspace& w, int64_t layer, const DecodeSequence* con
   split.weight_offset = static_cast<float>(c.norm_offset);
   split.dtype = dtype_of(w.q);
   rope_forward(context_, split);
-  DecodeAttentionArgs a{};
-  a.sequences = sequences;
+  DecodeAttentionArgs a = decode_attention_args(model_, layer, sequences, rows);
   a.q = split.q;
   a.k = split.k;
   a.v = split.v;
   a.out = w.attended.mutable_data_ptr();
-  a.rows = rows;
-  a.layer = layer;
-  a.heads = c.heads;
-  a.kv_heads = c.kv_heads;
-  a.dim = c.head_dim;
-  a.window = c.layer_window[static_cast<size_t>(layer)];
-  a.scale = static_cast<float>(c.attention_scale);
-  a.dtype = split.dtype;
   decode_attention(context_, a);
 }
 

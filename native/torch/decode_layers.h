@@ -18,6 +18,10 @@ struct DecodeLinear {
   int64_t in = 0, out = 0;
 };
 
+/// Attention of layer `layer` for one new row of each of `rows` sequences; q, k, v and out are left to fill in.
+DecodeAttentionArgs decode_attention_args(const Transformer& model, int64_t layer,
+                                          const DecodeSequence* const* sequences, int64_t rows);
+
 class DecodeLayers {
  public:
   static constexpr int64_t kMaxRows =

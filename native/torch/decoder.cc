@@ -64,20 +64,11 @@ at::Tensor Decoder::attend(int64_t layer, const at::Tensor& qkv, const DecodeSeq
   const LayerWeights& w = model_.weights().layers[static_cast<size_t>(layer)];
   const auto [q, k, v] = ops::split_heads(qkv, w.q_norm, w.k_norm, map, model_.head_params(), model_.rope(layer, 0));
   at::Tensor out = at::empty({qkv.size(0), c.heads * c.head_dim}, qkv.options());
-  DecodeAttentionArgs a{};
-  a.sequences = sequences;
+  DecodeAttentionArgs a = decode_attention_args(model_, layer, sequences, rows);
   a.q = q.const_data_ptr();
   a.k = k.const_data_ptr();
   a.v = v.const_data_ptr();
   a.out = out.mutable_data_ptr();
-  a.rows = rows;
-  a.layer = layer;
-  a.heads = c.heads;
-  a.kv_heads = c.kv_heads;
-  a.dim = c.head_dim;
-  a.window = c.layer_window[static_cast<size_t>(layer)];
-  a.scale = static_cast<float>(c.attention_scale);
-  a.dtype = dtype_of(qkv);
   decode_attention(cpu_context(), a);
   return out;
 }

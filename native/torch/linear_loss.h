@@ -27,7 +27,8 @@ struct LinearLossOutcome {
 
 LinearLossOutcome linear_grpo_loss(const LinearLossArgs&, const LossParams&);
 
-/// Its three products alone, in the same chunks: the yardstick of benchmarks/linear.mjs.
+/// The three products alone, in the same chunks and the dtype of the weight (linear_grpo_loss itself may go by way of
+/// float32): the yardstick of `bench linear`.
 void linear_products(const LinearLossArgs&);
 
 }  // namespace fg

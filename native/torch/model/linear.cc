@@ -28,12 +28,17 @@ at::Tensor forward_product(const at::Tensor& x, const at::Tensor& weight, const 
   return y;
 }
 
+/// What a product's gradient needs, and which of its inputs want one.
+void remember(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight, const Maybe& residual) {
+  ctx->save_for_backward({x, weight});
+  ctx->saved_data["wanted"] = std::vector<int64_t>{x.requires_grad(), weight.requires_grad(), residual.has_value()};
+}
+
 struct SmallLinear : Function<SmallLinear> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight,
                             const Maybe& residual) {
     at::AutoDispatchBelowADInplaceOrView guard;
-    ctx->save_for_backward({x, weight});
-    ctx->saved_data["wanted"] = std::vector<int64_t>{x.requires_grad(), weight.requires_grad(), residual.has_value()};
+    remember(ctx, x, weight, residual);
     return forward_product(x, weight, residual.value_or(at::Tensor()));
   }
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
@@ -73,8 +78,7 @@ struct WideLinear : Function<WideLinear> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight,
                             const Maybe& residual) {
     at::AutoDispatchBelowADInplaceOrView guard;
-    ctx->save_for_backward({x, weight});
-    ctx->saved_data["wanted"] = std::vector<int64_t>{x.requires_grad(), weight.requires_grad(), residual.has_value()};
+    remember(ctx, x, weight, residual);
     return run(x, weight, residual.value_or(at::Tensor()));
   }
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
