@@ -15,8 +15,8 @@ type Line = { what: string; device: string; dtype: string; vocab: number; rows: 
 
 /** Why there is nothing to measure on this machine, or undefined. */
 export function cudaSkipped(exists: (path: string) => boolean = existsSync): string | undefined {
-  if (!exists('/dev/nvidiactl')) return 'cuda: no NVIDIA driver on this machine';
-  if (!exists(join(packageRoot, 'test/gpu/bench.cc'))) return 'cuda: the benchmark of the kernels is in the repository, not in the package';
+  if (!exists('/dev/nvidiactl')) return 'no NVIDIA driver on this machine';
+  if (!exists(join(packageRoot, 'test/gpu/bench.cc'))) return 'the benchmark of the kernels is in the repository, not in the package';
   return undefined;
 }
 

@@ -149,6 +149,8 @@ async function runSuite(names: readonly string[], values: FlagValues, ctx: CliCo
     progress.end();
     if (cases.length > 0) api.writeResults(output, cases, peers); // an interrupted run keeps what was measured
   }
+  if (cases.length === 0)
+    throw new FusedGrpoError('ERR_INVALID_ARG', `Nothing was measured: ${jobs.map((job) => `${job.case}, ${job.skip}`).join('; ')}`);
   if (values.json) ctx.stdout.write(readFileSync(join(output, 'results.json'), 'utf8'));
   ctx.stderr.write(`Written: ${['results.json', 'results.md', 'index.html'].map((f) => join(output, f)).join(', ')}\n`);
   return EXIT.ok;

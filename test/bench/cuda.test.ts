@@ -1,5 +1,8 @@
 // The suite's case for a card: what it makes of the program's lines, and why it is left out.
 import { expect, test } from '@jest/globals';
+import { spawnSync } from 'node:child_process';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { cudaRows, cudaSkipped } from '../../lib/bench/cuda.js';
 import { jobs } from '../../lib/bench/suite.js';
 
@@ -29,4 +32,13 @@ test('left out, with the reason, where there is no driver or no source of the pr
   expect(cudaSkipped(() => true)).toBeUndefined();
   const [job] = jobs(['cuda'], true);
   expect(job!.skip).toBe(cudaSkipped());
+});
+
+const reason = cudaSkipped();
+(reason ? test : test.skip)(`asked for alone, it is an error that says why${reason ? '' : ' (skipped: here is a card)'}`, () => {
+  const args = [join(__dirname, '../../scripts/cli.mjs'), 'bench', 'cuda', '--json', '--output', join(tmpdir(), 'fused-grpo-nothing')];
+  const { status, stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' });
+  expect([status, stdout]).toEqual([2, '']);
+  expect(stderr).toContain(`Nothing was measured: cuda, ${reason}`);
+  expect(stderr).not.toContain('Written');
 });
