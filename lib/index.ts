@@ -11,4 +11,5 @@ export { SFTTrainer, type SFTMetrics, type SFTStep, type SFTTrainerOptions } fro
 export { grpoConfigOptions, sftConfigOptions, type GRPOConfig, type SFTConfig } from './trainer/config.js';
 export type { RewardFn, RewardInput, TrainerState } from './trainer/rewards.js';
 export type { Dataset, Row } from './trainer/dataset.js';
+export type { ColumnMapping } from './data/columns.js';
 export { presets } from './presets.js';

@@ -26,6 +26,7 @@ export interface GrpoModule {
     model: string;
     rewardFuncs: unknown;
     trainDataset: string;
+    columnMapping?: Record<string, string>;
     config: object;
     signal?: AbortSignal;
   }) => TrainerLike<GRPOStep>;
@@ -35,7 +36,13 @@ export interface GrpoModule {
 }
 
 export interface SftModule {
-  SFTTrainer: new (options: { model: string; trainDataset: string; config: object; signal?: AbortSignal }) => TrainerLike<SftStep>;
+  SFTTrainer: new (options: {
+    model: string;
+    trainDataset: string;
+    columnMapping?: Record<string, string>;
+    config: object;
+    signal?: AbortSignal;
+  }) => TrainerLike<SftStep>;
   sftConfigOptions: FlagTable;
 }
 

@@ -1,12 +1,13 @@
 // Where a training command's settings come from: the command line, over --config's file, over a preset.
-import { existsSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { FusedGrpoError, nearest } from '../errors.js';
+import { readConfigFile } from './config-file.js';
 import type { CliContext } from './context.js';
 import { convert, flagName, type FlagSpec, type FlagTable, type FlagValues } from './options.js';
 
 // A trainer writes its run's config.json with these names; as --config the file starts the same run again.
-const ALIASES: Record<string, string> = { trainDataset: 'data', outputDir: 'output', rewardFuncs: 'reward' };
+const ALIASES: Record<string, string> = { trainDataset: 'data', outputDir: 'output', rewardFuncs: 'reward', columnMapping: 'column' };
 // Derived by the trainer, not options.
 const DERIVED = new Set(['stepCompletions', 'rolloutCompletions']);
 
@@ -17,45 +18,23 @@ export interface Settings {
   config: FlagValues;
 }
 
-function readJson(path: string, shown: string): Record<string, unknown> {
-  let text: string;
-  try {
-    text = readFileSync(path, 'utf8');
-  } catch (cause) {
-    throw new FusedGrpoError(
-      'ERR_DATA',
-      `--config: ${shown} cannot be read (${(cause as NodeJS.ErrnoException).code ?? 'unknown reason'})`,
-      { cause },
-    );
-  }
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (cause) {
-    throw new FusedGrpoError('ERR_DATA', `--config: ${shown} is not JSON: ${(cause as Error).message}${lineOf(cause as Error, text)}`, {
-      cause,
-    });
-  }
-  if (value === null || typeof value !== 'object' || Array.isArray(value))
-    throw new FusedGrpoError('ERR_DATA', `--config: ${shown} must hold one JSON object`);
-  return value as Record<string, unknown>;
-}
-
-/** V8 names a position in the text; people think in lines. */
-function lineOf(error: Error, text: string): string {
-  const position = /position (\d+)/.exec(error.message)?.[1];
-  return position === undefined || /line \d+/.test(error.message) ? '' : ` (line ${text.slice(0, Number(position)).split('\n').length})`;
+/** What may be given several times: one value, an array, or (columns) an object as `name=value`. */
+function listOf(value: unknown): unknown[] {
+  if (Array.isArray(value)) return value as unknown[];
+  const isObject = value !== null && typeof value === 'object';
+  return isObject ? Object.entries(value).map(([key, v]) => (typeof v === 'string' ? `${key}=${v}` : v)) : [value];
 }
 
 /** The trainer checks its own options; the command's are checked here, as if they stood on the command line. */
-function checkOwn(name: string, value: unknown, spec: FlagSpec, shown: string): unknown {
+function checkOwn(name: string, given: unknown, spec: FlagSpec, shown: string): unknown {
+  if (spec.multiple) return listOf(given).map((value) => checkOwn(name, value, { ...spec, multiple: false }, shown));
   const wanted = spec.type === 'boolean' ? 'boolean' : 'string';
-  if (typeof value !== wanted) throw new FusedGrpoError('ERR_INVALID_ARG', `${shown}: "${name}" must be a ${wanted}`);
-  return convert(name, spec, String(value));
+  if (typeof given !== wanted) throw new FusedGrpoError('ERR_INVALID_ARG', `${shown}: "${name}" must be a ${wanted}`);
+  return convert(name, spec, String(given));
 }
 
 function fromFile(path: string, ownTable: FlagTable, configTable: FlagTable, ctx: CliContext): FlagValues {
-  const raw = readJson(resolve(ctx.cwd, path), path);
+  const raw = readConfigFile(resolve(ctx.cwd, path), path);
   const fromTrainer = typeof raw.trainer === 'string';
   const known = { ...configTable, ...ownTable };
   const values: FlagValues = {};

@@ -1,4 +1,5 @@
 import { resolve } from 'node:path';
+import { columnFlag, parseColumns } from './columns.js';
 import type { Command } from './command.js';
 import type { CliContext, SftStep } from './context.js';
 import { requireFlags, type FlagTable, type FlagValues } from './options.js';
@@ -13,10 +14,11 @@ const ownFlags: FlagTable = {
     type: 'string',
     valueName: 'FILE',
     required: true,
-    description: 'Examples, one JSON object a line: { prompt, completion }, { text } or { messages }',
+    description: 'Examples: .jsonl, .json or .parquet with rows { prompt, completion }, { text } or { messages }',
   },
+  column: columnFlag,
   output: { type: 'string', valueName: 'DIR', required: true, description: 'Folder for model, checkpoints, metrics.jsonl and report.html' },
-  config: { type: 'string', valueName: 'FILE', description: 'Options as JSON, names as in SFTConfig; the command line overrides it' },
+  config: { type: 'string', valueName: 'FILE', description: 'Options as JSON or YAML, names as in SFTConfig; the command line overrides it' },
   json: { type: 'boolean', description: 'Print the result as JSON on stdout' },
 };
 
@@ -26,13 +28,14 @@ async function run(values: FlagValues, ctx: CliContext): Promise<number> {
   requireFlags('sft', ownFlags, own);
   const model = checkInput('model', 'folder', own.model, ctx);
   const trainDataset = checkInput('data', 'file', own.data, ctx);
+  const columnMapping = parseColumns(own.column);
   const output = resolve(ctx.cwd, String(own.output));
   return runTraining<SftStep>(
     {
       label: 'sft',
       title: 'Supervised fine-tuning run',
       output,
-      make: (signal) => new module.SFTTrainer({ model, trainDataset, config: { ...config, outputDir: output }, signal }),
+      make: (signal) => new module.SFTTrainer({ model, trainDataset, columnMapping, config: { ...config, outputDir: output }, signal }),
       fields: ({ metrics: m }) => [`loss ${short(m.loss)}`, `lr ${short(m.learningRate)}`, `${short(m.tokensPerSecond)} tok/s`],
       summary: (last) => ({ steps: last?.step ?? 0, metrics: last?.metrics ?? null }),
       json: own.json === true,

@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import { FusedGrpoError } from '../errors.js';
 import type { GRPOStep } from '../trainer/types.js';
+import { columnFlag, parseColumns } from './columns.js';
 import type { Command } from './command.js';
 import type { CliContext } from './context.js';
 import { requireFlags, type FlagTable, type FlagValues } from './options.js';
@@ -16,8 +17,9 @@ function flags(ctx: CliContext): FlagTable {
       type: 'string',
       valueName: 'FILE',
       required: true,
-      description: 'Prompts, one JSON object a line: { "prompt": …, …columns for the reward }',
+      description: 'Prompts: .jsonl, .json or .parquet with rows { "prompt": …, …columns for the reward }',
     },
+    column: columnFlag,
     reward: {
       type: 'string',
       valueName: 'FILE',
@@ -34,7 +36,7 @@ function flags(ctx: CliContext): FlagTable {
     config: {
       type: 'string',
       valueName: 'FILE',
-      description: "Options as JSON, names as in GRPOConfig (a run's config.json works); the command line overrides it",
+      description: "Options as JSON or YAML, names as in GRPOConfig, or TRL's (a run's config.json works); the command line overrides it",
     },
     json: { type: 'boolean', description: 'Print the result as JSON on stdout' },
   };
@@ -63,6 +65,7 @@ async function run(values: FlagValues, ctx: CliContext): Promise<number> {
   const model = checkInput('model', 'folder', own.model, ctx);
   const trainDataset = checkInput('data', 'file', own.data, ctx);
   if (own.output === '') throw new FusedGrpoError('ERR_INVALID_ARG', '--output needs a folder');
+  const columnMapping = parseColumns(own.column);
   const output = resolve(ctx.cwd, String(own.output));
   const rewardFuncs = await loadRewards(String(own.reward), ctx);
   return runTraining<GRPOStep>(
@@ -70,7 +73,7 @@ async function run(values: FlagValues, ctx: CliContext): Promise<number> {
       label: 'train',
       title: 'GRPO training run',
       output,
-      make: (signal) => new module.GRPOTrainer({ model, rewardFuncs, trainDataset, config: { ...config, outputDir: output }, signal }),
+      make: (signal) => new module.GRPOTrainer({ model, rewardFuncs, trainDataset, columnMapping, config: { ...config, outputDir: output }, signal }),
       fields,
       summary: (last) => ({ steps: last?.step ?? 0, metrics: last?.metrics ?? null }),
       json: own.json === true,

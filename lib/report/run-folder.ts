@@ -1,31 +1,13 @@
 // A run folder's report, rebuilt from what the trainer wrote: metrics.jsonl, samples.jsonl, config.json.
-import { closeSync, existsSync, openSync, readFileSync, readSync, renameSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { cpus, totalmem } from 'node:os';
 import { join } from 'node:path';
-import { StringDecoder } from 'node:string_decoder';
 import { capabilities } from '../capabilities.js';
+import { linesOf } from '../lines.js';
 import { cut } from './html.js';
 import { renderReport } from './report.js';
 import type { Sample } from '../trainer/types.js';
 import type { BeforeAfter, ReportSamples, ReportStep } from './types.js';
-
-/** Lines of a file, read in pieces: samples of long runs may be larger than a string can be. */
-function* linesOf(path: string): Generator<string> {
-  const fd = openSync(path, 'r');
-  try {
-    const buffer = Buffer.allocUnsafe(1 << 20);
-    const decoder = new StringDecoder('utf8');
-    let rest = '';
-    for (let n = 0; (n = readSync(fd, buffer)) > 0;) {
-      const lines = (rest + decoder.write(buffer.subarray(0, n))).split('\n');
-      rest = lines.pop()!;
-      yield* lines;
-    }
-    if (rest) yield rest;
-  } finally {
-    closeSync(fd);
-  }
-}
 
 /** Objects of a .jsonl file; lines that cannot be read (a crash cuts the last one) are counted. */
 function readLines<T>(path: string, keep: (value: T) => T): { values: T[]; bad: number } {

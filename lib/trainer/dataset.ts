@@ -1,9 +1,13 @@
-// Where rows come from: a .jsonl file, an array, or any (async) iterable. A cursor says how far, so that a run can resume.
-import { readFileSync } from 'node:fs';
+// Where rows come from: a file, an array, or any (async) iterable. A cursor says how far, so that a run can resume.
+import { statSync } from 'node:fs';
+import { renameColumns, type ColumnMapping } from '../data/columns.js';
+import { fileRows } from '../data/files.js';
+import type { PlacedRow, Row } from '../data/types.js';
 import { FusedGrpoError, invalidType } from '../errors.js';
 import { permutation } from '../random.js';
 
-export type Row = Record<string, unknown>;
+export type { Row };
+/** The path of a .jsonl, .json (an array of objects) or .parquet file, or rows. */
 export type Dataset = string | Iterable<Row> | AsyncIterable<Row>;
 
 /** How many rows have been handed out: `epoch` whole passes and `index` rows of the current one. */
@@ -23,40 +27,6 @@ export interface RowSource {
   take(n: number): Promise<Row[]>;
   /** Continues where an earlier run's cursor stood. */
   seek(cursor: Cursor): Promise<void>;
-}
-
-function parseLine(line: string, where: string): Row {
-  let row: unknown;
-  try {
-    row = JSON.parse(line);
-  } catch (cause) {
-    throw new FusedGrpoError('ERR_DATA', `${where}: not valid JSON (${(cause as Error).message})`, { cause });
-  }
-  if (row === null || typeof row !== 'object' || Array.isArray(row))
-    throw new FusedGrpoError('ERR_DATA', `${where}: expected a JSON object`);
-  return row as Row;
-}
-
-/** Reads a .jsonl file whole; blank lines are skipped, every other line must be a JSON object that passes `check`. */
-export function readJsonl(path: string, check: RowCheck): Row[] {
-  let text: string;
-  try {
-    text = readFileSync(path, 'utf8');
-  } catch (cause) {
-    throw new FusedGrpoError('ERR_DATA', `Cannot read the data set ${path}: ${(cause as Error).message}`, { cause });
-  }
-  const rows: Row[] = [];
-  text
-    .replace(/^\uFEFF/, '')
-    .split(/\r?\n/)
-    .forEach((line, i) => {
-      if (line.trim() === '') return;
-      const row = parseLine(line, `${path}:${i + 1}`);
-      check(row, `${path}:${i + 1}`);
-      rows.push(row);
-    });
-  if (rows.length === 0) throw new FusedGrpoError('ERR_DATA', `The data set ${path} is empty`);
-  return rows;
 }
 
 class ArraySource implements RowSource {
@@ -99,35 +69,30 @@ class ArraySource implements RowSource {
 /** Rows as they come, in their order; a second epoch iterates the object again. */
 class StreamSource implements RowSource {
   readonly cursor: Cursor = { epoch: 0, index: 0 };
-  private iterator?: AsyncIterator<Row> | Iterator<Row>;
+  private iterator?: AsyncIterator<Row>;
+  /** `open`: begins an epoch; its rows are checked already. */
   constructor(
-    private readonly stream: Iterable<Row> | AsyncIterable<Row>,
-    private readonly check: RowCheck,
+    private readonly open: () => AsyncIterable<Row>,
+    private readonly name: string,
   ) {}
-
-  private open(): AsyncIterator<Row> | Iterator<Row> {
-    const stream = this.stream as Partial<AsyncIterable<Row>> & Partial<Iterable<Row>>;
-    return stream[Symbol.asyncIterator] ? stream[Symbol.asyncIterator]!() : stream[Symbol.iterator]!();
-  }
 
   async take(n: number): Promise<Row[]> {
     const taken: Row[] = [];
     while (taken.length < n) {
-      this.iterator ??= this.open();
+      this.iterator ??= this.open()[Symbol.asyncIterator]();
       const next = await this.iterator.next();
       if (next.done) {
         if (this.cursor.index === 0)
           throw new FusedGrpoError(
             'ERR_DATA',
             this.cursor.epoch === 0
-              ? 'The data set is empty'
-              : 'The data set ended and cannot be iterated a second time; give maxSteps that fits it, or an array',
+              ? `${this.name} is empty`
+              : `${this.name} ended and cannot be iterated a second time; give maxSteps that fits it, or an array`,
           );
         Object.assign(this.cursor, { epoch: this.cursor.epoch + 1, index: 0 });
         this.iterator = undefined;
         continue;
       }
-      this.check(next.value, `row ${this.cursor.index}`);
       taken.push(next.value);
       ++this.cursor.index;
     }
@@ -139,21 +104,57 @@ class StreamSource implements RowSource {
   }
 }
 
+export interface OpenOptions {
+  /** Order of the rows; null: as they come. */
+  seed: number | null;
+  /** The run's length is known: not every row need be read. */
+  lazy: boolean;
+  check: RowCheck;
+  columnMapping?: ColumnMapping;
+  /** Files from this size are streamed when lazy and not shuffled. Default 256 MB. */
+  streamBytes?: number;
+}
+
+async function* placed(rows: Iterable<Row> | AsyncIterable<Row>): AsyncGenerator<PlacedRow> {
+  let index = 0;
+  for await (const row of rows as AsyncIterable<Row>) yield { row, where: `row ${index++}` };
+}
+
+/** Rows under our names, each checked as it passes. */
+async function* checked(rows: AsyncIterable<PlacedRow>, { check, columnMapping }: OpenOptions): AsyncGenerator<Row> {
+  for await (const { row: given, where } of rows) {
+    const row = renameColumns(given, columnMapping, where);
+    check(row, where);
+    yield row;
+  }
+}
+
+async function collect(rows: AsyncIterable<Row>, name: string, seed: number | null): Promise<RowSource> {
+  const all: Row[] = [];
+  for await (const row of rows) all.push(row);
+  if (all.length === 0) throw new FusedGrpoError('ERR_DATA', `${name} is empty`);
+  return new ArraySource(all, seed);
+}
+
+/** A large file that is not shuffled is read as it is needed; any other is read and checked whole before the run begins. */
+function isStreamed(path: string, { seed, lazy, streamBytes = 256e6 }: OpenOptions): boolean {
+  return lazy && seed === null && (statSync(path, { throwIfNoEntry: false })?.size ?? 0) >= streamBytes;
+}
+
 /**
  * Opens a data set. Files and arrays are shuffled anew each epoch when `seed` is given. Other iterables are read lazily and in their
  * order when the run's length is known (`lazy`), else collected first (they must end).
  */
-export async function openDataset(dataset: Dataset, options: { seed: number | null; lazy: boolean; check: RowCheck }): Promise<RowSource> {
-  if (typeof dataset === 'string') return new ArraySource(readJsonl(dataset, options.check), options.seed);
+export async function openDataset(dataset: Dataset, options: OpenOptions): Promise<RowSource> {
+  if (typeof dataset === 'string') {
+    const name = `The data set ${dataset}`;
+    const open = () => checked(fileRows(dataset), options);
+    return isStreamed(dataset, options) ? new StreamSource(open, name) : collect(open(), name, options.seed);
+  }
   const iterable = dataset as Partial<AsyncIterable<Row>> & Partial<Iterable<Row>>;
   if (!dataset || (!iterable[Symbol.iterator] && !iterable[Symbol.asyncIterator]))
-    throw invalidType('trainDataset', 'the path of a .jsonl file, an array or an (async) iterable of rows', dataset);
-  if (!Array.isArray(dataset) && options.lazy) return new StreamSource(dataset as Iterable<Row>, options.check);
-  const rows: Row[] = [];
-  for await (const row of dataset as AsyncIterable<Row>) {
-    options.check(row, `row ${rows.length}`);
-    rows.push(row);
-  }
-  if (rows.length === 0) throw new FusedGrpoError('ERR_DATA', 'The data set is empty');
-  return new ArraySource(rows, options.seed);
+    throw invalidType('trainDataset', 'the path of a .jsonl, .json or .parquet file, an array or an (async) iterable of rows', dataset);
+  const open = () => checked(placed(dataset), options);
+  if (!Array.isArray(dataset) && options.lazy) return new StreamSource(open, 'The data set');
+  return collect(open(), 'The data set', options.seed);
 }

@@ -1,3 +1,4 @@
+import type { ColumnMapping } from '../data/columns.js';
 import { Policy } from '../engine/policy.js';
 import { FusedGrpoError, invalidType, rejectUnknown } from '../errors.js';
 import { stepLoss } from './loss.js';
@@ -17,6 +18,8 @@ export interface GRPOTrainerOptions {
   rewardFuncs: RewardFn | RewardFn[];
   /** Rows of { prompt: string | ChatMessage[], ...columns }; the columns reach the reward functions. */
   trainDataset: Dataset;
+  /** Our column <- the data set's name for it: { prompt: 'question', answer: 'solution' }. */
+  columnMapping?: ColumnMapping;
   config?: GRPOConfig;
   /** The reference of the KL term (beta > 0); default: the model as it is when the run begins. */
   refModel?: string | Policy;
@@ -25,7 +28,7 @@ export interface GRPOTrainerOptions {
   onStep?: (step: GRPOStep) => void | Promise<void>;
 }
 
-const OPTION_NAMES = ['model', 'rewardFuncs', 'trainDataset', 'config', 'refModel', 'signal', 'onStep'];
+const OPTION_NAMES = ['model', 'rewardFuncs', 'trainDataset', 'columnMapping', 'config', 'refModel', 'signal', 'onStep'];
 // Changing one of these on resume would change which rows and samples come next.
 const LAYOUT_OPTIONS = [
   'numGenerations',
@@ -64,6 +67,7 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
       kind: 'grpo',
       model: options.model,
       dataset: options.trainDataset,
+      columnMapping: options.columnMapping,
       check: checkPromptRow,
       config: this.config,
       settings: Object.fromEntries(LAYOUT_OPTIONS.map((name) => [name, this.config[name]])),

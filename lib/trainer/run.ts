@@ -1,6 +1,7 @@
 // What every trainer's run has in common: the policy, the data cursor, the optimizer step, the run folder, saving and resuming.
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { checkMapping, type ColumnMapping } from '../data/columns.js';
 import { Policy } from '../engine/policy.js';
 import { FusedGrpoError, incompatible, invalidType } from '../errors.js';
 import { findResume, loadCheckpoint, saveCheckpoint, type TrainerCheckpoint } from './checkpoint.js';
@@ -34,6 +35,7 @@ export interface RunOptions {
   kind: 'grpo' | 'sft';
   model: string | Policy;
   dataset: Dataset;
+  columnMapping?: ColumnMapping;
   check: RowCheck;
   config: CommonConfig;
   /** Options that a resumed run must share with the one that wrote the checkpoint. */
@@ -69,6 +71,7 @@ export class Run {
     const { model, config, signal } = options;
     this.signal = signal ? AbortSignal.any([signal, this.controller.signal]) : this.controller.signal;
     if (typeof model !== 'string' && !(model instanceof Policy)) throw invalidType('model', 'a folder or a Policy', model);
+    checkMapping(options.columnMapping);
     if (config.resume !== undefined && model instanceof Policy)
       throw incompatible('resume needs `model` as a folder: a checkpoint replaces the weights');
   }
@@ -103,7 +106,9 @@ export class Run {
   private async open(countSteps: (source: RowSource) => number): Promise<TrainerCheckpoint | undefined> {
     const { config, dataset, check, model } = this.options;
     const { signal } = this;
-    this.source = await openDataset(dataset, { seed: config.shuffleDataset ? config.seed : null, lazy: config.maxSteps > 0, check });
+    const { columnMapping } = this.options;
+    const seed = config.shuffleDataset ? config.seed : null;
+    this.source = await openDataset(dataset, { seed, lazy: config.maxSteps > 0, check, columnMapping });
     this.totalSteps = config.maxSteps > 0 ? config.maxSteps : countSteps(this.source);
     const from = findResume(config.resume, config.outputDir);
     this.policy =
@@ -124,11 +129,12 @@ export class Run {
     if (!resumed && this.options.config.resume === 'auto') this.truncateLogs();
     else if (!resumed && existsSync(join(outputDir, 'metrics.jsonl')))
       throw new FusedGrpoError('ERR_DATA', `${outputDir} already holds a run; give another outputDir, or resume: 'auto' to continue it`);
-    const { config, kind, model, dataset } = this.options;
+    const { config, kind, model, dataset, columnMapping } = this.options;
     const described = {
       trainer: kind,
       model: typeof model === 'string' ? model : model.path,
       trainDataset: typeof dataset === 'string' ? dataset : '(in memory)',
+      ...(columnMapping ? { columnMapping } : {}),
       ...config,
     };
     writeFileAtomic(join(outputDir, 'config.json'), JSON.stringify(described, null, 2) + '\n');

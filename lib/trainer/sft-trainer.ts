@@ -1,3 +1,4 @@
+import type { ColumnMapping } from '../data/columns.js';
 import type { ChatMessage } from '../engine/chat.js';
 import type { Policy } from '../engine/policy.js';
 import { FusedGrpoError, invalidType, rejectUnknown } from '../errors.js';
@@ -31,6 +32,8 @@ export interface SFTTrainerOptions {
   model: string | Policy;
   /** Rows of { prompt, completion }, { text } or { messages }. */
   trainDataset: Dataset;
+  /** Our column <- the data set's name for it: { prompt: 'instruction', completion: 'output' }. */
+  columnMapping?: ColumnMapping;
   config?: SFTConfig;
   signal?: AbortSignal;
   onStep?: (step: SFTStep) => void | Promise<void>;
@@ -46,13 +49,14 @@ export class SFTTrainer implements AsyncIterable<SFTStep> {
 
   constructor(private readonly options: SFTTrainerOptions) {
     if (options === null || typeof options !== 'object') throw invalidType('SFTTrainer options', 'an object', options);
-    rejectUnknown('SFTTrainer', options, ['model', 'trainDataset', 'config', 'signal', 'onStep']);
+    rejectUnknown('SFTTrainer', options, ['model', 'trainDataset', 'columnMapping', 'config', 'signal', 'onStep']);
     this.config = resolveSFTConfig(options.config ?? {});
     const { perDeviceTrainBatchSize, gradientAccumulationSteps, seed, shuffleDataset } = this.config;
     this.run = new Run({
       kind: 'sft',
       model: options.model,
       dataset: options.trainDataset,
+      columnMapping: options.columnMapping,
       check: checkSFTRow,
       config: this.config,
       settings: { perDeviceTrainBatchSize, gradientAccumulationSteps, seed, shuffleDataset },

@@ -69,7 +69,7 @@ test.each([
 test('files that cannot be read and values that are no data set', async () => {
   await expect(open(join(folder, 'none.jsonl'))).rejects.toThrow(/Cannot read the data set .*none.jsonl/);
   await expect(open(folder)).rejects.toThrow(/Cannot read the data set/);
-  await expect(open(7 as never)).rejects.toThrow(/Expected the path of a .jsonl file.* for trainDataset but received 7/);
+  await expect(open(7 as never)).rejects.toThrow(/Expected the path of a .jsonl, .json or .parquet file.* for trainDataset but received 7/);
   await expect(open([])).rejects.toThrow(/empty/);
   await expect(open([{ prompt: 'a' }, { prompt: '' }])).rejects.toThrow(/row 1: "prompt" is empty/);
   const stream = await open((async function* () {})(), null, true);
