@@ -13,3 +13,4 @@ export type { RewardFn, RewardInput, TrainerState } from './trainer/rewards.js';
 export type { Dataset, Row } from './trainer/dataset.js';
 export type { ColumnMapping } from './data/columns.js';
 export { presets } from './presets.js';
+export type { DownloadProgress } from './hub/resolve.js';

@@ -10,9 +10,9 @@ import type { Command } from './command.js';
 import type { CliContext } from './context.js';
 import { EXIT } from './errors.js';
 import { flagName, type FlagTable, type FlagValues } from './options.js';
+import { checkModel } from './models.js';
 import { Progress, short } from './progress.js';
 import { interruptible } from './run-training.js';
-import { checkInput } from './settings.js';
 
 const stepFlags: FlagTable = {
   prompts: { type: 'integer', min: 1, default: 8, description: 'step: prompts of a step' },
@@ -89,7 +89,7 @@ async function runStep(values: FlagValues, ctx: CliContext): Promise<number> {
   const of = (name: string): never => (values[name] ?? stepFlags[name]!.default) as never;
   const { benchStep } = ctx.api.bench();
   const shape: StepShape = {
-    ...{ model: checkInput('model', 'folder', values.model, ctx), prompts: of('prompts'), numGenerations: of('numGenerations') },
+    ...{ model: (await checkModel('model', values.model, ctx)).folder, prompts: of('prompts'), numGenerations: of('numGenerations') },
     ...{ promptLength: of('promptLength'), maxCompletionLength: of('maxCompletionLength'), dtype: of('dtype') },
     ...{ beta: of('beta'), microBatchTokens: of('microBatchTokens') },
   };
@@ -122,7 +122,7 @@ async function runSuite(names: readonly string[], values: FlagValues, ctx: CliCo
   const api = ctx.api.bench();
   checkNames(names, api.CASES);
   const quick = values.quick === true;
-  const model = values.model === undefined ? undefined : checkInput('model', 'folder', values.model, ctx);
+  const model = values.model === undefined ? undefined : (await checkModel('model', values.model, ctx)).folder;
   const output = resolve(ctx.cwd, (values.output as string | undefined) ?? 'bench-results');
   makeFolder(output); // before minutes of work
   const jobs = api.jobs(names, quick, model);

@@ -17,7 +17,10 @@ export function parseColumns(given: unknown): Record<string, string> | undefined
     const at = text.indexOf('=');
     const [ours, theirs] = [text.slice(0, at).trim(), text.slice(at + 1).trim()];
     if (at < 0 || !ours || !theirs)
-      throw new FusedGrpoError('ERR_INVALID_ARG', `--column ${text}: expected our name, =, the data's name, as in --column prompt=question`);
+      throw new FusedGrpoError(
+        'ERR_INVALID_ARG',
+        `--column ${text}: expected our name, =, the data's name, as in --column prompt=question`,
+      );
     if (mapping[ours] !== undefined) throw new FusedGrpoError('ERR_INVALID_ARG', `--column: ${ours} is given twice`);
     mapping[ours] = theirs;
   }

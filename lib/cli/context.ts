@@ -74,11 +74,15 @@ export interface DemoModule {
 /** The benchmark suite; lib/bench/index.ts. */
 export type BenchModule = typeof import('../bench/index.js');
 
+/** Models of the hub; lib/hub/resolve.ts. */
+export type HubModule = Pick<typeof import('../hub/resolve.js'), 'resolveModel'>;
+
 /** The parts of the library that commands use; loaded when a command needs them, so that --help is quick. */
 export interface CliApi {
   grpo(): GrpoModule;
   sft(): SftModule;
   policy(): PolicyModule;
+  hub(): HubModule;
   demo(): DemoModule;
   bench(): BenchModule;
   capabilities(): Capabilities;
@@ -109,6 +113,7 @@ const api: CliApi = {
   }),
   sft: () => ({ ...(require('../trainer/sft-trainer.js') as SftModule), ...(require('../trainer/config.js') as SftModule) }),
   policy: () => require('../engine/policy.js') as PolicyModule,
+  hub: () => require('../hub/resolve.js') as HubModule,
   demo: () => require('../demo/demo.js') as DemoModule,
   bench: () => require('../bench/index.js') as BenchModule,
   capabilities,

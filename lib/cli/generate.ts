@@ -2,13 +2,13 @@ import { FusedGrpoError } from '../errors.js';
 import type { Command } from './command.js';
 import type { CliContext, Completion } from './context.js';
 import { EXIT } from './errors.js';
+import { checkModel, modelFlag } from './models.js';
 import { requireFlags, type FlagTable, type FlagValues } from './options.js';
 import { Progress } from './progress.js';
 import { interruptible } from './run-training.js';
-import { checkInput } from './settings.js';
 
 const ownFlags: FlagTable = {
-  model: { type: 'string', valueName: 'DIR', required: true, description: 'Folder of the model, in Hugging Face layout' },
+  model: modelFlag,
   prompt: { type: 'string', required: true, multiple: true, description: 'The prompt; - reads it from standard input' },
   chat: { type: 'boolean', description: "Send the prompt as a user message through the model's chat template" },
   numGenerations: { type: 'integer', min: 1, default: 1, description: 'Completions per prompt' },
@@ -73,7 +73,7 @@ async function readPrompts(given: string[], ctx: CliContext): Promise<string[]> 
 
 async function run(values: FlagValues, ctx: CliContext): Promise<number> {
   requireFlags('generate', ownFlags, values);
-  const folder = checkInput('model', 'folder', values.model, ctx);
+  const model = (await checkModel('model', values.model, ctx)).name;
   const prompts = await readPrompts(values.prompt as string[], ctx);
   const sampling: FlagValues = {};
   for (const name of SAMPLING) {
@@ -81,7 +81,7 @@ async function run(values: FlagValues, ctx: CliContext): Promise<number> {
     if (value !== undefined) sampling[name] = value;
   }
   const completions = await interruptible(ctx, new Progress(ctx, { label: 'generate', total: () => 0 }), async (signal) => {
-    const policy = await ctx.api.policy().Policy.load(folder, { device: values.device ?? 'auto', dtype: values.dtype ?? 'auto', signal });
+    const policy = await ctx.api.policy().Policy.load(model, { device: values.device ?? 'auto', dtype: values.dtype ?? 'auto', signal });
     try {
       const asked = values.chat ? prompts.map((content) => [{ role: 'user', content }]) : prompts;
       return (await policy.generate(asked, { ...sampling, signal })).completions;

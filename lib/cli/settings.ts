@@ -22,7 +22,7 @@ export interface Settings {
 function listOf(value: unknown): unknown[] {
   if (Array.isArray(value)) return value as unknown[];
   const isObject = value !== null && typeof value === 'object';
-  return isObject ? Object.entries(value).map(([key, v]) => (typeof v === 'string' ? `${key}=${v}` : v)) : [value];
+  return isObject ? Object.entries(value).map(([key, v]): unknown => (typeof v === 'string' ? `${key}=${v}` : v)) : [value];
 }
 
 /** The trainer checks its own options; the command's are checked here, as if they stood on the command line. */

@@ -2,6 +2,7 @@ import { resolve } from 'node:path';
 import { columnFlag, parseColumns } from './columns.js';
 import type { Command } from './command.js';
 import type { CliContext, SftStep } from './context.js';
+import { checkModel, modelFlag } from './models.js';
 import { requireFlags, type FlagTable, type FlagValues } from './options.js';
 import { short } from './progress.js';
 import { runTraining } from './run-training.js';
@@ -9,7 +10,7 @@ import { checkInput, gatherSettings } from './settings.js';
 import { configFlags } from './train.js';
 
 const ownFlags: FlagTable = {
-  model: { type: 'string', valueName: 'DIR', required: true, description: 'Folder of the model, in Hugging Face layout' },
+  model: modelFlag,
   data: {
     type: 'string',
     valueName: 'FILE',
@@ -18,7 +19,11 @@ const ownFlags: FlagTable = {
   },
   column: columnFlag,
   output: { type: 'string', valueName: 'DIR', required: true, description: 'Folder for model, checkpoints, metrics.jsonl and report.html' },
-  config: { type: 'string', valueName: 'FILE', description: 'Options as JSON or YAML, names as in SFTConfig; the command line overrides it' },
+  config: {
+    type: 'string',
+    valueName: 'FILE',
+    description: 'Options as JSON or YAML, names as in SFTConfig; the command line overrides it',
+  },
   json: { type: 'boolean', description: 'Print the result as JSON on stdout' },
 };
 
@@ -26,10 +31,10 @@ async function run(values: FlagValues, ctx: CliContext): Promise<number> {
   const module = ctx.api.sft();
   const { own, config } = gatherSettings(values, ownFlags, configFlags(module.sftConfigOptions), {}, ctx);
   requireFlags('sft', ownFlags, own);
-  const model = checkInput('model', 'folder', own.model, ctx);
   const trainDataset = checkInput('data', 'file', own.data, ctx);
   const columnMapping = parseColumns(own.column);
   const output = resolve(ctx.cwd, String(own.output));
+  const model = (await checkModel('model', own.model, ctx)).name;
   return runTraining<SftStep>(
     {
       label: 'sft',

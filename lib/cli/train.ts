@@ -4,6 +4,7 @@ import type { GRPOStep } from '../trainer/types.js';
 import { columnFlag, parseColumns } from './columns.js';
 import type { Command } from './command.js';
 import type { CliContext } from './context.js';
+import { checkModel, modelFlag } from './models.js';
 import { requireFlags, type FlagTable, type FlagValues } from './options.js';
 import { short } from './progress.js';
 import { loadRewards } from './rewards.js';
@@ -12,7 +13,7 @@ import { checkInput, gatherSettings } from './settings.js';
 
 function flags(ctx: CliContext): FlagTable {
   return {
-    model: { type: 'string', valueName: 'DIR', required: true, description: 'Folder of the model, in Hugging Face layout' },
+    model: modelFlag,
     data: {
       type: 'string',
       valueName: 'FILE',
@@ -62,18 +63,19 @@ async function run(values: FlagValues, ctx: CliContext): Promise<number> {
   const ownTable = flags(ctx);
   const { own, config } = gatherSettings(values, ownTable, configFlags(module.grpoConfigOptions), module.presets, ctx);
   requireFlags('train', ownTable, own);
-  const model = checkInput('model', 'folder', own.model, ctx);
   const trainDataset = checkInput('data', 'file', own.data, ctx);
   if (own.output === '') throw new FusedGrpoError('ERR_INVALID_ARG', '--output needs a folder');
   const columnMapping = parseColumns(own.column);
   const output = resolve(ctx.cwd, String(own.output));
   const rewardFuncs = await loadRewards(String(own.reward), ctx);
+  const model = (await checkModel('model', own.model, ctx)).name;
   return runTraining<GRPOStep>(
     {
       label: 'train',
       title: 'GRPO training run',
       output,
-      make: (signal) => new module.GRPOTrainer({ model, rewardFuncs, trainDataset, columnMapping, config: { ...config, outputDir: output }, signal }),
+      make: (signal) =>
+        new module.GRPOTrainer({ model, rewardFuncs, trainDataset, columnMapping, config: { ...config, outputDir: output }, signal }),
       fields,
       summary: (last) => ({ steps: last?.step ?? 0, metrics: last?.metrics ?? null }),
       json: own.json === true,

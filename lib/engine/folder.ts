@@ -4,33 +4,17 @@ import { join } from 'node:path';
 import { FusedGrpoError } from '../errors.js';
 import { readModelConfig, type ModelConfig } from './config.js';
 import { readJson } from './tokenizer.js';
+import { shards, weightNames } from './weight_files.js';
 
-const SINGLE = 'model.safetensors';
-const INDEX = 'model.safetensors.index.json';
+const { single: SINGLE, index: INDEX } = weightNames;
 /** What travels with the weights when a policy is saved. */
-const COMPANIONS = [
+export const COMPANIONS = [
   ...['generation_config.json', 'tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json', 'added_tokens.json', 'vocab.json'],
   ...['merges.txt', 'tokenizer.model', 'chat_template.jinja', 'chat_template.json'],
 ];
 
 function modelError(message: string): FusedGrpoError {
   return new FusedGrpoError('ERR_MODEL', message);
-}
-
-/** Shard names of an index file. A name is a file of the folder itself, never a path. */
-function shards(dir: string, index: unknown): string[] {
-  const map = (index as { weight_map?: unknown } | null)?.weight_map;
-  if (typeof map !== 'object' || map === null || Array.isArray(map)) throw modelError(`${join(dir, INDEX)} has no weight_map`);
-  const names = new Set<string>();
-  for (const [tensor, name] of Object.entries(map)) {
-    if (typeof name !== 'string' || !/^[^/\\\0]+\.safetensors$/.test(name))
-      throw modelError(
-        `${join(dir, INDEX)}: weight_map[${JSON.stringify(tensor)}] must be the name of a .safetensors file in the same folder`,
-      );
-    names.add(name);
-  }
-  if (names.size === 0) throw modelError(`${join(dir, INDEX)} lists no tensors`);
-  return [...names].sort();
 }
 
 /** The files that hold the weights of a folder. */

@@ -1,11 +1,16 @@
 // Options of Policy's methods: defaults and validation.
 import { FusedGrpoError, invalidType, invalidValue, rejectUnknown } from '../errors.js';
+import type { DownloadProgress, ResolveOptions } from '../hub/resolve.js';
 
 export interface LoadOptions {
   /** 'auto' takes the best device there is. Default 'auto'. */
   device?: 'auto' | 'cpu' | 'cuda';
   /** What weights and activations are held in. Default 'auto': as config.json says. */
   dtype?: 'auto' | 'float32' | 'bfloat16';
+  /** The server of models given by id. Default: HF_ENDPOINT, else https://huggingface.co. */
+  hubUrl?: string;
+  /** Told what is fetched from the hub and how far it is; default: lines on stderr. */
+  onDownload?: (progress: DownloadProgress) => void;
   signal?: AbortSignal;
 }
 
@@ -78,14 +83,17 @@ function stopStrings(value: unknown): string[] {
   return list as string[];
 }
 
-export function readLoadOptions(options: LoadOptions): { dtype: 'auto' | 'float32' | 'bfloat16'; signal?: AbortSignal } {
+export function readLoadOptions(options: LoadOptions): Required<Pick<LoadOptions, 'dtype'>> & ResolveOptions {
   plainObject('options', options);
-  rejectUnknown('Policy.load options', options, ['device', 'dtype', 'signal']);
-  const { device = 'auto', dtype = 'auto', signal } = options;
+  rejectUnknown('Policy.load options', options, ['device', 'dtype', 'hubUrl', 'onDownload', 'signal']);
+  const { device = 'auto', dtype = 'auto', hubUrl, onDownload, signal } = options;
   if (!['auto', 'cpu', 'cuda'].includes(device)) throw invalidValue('device', "'auto', 'cpu' or 'cuda'", device);
   if (device === 'cuda') throw new FusedGrpoError('ERR_NO_CUDA', "This engine was built without CUDA; use device 'cpu' or 'auto'");
   if (!['auto', 'float32', 'bfloat16'].includes(dtype)) throw invalidValue('dtype', "'auto', 'float32' or 'bfloat16'", dtype);
-  return { dtype, ...(signal ? { signal } : {}) };
+  if (hubUrl !== undefined && (typeof hubUrl !== 'string' || !/^https?:\/\//.test(hubUrl)))
+    throw invalidType('hubUrl', 'an http(s) address', hubUrl);
+  if (onDownload !== undefined && typeof onDownload !== 'function') throw invalidType('onDownload', 'a function', onDownload);
+  return { dtype, ...(hubUrl ? { hubUrl } : {}), ...(onDownload ? { onDownload } : {}), ...(signal ? { signal } : {}) };
 }
 
 const GENERATE_KEYS = [

@@ -2,6 +2,7 @@
 import { randomInt } from 'node:crypto';
 import { join } from 'node:path';
 import { FusedGrpoError, incompatible, invalidType, invalidValue, rejectUnknown } from '../errors.js';
+import { resolveModel } from '../hub/resolve.js';
 import { engine } from '../native.js';
 import type { NativeCompletion, NativeModel, TokenLists } from './addon.js';
 import { checkSignal, settle } from './call.js';
@@ -82,14 +83,17 @@ export class Policy {
 
   /**
    * Loads a checkpoint folder in Hugging Face layout: config.json, model.safetensors (or shards), and, when there, tokenizer.json and a chat
-   * template. A run's output folder stands for the model it holds. dtype 'auto' takes float32 or bfloat16 as config.json says, and float32 for anything else. Dropout is never applied.
+   * template. A run's output folder stands for the model it holds. Where there is no such folder, `org/name` or `name`, with `@revision`, is a
+   * model of the Hugging Face hub: taken from its cache, else fetched into it (docs/data-and-models.md). dtype 'auto' takes float32 or bfloat16 as config.json says, and float32 for anything else. Dropout is never applied.
    * @throws FusedGrpoError ERR_MODEL (names the key or tensor), ERR_TOKENIZER, ERR_IO, ERR_NO_CUDA, ERR_NOT_BUILT; the signal's reason.
    */
   static async load(dir: string, options: LoadOptions = {}): Promise<Policy> {
-    if (typeof dir !== 'string' || dir === '') throw invalidType('dir', 'the path of a checkpoint folder', dir);
-    const { dtype: wanted, signal } = readLoadOptions(options);
+    if (typeof dir !== 'string' || dir === '')
+      throw invalidType('dir', 'the path of a checkpoint folder, or the id of a model of the hub', dir);
+    const { dtype: wanted, ...hub } = readLoadOptions(options);
+    const { signal } = hub;
     checkSignal(signal);
-    const folder = readFolder(runModel(dir));
+    const folder = readFolder(runModel(await resolveModel(dir, hub)));
     const { config, path } = folder;
     const dtype = wanted !== 'auto' ? wanted : config.dtype === 'bfloat16' ? 'bfloat16' : 'float32';
     const tokenizer = Tokenizer.load(path);

@@ -26,6 +26,7 @@ export interface FakeTrainerOptions {
   model: string;
   rewardFuncs: ((...args: unknown[]) => unknown)[];
   trainDataset: string;
+  columnMapping?: Record<string, string>;
   config: Record<string, unknown>;
   signal?: AbortSignal;
 }
@@ -118,6 +119,11 @@ export function fake(script: Script = { steps: 3 }, more: Partial<CliContext> = 
         Policy: { load: async () => ({ generate: async () => ({ completions: [completion] }), dispose: () => undefined }) },
       }),
       demo: () => ({ runDemo: async ({ output }) => (ctx.stdout.write(output), 0) }),
+      hub: () => ({
+        resolveModel: async (model) => {
+          throw new FusedGrpoError('ERR_MODEL', `There is no folder ${model}, and the hub has none`);
+        },
+      }),
       bench: () => bench,
       capabilities: () => capabilities,
     },

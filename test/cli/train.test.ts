@@ -146,3 +146,40 @@ test('sft runs by the same rules', async () => {
   expect(script.seen!.config.learningRate).toBe(1e-3);
   expect(JSON.parse(f.out())).toMatchObject({ status: 'ok', steps: 2 });
 });
+
+test('--column renames columns; a config file says it as a list or as an object', async () => {
+  const mapping = { prompt: 'question', answer: 'meta.solution' };
+  const script: Script = { steps: 1 };
+  const f = fake(script);
+  expect(await runCli(trainArgs('--column', 'prompt=question', '--column', 'answer=meta.solution'), f.ctx)).toBe(0);
+  expect(script.seen!.columnMapping).toEqual(mapping);
+  for (const [name, value] of Object.entries({ column: ['prompt=question', 'answer=meta.solution'], columnMapping: mapping })) {
+    writeFileSync(join(f.folder, 'c.json'), JSON.stringify({ [name]: value }));
+    script.seen = undefined;
+    expect(await runCli(trainArgs('--config', 'c.json'), f.ctx)).toBe(0);
+    expect(script.seen!.columnMapping).toEqual(mapping);
+  }
+  for (const [bad, message] of [
+    ['question', '--column question: expected our name, =,'],
+    ['=x', 'expected our name'],
+  ])
+    expect([await runCli(trainArgs('--column', bad!), f.ctx), f.err()]).toEqual([2, expect.stringContaining(message!)]);
+});
+
+test('a model of the hub is fetched before the run, with its progress shown, and is the name that the trainer gets', async () => {
+  const script: Script = { steps: 1 };
+  const f = fake(script);
+  const progress = { model: 'org/name', revision: 'v1', url: 'http://hub', folder: '/cache/x', files: 2, totalBytes: 3e6 };
+  f.ctx.api.hub = () => ({
+    resolveModel: async (_name, options) => {
+      options!.onDownload!({ ...progress, bytes: 0 });
+      for (let bytes = 0; bytes <= 3e6; bytes += 1e5) options!.onDownload!({ ...progress, file: 'model.safetensors', bytes });
+      return '/cache/x';
+    },
+  });
+  expect(await runCli(trainArgs('--model', 'org/name@v1'), f.ctx)).toBe(0);
+  expect(script.seen!.model).toBe('org/name@v1');
+  expect(f.err()).toContain('Fetching org/name@v1 from http://hub: 2 files, 3.0 MB, into /cache/x\n');
+  expect(f.err().match(/ %/g)).toHaveLength(10);
+  expect(f.err()).toContain('100 % (3.0 MB of 3.0 MB): model.safetensors');
+});

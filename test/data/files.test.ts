@@ -28,7 +28,7 @@ const parquet = join(folder, 'rows.parquet');
 
 beforeAll(async () => {
   const { parquetWriteFile } = await import('hyparquet-writer');
-  await parquetWriteFile({
+  parquetWriteFile({
     filename: parquet,
     rowGroupSize: 1500,
     columnData: [
@@ -69,13 +69,21 @@ test('values of parquet that JSON does not have', () => {
   expect(plainValue(2n ** 53n - 1n)).toBe(2 ** 53 - 1);
   expect(plainValue(-(2n ** 53n))).toBe(-(2 ** 53));
   expect(plainValue(2n ** 53n + 1n)).toBe('9007199254740993');
-  expect(plainValue([undefined, new Uint8Array([1, 2, 255]), Float32Array.of(0.5), BigInt64Array.of(3n)])).toEqual([null, 'AQL/', [0.5], [3]]);
+  expect(plainValue([undefined, new Uint8Array([1, 2, 255]), Float32Array.of(0.5), BigInt64Array.of(3n)])).toEqual([
+    null,
+    'AQL/',
+    [0.5],
+    [3],
+  ]);
   expect(plainValue(new Date(NaN))).toBeNull();
   expect(plainValue({ a: { b: 1n } })).toEqual({ a: { b: 1 } });
 });
 
 test('a .json file is an array of objects', async () => {
-  expect(await rowsIn(file('rows.json', '\uFEFF[{"prompt":"a"},{"prompt":"b","n":[1]}]'))).toEqual([{ prompt: 'a' }, { prompt: 'b', n: [1] }]);
+  expect(await rowsIn(file('rows.json', '\uFEFF[{"prompt":"a"},{"prompt":"b","n":[1]}]'))).toEqual([
+    { prompt: 'a' },
+    { prompt: 'b', n: [1] },
+  ]);
 });
 
 test.each([
@@ -92,11 +100,17 @@ test.each([
 
 test('a file that is not there, and a parquet file that was cut off', async () => {
   for (const name of ['none.jsonl', 'none.json', 'none.parquet'])
-    await expect(open(join(folder, name))).rejects.toMatchObject({ code: 'ERR_DATA', message: expect.stringMatching(/Cannot read the data set .*none/) });
+    await expect(open(join(folder, name))).rejects.toMatchObject({
+      code: 'ERR_DATA',
+      message: expect.stringMatching(/Cannot read the data set .*none/),
+    });
   const cut = join(folder, 'cut.parquet');
   writeFileSync(cut, readFileSync(parquet));
   truncateSync(cut, 20_000);
-  await expect(open(cut)).rejects.toMatchObject({ code: 'ERR_DATA', message: expect.stringMatching(/cut\.parquet is not a parquet file, or/) });
+  await expect(open(cut)).rejects.toMatchObject({
+    code: 'ERR_DATA',
+    message: expect.stringMatching(/cut\.parquet is not a parquet file, or/),
+  });
 });
 
 test('columnMapping renames columns of files and arrays, all at once, and reaches into objects', async () => {
