@@ -54,6 +54,11 @@ export function incompatible(message: string): TypeError & { code: ErrorCode } {
   return coded(new TypeError(message), 'ERR_INCOMPATIBLE_OPTIONS');
 }
 
+/** A name that is no option, with the reason as the message. */
+export function unknownOption(message: string): TypeError & { code: ErrorCode } {
+  return coded(new TypeError(message), 'ERR_UNKNOWN_OPTION');
+}
+
 function editDistance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, j) => j);
   for (let i = 1; i <= a.length; ++i) {
@@ -77,6 +82,6 @@ export function rejectUnknown(where: string, options: object, known: readonly st
   for (const key of Object.keys(options)) {
     if (known.includes(key)) continue;
     const near = nearest(key, known);
-    throw coded(new TypeError(`Unknown option '${key}' of ${where}${near ? `; did you mean '${near}'?` : ''}`), 'ERR_UNKNOWN_OPTION');
+    throw unknownOption(`Unknown option '${key}' of ${where}${near ? `; did you mean '${near}'?` : ''}`);
   }
 }

@@ -1,14 +1,15 @@
-// The generated part of docs/losses.md: the table of presets. node scripts/docs.mjs [--check]
-import { readFileSync, writeFileSync } from 'node:fs';
+// The generated parts of docs/: the table of presets in losses.md, and trl-config.md. node scripts/docs.mjs [--check]
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { root } from './deps.mjs';
 import { runAsCommand } from './run.mjs';
 
-const file = join(root, 'docs', 'losses.md');
-const [BEGIN, END] = ['<!-- presets: node scripts/docs.mjs -->', '<!-- end of presets -->'];
+const load = createRequire(import.meta.url);
+const docs = (name) => join(root, 'docs', name);
 
-function table(presets) {
+function presetTable() {
+  const { presets } = load('../dist/cjs/index.js');
   const options = (preset) =>
     Object.entries(preset)
       .map(([name, value]) => `${name} ${typeof value === 'string' ? `'${value}'` : value}`)
@@ -22,12 +23,65 @@ function table(presets) {
   ].join('\n');
 }
 
+/** `text` with the part between two markers replaced. */
+function between(text, [begin, end], made) {
+  const [before, rest] = text.split(begin);
+  return `${before}${begin}\n\n${made}\n\n${end}${rest.split(end)[1]}`;
+}
+
+const shown = (value) => (value === undefined ? '' : `\`${JSON.stringify(value)}\``.replaceAll('|', '\\|'));
+
+function trlTables() {
+  const { grpoConfigOptions } = load('../dist/cjs/index.js');
+  const { TRL_NOTES, TRL_REFUSED, optionOfTrl } = load('../dist/cjs/trainer/trl.js');
+  const { versions, fields } = JSON.parse(readFileSync(join(root, 'test', 'golden', 'trl_config.json'), 'utf8'));
+  const known = Object.keys(grpoConfigOptions);
+  const names = Object.keys(fields);
+  const [ours, refused] = [names.filter((f) => optionOfTrl(f, known)), names.filter((f) => !optionOfTrl(f, known))];
+  const row = (field) => {
+    const name = optionOfTrl(field, known);
+    return `| ${field} | ${name} | ${shown(fields[field].default)} | ${shown(grpoConfigOptions[name].default)} | ${TRL_NOTES[field] ?? ''} |`;
+  };
+  const reasons = group(refused, (f) => TRL_REFUSED[f]);
+  const extra = known.filter((name) => !ours.some((f) => optionOfTrl(f, known) === name));
+  return [
+    `TRL ${versions.trl} with transformers ${versions.transformers}: ${names.length} fields, ${ours.length} of them options here.`,
+    '',
+    '## Options',
+    '',
+    "| TRL's field | ours | TRL's default | ours | |",
+    '|---|---|---|---|---|',
+    ...ours.map(row),
+    '',
+    '## Refused, and why',
+    '',
+    '| fields | reason |',
+    '|---|---|',
+    ...[...reasons].map(([reason, list]) => `| ${list.join(', ')} | ${reason} |`),
+    '',
+    '## Options that TRL has not',
+    '',
+    ...extra.map((name) => `* \`${name}\`: ${grpoConfigOptions[name].description}`),
+  ].join('\n');
+}
+
+function group(list, keyOf) {
+  const groups = new Map();
+  for (const item of list) groups.set(keyOf(item), [...(groups.get(keyOf(item)) ?? []), item]);
+  return groups;
+}
+
+const PARTS = [
+  { file: 'losses.md', marks: ['<!-- presets: node scripts/docs.mjs -->', '<!-- end of presets -->'], make: presetTable },
+  { file: 'trl-config.md', marks: ['<!-- table: node scripts/docs.mjs -->', '<!-- end of table -->'], make: trlTables },
+];
+
 await runAsCommand(import.meta.url, async (argv) => {
-  const { presets } = createRequire(import.meta.url)('../dist/cjs/index.js');
-  const text = readFileSync(file, 'utf8');
-  const [before, rest] = text.split(BEGIN);
-  const made = `${before}${BEGIN}\n\n${table(presets)}\n\n${END}${rest.split(END)[1]}`;
-  if (made === text) return;
-  if (argv.includes('--check')) throw new Error('The presets in docs/losses.md are out of date. Run: node scripts/docs.mjs');
-  writeFileSync(file, made);
+  for (const { file, marks, make } of PARTS) {
+    const text = existsSync(docs(file)) ? readFileSync(docs(file), 'utf8') : marks.join('\n');
+    const made = between(text, marks, make());
+    if (made === text) continue;
+    if (argv.includes('--check')) throw new Error(`docs/${file} is out of date. Run: node scripts/docs.mjs`);
+    writeFileSync(docs(file), made);
+  }
 });

@@ -2,6 +2,7 @@
 import { parseArgs } from 'node:util';
 import { FusedGrpoError, invalidType, invalidValue, nearest } from '../errors.js';
 import { describeNumber, type OptionSpec, type OptionType } from '../options.js';
+import { refusedReason } from '../trainer/trl.js';
 
 /** One flag: an option of the library's tables, so that those serve as flags unchanged, and what only a command line needs. */
 export interface FlagSpec extends OptionSpec {
@@ -63,6 +64,8 @@ function normalise(argv: readonly string[], table: FlagTable): string[] {
 }
 
 function unknownFlag(command: string, name: string, table: FlagTable): FusedGrpoError {
+  const reason = command === 'train' || command === 'sft' ? refusedReason(camel(name)) : undefined;
+  if (reason) return new FusedGrpoError('ERR_UNKNOWN_OPTION', `--${name} is an option of TRL's that is not there. ${reason}`);
   const near = nearest(camel(name), Object.keys(table));
   const hint = near ? `; did you mean ${flagName(near)}?` : `; \`fused-grpo ${command} --help\` lists them`;
   return new FusedGrpoError('ERR_UNKNOWN_OPTION', `Unknown option --${name} of '${command}'${hint}`);

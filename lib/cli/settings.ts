@@ -3,8 +3,9 @@ import { existsSync, statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { FusedGrpoError, nearest } from '../errors.js';
 import { readConfigFile } from './config-file.js';
+import { isOff, refusedReason, translateTrl } from '../trainer/trl.js';
 import type { CliContext } from './context.js';
-import { convert, flagName, type FlagSpec, type FlagTable, type FlagValues } from './options.js';
+import { camel, convert, flagName, type FlagSpec, type FlagTable, type FlagValues } from './options.js';
 
 // A trainer writes its run's config.json with these names; as --config the file starts the same run again.
 const ALIASES: Record<string, string> = { trainDataset: 'data', outputDir: 'output', rewardFuncs: 'reward', columnMapping: 'column' };
@@ -33,20 +34,47 @@ function checkOwn(name: string, given: unknown, spec: FlagSpec, shown: string): 
   return convert(name, spec, String(given));
 }
 
+interface Taken {
+  path: string;
+  known: FlagTable;
+  values: FlagValues;
+  /** What was made of which name, for the user to see. */
+  notes: string[];
+}
+
+/** A name that is not ours: TRL's, or a slip. */
+function takeTrl(key: string, value: unknown, { path, known, values, notes }: Taken): void {
+  const names = Object.keys(known).filter((name) => name !== 'config');
+  const translated = translateTrl(key, value, names);
+  if (translated) {
+    if (translated.name in values) throw new FusedGrpoError('ERR_INVALID_ARG', `${path}: ${translated.name} is given twice ("${key}")`);
+    if (translated.value !== null) values[translated.name] = translated.value;
+    return void notes.push(`${key} = ${translated.name}`);
+  }
+  const reason = refusedReason(key);
+  if (reason === undefined) {
+    const near = nearest(key, names);
+    throw new FusedGrpoError('ERR_UNKNOWN_OPTION', `${path}: unknown option "${key}"${near ? `; did you mean "${near}"?` : ''}`);
+  }
+  if (!isOff(value)) throw new FusedGrpoError('ERR_UNKNOWN_OPTION', `${path}: "${key}" is an option of TRL's that is not there. ${reason}`);
+  notes.push(`${key} left out`);
+}
+
 function fromFile(path: string, ownTable: FlagTable, configTable: FlagTable, ctx: CliContext): FlagValues {
   const raw = readConfigFile(resolve(ctx.cwd, path), path);
   const fromTrainer = typeof raw.trainer === 'string';
   const known = { ...configTable, ...ownTable };
   const values: FlagValues = {};
+  const notes: string[] = [];
   for (const [key, value] of Object.entries(raw)) {
     if (fromTrainer && (key === 'trainer' || DERIVED.has(key))) continue;
-    const name = ALIASES[key] ?? key;
-    if (!known[name] || name === 'config') {
-      const near = nearest(key, Object.keys(known));
-      throw new FusedGrpoError('ERR_UNKNOWN_OPTION', `${path}: unknown option "${key}"${near ? `; did you mean "${near}"?` : ''}`);
-    }
-    if (value !== null) values[name] = ownTable[name] ? checkOwn(name, value, ownTable[name], path) : value;
+    const name = ALIASES[camel(key)] ?? key;
+    const spec = known[name];
+    if (name === 'config' || !spec) takeTrl(key, value, { path, known, values, notes });
+    else if (values[name] !== undefined) throw new FusedGrpoError('ERR_INVALID_ARG', `${path}: ${name} is given twice ("${key}")`);
+    else if (value !== null) values[name] = ownTable[name] ? checkOwn(name, value, spec, path) : value;
   }
+  if (notes.length > 0) ctx.stderr.write(`${path}: TRL's names are understood: ${notes.join(', ')}\n`);
   return values;
 }
 

@@ -3,6 +3,7 @@ import { incompatible } from '../errors.js';
 import { resolveOptions, type OptionTable } from '../options.js';
 import { BASELINES, dependentDefaults } from '../ops/config.js';
 import { checkLoss, lossOptions } from './loss.js';
+import { rejectTrlNames } from './trl.js';
 
 /** Options that every trainer has: optimizer, schedule, length of the run, output. */
 const commonOptions = {
@@ -52,6 +53,12 @@ const commonOptions = {
   resume: {
     type: 'string',
     description: "'auto': the newest checkpoint in outputDir if there is one; else a checkpoint folder. Continues bit for bit",
+  },
+  reportTo: {
+    type: 'enum',
+    values: ['none', 'tensorboard'],
+    default: 'none',
+    description: "'tensorboard': event files in outputDir/tensorboard, beside metrics.jsonl",
   },
   fused: { type: 'boolean', default: true, description: 'false: the loss by unfused libtorch operations (same numbers, for comparison)' },
   device: {
@@ -173,6 +180,7 @@ export type ResolvedSFTConfig = Resolved<typeof sftConfigOptions>;
 
 /** Checks a GRPOConfig and fills in the defaults. Throws TypeError/RangeError naming the option. */
 export function resolveGRPOConfig(config: GRPOConfig): ResolvedGRPOConfig {
+  rejectTrlNames('GRPOConfig', config, Object.keys(grpoConfigOptions));
   const c = resolveOptions('GRPOConfig', grpoConfigOptions, config) as unknown as ResolvedGRPOConfig;
   const accumulation = c.gradientAccumulationSteps;
   c.stepsPerGeneration ??= accumulation;
@@ -204,5 +212,6 @@ export function resolveGRPOConfig(config: GRPOConfig): ResolvedGRPOConfig {
 }
 
 export function resolveSFTConfig(config: SFTConfig): ResolvedSFTConfig {
+  rejectTrlNames('SFTConfig', config, Object.keys(sftConfigOptions));
   return resolveOptions('SFTConfig', sftConfigOptions, config) as unknown as ResolvedSFTConfig;
 }

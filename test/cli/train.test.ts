@@ -183,3 +183,54 @@ test('a model of the hub is fetched before the run, with its progress shown, and
   expect(f.err().match(/ %/g)).toHaveLength(10);
   expect(f.err()).toContain('100 % (3.0 MB of 3.0 MB): model.safetensors');
 });
+
+const TRL_YAML = `# as written for TRL
+learning_rate: 1e-3
+num_generations: 4
+loss_type: grpo
+output_dir: run
+use_vllm: false   # left out, and said so
+reward_weights: [1, 0.5]
+`;
+
+test('a YAML file, with our names or with TRL’s, which are said to be understood', async () => {
+  const script: Script = { steps: 1 };
+  const f = fake(script);
+  writeFileSync(join(f.folder, 'trl.yaml'), TRL_YAML);
+  expect(
+    await runCli(
+      [...trainArgs('--config', 'trl.yaml')].filter((a) => a !== '--output' && a !== 'run'),
+      f.ctx,
+    ),
+  ).toBe(0);
+  const expected = { learningRate: 1e-3, numGenerations: 4, lossType: 'grpo', rewardWeights: [1, 0.5], outputDir: join(f.folder, 'run') };
+  expect(script.seen!.config).toEqual(expected);
+  expect(f.err()).toContain("trl.yaml: TRL's names are understood: learning_rate = learningRate, num_generations = numGenerations,");
+  expect(f.err()).toContain('use_vllm left out');
+  writeFileSync(join(f.folder, 'ours.yml'), 'learningRate: 0.5\nmaxSteps: 3\ncolumn:\n  prompt: question\n');
+  expect(await runCli(trainArgs('--config', 'ours.yml'), f.ctx)).toBe(0);
+  expect(script.seen).toMatchObject({ config: { learningRate: 0.5, maxSteps: 3 }, columnMapping: { prompt: 'question' } });
+});
+
+test.each([
+  ['learning_rat: 1', 'bad.yaml: unknown option "learning_rat"; did you mean "learningRate"?'],
+  ['use_vllm: true', 'bad.yaml: "use_vllm" is an option of TRL\'s that is not there. There is no vLLM'],
+  ['deepspeed: ds.json', '"deepspeed" is an option of TRL\'s that is not there. A run is one process'],
+  ['beta: 1\n  x: [', 'bad.yaml is not YAML'],
+  ['- 1\n- 2', 'bad.yaml must hold names and values'],
+  ['learning_rate: 1\nlearningRate: 2\nlearning_rate: 3', 'is not YAML'],
+  ['beta: 1\nbeta: 2', '(line 2)'],
+  ['learning_rate: 1\nlearningRate: 2', 'learningRate is given twice'],
+  ['learningRate: 1\nlearning_rate: 2', 'learningRate is given twice'],
+])('YAML %j is refused with exit 2', async (text, message) => {
+  const f = fake();
+  writeFileSync(join(f.folder, 'bad.yaml'), text);
+  expect(await runCli(trainArgs('--config', 'bad.yaml'), f.ctx)).toBe(2);
+  expect(f.err()).toContain(message);
+});
+
+test('a TRL option on the command line is refused with the reason', async () => {
+  const f = fake();
+  expect(await runCli(trainArgs('--use-vllm'), f.ctx)).toBe(2);
+  expect(f.err()).toContain("--use-vllm is an option of TRL's that is not there. There is no vLLM");
+});
