@@ -77,12 +77,16 @@ export type BenchModule = typeof import('../bench/index.js');
 /** Models of the hub; lib/hub/resolve.ts. */
 export type HubModule = Pick<typeof import('../hub/resolve.js'), 'resolveModel'>;
 
+/** train --dry-run; lib/plan/plan.ts. */
+export type PlanModule = Pick<typeof import('../plan/plan.js'), 'planRun'>;
+
 /** The parts of the library that commands use; loaded when a command needs them, so that --help is quick. */
 export interface CliApi {
   grpo(): GrpoModule;
   sft(): SftModule;
   policy(): PolicyModule;
   hub(): HubModule;
+  plan(): PlanModule;
   demo(): DemoModule;
   bench(): BenchModule;
   capabilities(): Capabilities;
@@ -114,6 +118,7 @@ const api: CliApi = {
   sft: () => ({ ...(require('../trainer/sft-trainer.js') as SftModule), ...(require('../trainer/config.js') as SftModule) }),
   policy: () => require('../engine/policy.js') as PolicyModule,
   hub: () => require('../hub/resolve.js') as HubModule,
+  plan: () => require('../plan/plan.js') as PlanModule,
   demo: () => require('../demo/demo.js') as DemoModule,
   bench: () => require('../bench/index.js') as BenchModule,
   capabilities,

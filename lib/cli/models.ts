@@ -21,7 +21,7 @@ export interface CheckedModel {
 }
 
 /** A model that is there, as the user wrote it; refused in the user's words. */
-export async function checkModel(name: string, value: unknown, ctx: CliContext): Promise<CheckedModel> {
+export async function checkModel(name: string, value: unknown, ctx: CliContext, { weights = true } = {}): Promise<CheckedModel> {
   const text = String(value);
   const path = resolve(ctx.cwd, text);
   const fail = (why: string) => new FusedGrpoError('ERR_INVALID_ARG', `${flagName(name)}: ${why}`);
@@ -33,7 +33,7 @@ export async function checkModel(name: string, value: unknown, ctx: CliContext):
   try {
     const folder = await ctx.api
       .hub()
-      .resolveModel(text, { env: ctx.env, onDownload: downloadLines((line) => ctx.stderr.write(line + '\n')) });
+      .resolveModel(text, { env: ctx.env, weights, onDownload: downloadLines((line) => ctx.stderr.write(line + '\n')) });
     return { name: text, folder };
   } catch (error) {
     if (error instanceof FusedGrpoError)

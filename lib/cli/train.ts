@@ -1,10 +1,13 @@
 import { resolve } from 'node:path';
 import { FusedGrpoError } from '../errors.js';
+import type { RewardFn } from '../trainer/rewards.js';
 import type { GRPOStep } from '../trainer/types.js';
 import { columnFlag, parseColumns } from './columns.js';
 import type { Command } from './command.js';
 import type { CliContext } from './context.js';
 import { checkModel, modelFlag } from './models.js';
+import { planText } from './dry-run.js';
+import { EXIT } from './errors.js';
 import { requireFlags, type FlagTable, type FlagValues } from './options.js';
 import { short } from './progress.js';
 import { loadRewards } from './rewards.js';
@@ -39,6 +42,10 @@ function flags(ctx: CliContext): FlagTable {
       valueName: 'FILE',
       description: "Options as JSON or YAML, names as in GRPOConfig, or TRL's (a run's config.json works); the command line overrides it",
     },
+    dryRun: {
+      type: 'boolean',
+      description: 'Check data, model, options and rewards, and say what the run would do and need; train nothing',
+    },
     json: { type: 'boolean', description: 'Print the result as JSON on stdout' },
   };
 }
@@ -58,16 +65,34 @@ function fields({ metrics: m }: GRPOStep): string[] {
   ];
 }
 
+interface Given {
+  own: FlagValues;
+  config: FlagValues;
+  trainDataset: string;
+  columnMapping?: Record<string, string>;
+  rewardFuncs: RewardFn[];
+}
+
+async function dryRun({ own, config, trainDataset, columnMapping, rewardFuncs }: Given, ctx: CliContext): Promise<number> {
+  const { name, folder } = await checkModel('model', own.model, ctx, { weights: false });
+  const input = { folder, weights: name === folder, dataset: trainDataset, columnMapping, rewardFuncs, config };
+  const plan = await ctx.api.plan().planRun(input);
+  ctx.stdout.write(own.json === true ? JSON.stringify(plan) + '\n' : planText(plan));
+  return plan.fits ? EXIT.ok : EXIT.failed;
+}
+
 async function run(values: FlagValues, ctx: CliContext): Promise<number> {
   const module = ctx.api.grpo();
   const ownTable = flags(ctx);
   const { own, config } = gatherSettings(values, ownTable, configFlags(module.grpoConfigOptions), module.presets, ctx);
-  requireFlags('train', ownTable, own);
+  const planOnly = own.dryRun === true; // it writes nothing
+  requireFlags('train', planOnly ? { ...ownTable, output: { ...ownTable.output!, required: false } } : ownTable, own);
   const trainDataset = checkInput('data', 'file', own.data, ctx);
   if (own.output === '') throw new FusedGrpoError('ERR_INVALID_ARG', '--output needs a folder');
   const columnMapping = parseColumns(own.column);
+  const rewardFuncs = (await loadRewards(String(own.reward), ctx)) as RewardFn[];
+  if (planOnly) return dryRun({ own, config, trainDataset, columnMapping, rewardFuncs }, ctx);
   const output = resolve(ctx.cwd, String(own.output));
-  const rewardFuncs = await loadRewards(String(own.reward), ctx);
   const model = (await checkModel('model', own.model, ctx)).name;
   return runTraining<GRPOStep>(
     {
@@ -93,6 +118,7 @@ export const trainCommand: Command = {
   ],
   notes: [
     'A reward module: export default ({ prompts, completions, ...columns }) => completions.map((text) => text.includes("42") ? 1 : 0);',
+    'First --dry-run: it checks everything and says how many steps and how much memory a run takes.',
     'Ctrl-C stops after saving (exit code 130); the same command with --resume auto goes on from there. Paths are relative to the current folder.',
   ],
   flags,

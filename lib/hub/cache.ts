@@ -36,14 +36,19 @@ function isWhole(folder: string): boolean {
 
 /**
  * The snapshot of a model in the cache, when it can be used as it is. A tokenizer is missing where Python has fetched weights alone; that a
- * model has none is remembered the way huggingface_hub does (.no_exist). `lenient`: without the network, what is there must do.
+ * model has none is remembered the way huggingface_hub does (.no_exist). `lenient`: without the network, what is there must do. Without
+ * `weights`, those may be missing.
  */
-export function cachedSnapshot(cache: string, id: ModelId, lenient: boolean): string | undefined {
+export function cachedSnapshot(
+  cache: string,
+  id: ModelId,
+  { lenient, weights }: { lenient: boolean; weights: boolean },
+): string | undefined {
   const repo = repoFolder(cache, id);
   const commit = cachedCommit(repo, id.revision);
   if (commit === undefined) return undefined;
   const folder = snapshotFolder(repo, commit);
-  if (!isWhole(folder)) return undefined;
+  if (weights ? !isWhole(folder) : !existsSync(join(folder, 'config.json'))) return undefined;
   const knowsTokenizer = existsSync(join(folder, 'tokenizer.json')) || existsSync(join(repo, '.no_exist', commit, 'tokenizer.json'));
   return knowsTokenizer || lenient ? folder : undefined;
 }

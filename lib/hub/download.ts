@@ -140,14 +140,14 @@ async function lookUp(common: Job['common'], hub: Hub, id: ModelId, settings: Hu
 }
 
 /**
- * Fetches a model into the cache and returns its snapshot's folder. Small files first and weights last: whole weights mean a whole model.
+ * Fetches a model into the cache (without `weights`: all but those) and returns its snapshot's folder. Small files first and weights last: whole weights mean a whole model.
  * @throws FusedGrpoError ERR_MODEL (no such model, no access), ERR_IO (network, disk, broken off); the signal's reason.
  */
 export async function downloadModel(
   id: ModelId,
   settings: HubSettings,
   onProgress: (progress: DownloadProgress) => void,
-  signal?: AbortSignal,
+  { signal, weights = true }: { signal?: AbortSignal; weights?: boolean } = {},
 ): Promise<string> {
   // eslint-disable-next-line @typescript-eslint/no-require-imports -- only who fetches a model needs it
   const hub = require('@huggingface/hub') as Hub;
@@ -169,7 +169,7 @@ export async function downloadModel(
       throw new FusedGrpoError('ERR_MODEL', `${id.name} has no config.json: it is no model that can be loaded`);
     const index = small.find((e) => e.path === weightNames.index);
     if (index) await place({ ...job, report: () => undefined }, index);
-    const wanted = [...small, ...weightsOf(job, entries)];
+    const wanted = weights ? [...small, ...weightsOf(job, entries)] : small;
     progress.files = wanted.length;
     progress.totalBytes = wanted.reduce((sum, e) => sum + (e.lfs?.size ?? e.size), 0);
     onProgress({ ...progress });

@@ -13,6 +13,8 @@ export interface ResolveOptions {
   /** Told what is fetched and how far it is; default: lines on stderr. */
   onDownload?: (progress: DownloadProgress) => void;
   signal?: AbortSignal;
+  /** false: config.json and tokenizer are enough. Default true. */
+  weights?: boolean;
   env?: Record<string, string | undefined>;
 }
 
@@ -39,9 +41,9 @@ export async function resolveModel(model: string, options: ResolveOptions = {}):
   const id = hubModel(model);
   if (!id) return model;
   const settings = hubSettings(options.env ?? process.env, options.hubUrl);
-  const cached = cachedSnapshot(settings.cache, id, settings.offline);
+  const cached = cachedSnapshot(settings.cache, id, { lenient: settings.offline, weights: options.weights !== false });
   if (cached !== undefined) return cached;
   if (settings.offline) throw offlineError(id, settings);
   const toStderr = downloadLines((line) => process.stderr.write(`fused-grpo: ${line}\n`));
-  return downloadModel(id, settings, options.onDownload ?? toStderr, options.signal);
+  return downloadModel(id, settings, options.onDownload ?? toStderr, options);
 }

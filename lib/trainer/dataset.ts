@@ -120,14 +120,23 @@ async function* placed(rows: Iterable<Row> | AsyncIterable<Row>): AsyncGenerator
   for await (const row of rows as AsyncIterable<Row>) yield { row, where: `row ${index++}` };
 }
 
+type RowOptions = Pick<OpenOptions, 'check' | 'columnMapping'>;
+
 /** Rows under our names, each checked as it passes. */
-async function* checked(rows: AsyncIterable<PlacedRow>, { check, columnMapping }: OpenOptions): AsyncGenerator<Row> {
+async function* checkedPlaces(rows: AsyncIterable<PlacedRow>, { check, columnMapping }: RowOptions): AsyncGenerator<PlacedRow> {
   for await (const { row: given, where } of rows) {
     const row = renameColumns(given, columnMapping, where);
     check(row, where);
-    yield row;
+    yield { row, where };
   }
 }
+
+async function* checked(rows: AsyncIterable<PlacedRow>, options: RowOptions): AsyncGenerator<Row> {
+  for await (const { row } of checkedPlaces(rows, options)) yield row;
+}
+
+/** All rows of a file once, in their order, each with what names it. */
+export const readRows = (path: string, options: RowOptions): AsyncGenerator<PlacedRow> => checkedPlaces(fileRows(path), options);
 
 async function collect(rows: AsyncIterable<Row>, name: string, seed: number | null): Promise<RowSource> {
   const all: Row[] = [];

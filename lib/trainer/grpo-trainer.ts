@@ -8,7 +8,7 @@ import { checkPromptRow } from './rows.js';
 import { nameRewards, type NamedReward, type RewardFn } from './rewards.js';
 import { decodeRollout, drawRollout, encodeRollout, minibatch, toBatch, trainedTokens, type Rollout } from './rollout.js';
 import { Run } from './run.js';
-import { learningRateAt } from './schedule.js';
+import { countSteps, learningRateAt, stepsPerRollout } from './schedule.js';
 import { stepMetrics, stepSamples } from './step-metrics.js';
 import type { GRPOStep } from './types.js';
 
@@ -110,7 +110,7 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
   }
 
   private get stepsPerRollout(): number {
-    return (this.config.rolloutCompletions / this.config.stepCompletions) * this.config.numIterations;
+    return stepsPerRollout(this.config);
   }
 
   private async loadReference(): Promise<Policy | undefined> {
@@ -125,11 +125,7 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
 
   async *[Symbol.asyncIterator](): AsyncGenerator<GRPOStep, void, undefined> {
     const { run } = this;
-    const resumed = await run.start(
-      (source) =>
-        Math.ceil((source.length! * this.config.numTrainEpochs * this.config.numGenerations) / this.config.rolloutCompletions) *
-        this.stepsPerRollout,
-    );
+    const resumed = await run.start((source) => countSteps(this.config, source.length!));
     if (resumed) {
       this.rolloutsDrawn = resumed.rolloutsDrawn!;
       this.rollout = resumed.rollout ? decodeRollout(resumed.rollout) : undefined;

@@ -64,7 +64,8 @@ function encodePrompts(context: RolloutContext, rows: Row[]): Int32Array[] {
   });
 }
 
-function rewardInput(rows: Row[], completions: Completion[], numGenerations: number, trainerState: TrainerState): RewardInput {
+/** What reward functions get; `completions`: numGenerations for each row. */
+export function rewardInput(rows: Row[], completions: Completion[], numGenerations: number, trainerState: TrainerState): RewardInput {
   const repeat = <T>(values: T[]) => values.flatMap((v) => Array.from({ length: numGenerations }, () => v));
   const columns = new Set(rows.flatMap((row) => Object.keys(row)));
   columns.delete('prompt');

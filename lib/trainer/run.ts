@@ -49,7 +49,7 @@ const LOGITS_BYTES = 256e6;
 const MAX_MICRO_BATCH_TOKENS = 8192;
 
 /** Tokens of a micro-batch when none are asked for: what keeps its logits within 256 MB. */
-export const automaticMicroBatchTokens = (policy: Policy): number =>
+export const automaticMicroBatchTokens = (policy: Pick<Policy, 'vocabSize'>): number =>
   Math.max(256, Math.min(MAX_MICRO_BATCH_TOKENS, Math.floor(LOGITS_BYTES / (4 * policy.vocabSize))));
 
 export class Run {

@@ -1,4 +1,4 @@
-import type { ResolvedSFTConfig } from './config.js';
+import type { ResolvedGRPOConfig, ResolvedSFTConfig } from './config.js';
 
 type Schedule = Pick<ResolvedSFTConfig, 'learningRate' | 'lrSchedulerType' | 'warmupSteps' | 'warmupRatio'>;
 
@@ -15,3 +15,12 @@ export function learningRateAt(config: Schedule, step: number, totalSteps: numbe
   if (config.lrSchedulerType === 'linear') return config.learningRate * Math.max(0, left);
   return config.learningRate * 0.5 * (1 + Math.cos(Math.PI * (1 - Math.max(0, left))));
 }
+
+type Rollouts = Pick<ResolvedGRPOConfig, 'rolloutCompletions' | 'stepCompletions' | 'numIterations' | 'numGenerations' | 'numTrainEpochs'>;
+
+/** Optimizer steps that are made on one rollout. */
+export const stepsPerRollout = (config: Rollouts): number => (config.rolloutCompletions / config.stepCompletions) * config.numIterations;
+
+/** Optimizer steps of numTrainEpochs passes over so many prompts. */
+export const countSteps = (config: Rollouts, prompts: number): number =>
+  Math.ceil((prompts * config.numTrainEpochs * config.numGenerations) / config.rolloutCompletions) * stepsPerRollout(config);

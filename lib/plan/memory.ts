@@ -1,0 +1,128 @@
+// The memory that a run needs, part by part, from the architecture and the options: what native/torch allocates, counted.
+import type { NativeModelConfig } from '../engine/families.js';
+import { parameterCount } from './parameters.js';
+
+export interface MemoryShape {
+  model: NativeModelConfig;
+  dtype: 'float32' | 'bfloat16';
+  /** Completions of one rollout, and of one optimizer step. */
+  rolloutCompletions: number;
+  stepCompletions: number;
+  numGenerations: number;
+  /** Tokens of the longest prompt, and of a completion at most. */
+  promptTokens: number;
+  maxCompletionLength: number;
+  microBatchTokens: number;
+  fused: boolean;
+  /** A second model is held and scored (beta above 0). */
+  reference: boolean;
+  /** Completions are scored before training on them: by the reference, or because a rollout is trained on more than once. */
+  scored: boolean;
+  /** Bytes of the process before any model is there. */
+  baseBytes: number;
+}
+
+export interface MemoryPart {
+  name: string;
+  bytes: number;
+  /** What it is, in a few words. */
+  note: string;
+}
+
+const CACHE_BLOCK = 64; // kCacheBlock
+const CACHE_BUDGET = 2 * 2 ** 30; // kCacheBudget of native/torch/generate.cc
+const WAVE_SEQUENCES = 512; // kMaxSequences
+const SCORED_ROWS = 4096; // Policy.score's tokenBudget
+const SCORED_LOGITS = 64 * 2 ** 20; // kLogitBytes of native/torch/score.cc
+const ALLOCATOR = 1.1; // sizes are rounded up, and freed blocks kept for a while (native/torch/caching_allocator.h)
+
+/** Bytes that a row (a token) of a micro-batch keeps for its gradient; as Trainer::bytes_per_row, without the logits. */
+function rowBytes(c: NativeModelConfig, size: number): { layer: number; passing: number } {
+  const [attended, joint] = [c.heads * c.headDim, (c.heads + 2 * c.kvHeads) * c.headDim];
+  const inner = (c.gatedMlp ? 3 : 2) * c.intermediateSize;
+  return { layer: (4 * c.hiddenSize + joint + attended + inner) * size, passing: (2 * inner + 2 * joint + 4 * c.hiddenSize) * size };
+}
+
+/** Keys and values of the sequences that are decoded at the same time. */
+function cacheBytes(s: MemoryShape, size: number): number {
+  const { model: c } = s;
+  const position = 2 * c.layers * c.kvHeads * c.headDim * size;
+  const blocks = (n: number) => Math.ceil(n / CACHE_BLOCK) * CACHE_BLOCK;
+  const prompt = position * (blocks(s.promptTokens) + s.numGenerations * blocks(s.maxCompletionLength - 1));
+  const prompts = s.rolloutCompletions / s.numGenerations;
+  const together = Math.max(1, Math.min(prompts, Math.floor(CACHE_BUDGET / prompt), Math.floor(WAVE_SEQUENCES / s.numGenerations)));
+  return prompt * together;
+}
+
+/** Rows and completion tokens of the largest micro-batch. */
+function microBatch(s: MemoryShape): { rows: number; logits: number } {
+  const prompts = Math.ceil(s.stepCompletions / s.numGenerations);
+  const longest = s.promptTokens + s.maxCompletionLength - 1;
+  const limit = Math.max(longest, s.microBatchTokens);
+  return {
+    rows: Math.min(limit, prompts * s.promptTokens + s.stepCompletions * (s.maxCompletionLength - 1)),
+    logits: Math.min(limit, s.stepCompletions * s.maxCompletionLength),
+  };
+}
+
+function packedBytes(parameters: number): number {
+  const limit = Number(process.env.FUSED_GRPO_PACKED_MB ?? 64);
+  return parameters * 4e-6 <= limit ? parameters * 4 : 0;
+}
+
+/** The parts of a GRPO run's peak. They add up: freed memory of one phase is kept for the next. */
+export function memoryParts(s: MemoryShape): MemoryPart[] {
+  const n = parameterCount(s.model);
+  const size = s.dtype === 'float32' ? 4 : 2;
+  const { layer, passing } = rowBytes(s.model, size);
+  const { rows, logits } = microBatch(s);
+  const scoredRows = Math.min(SCORED_ROWS, s.rolloutCompletions * s.maxCompletionLength);
+  const parts: MemoryPart[] = [
+    { name: 'process', bytes: s.baseBytes, note: 'Node.js, libtorch, the rows of the data' },
+    { name: 'weights', bytes: n * size, note: s.dtype },
+    { name: 'gradients', bytes: n * (4 + size), note: 'float32, and what a backward adds to them' },
+    { name: 'moments', bytes: n * 8, note: "AdamW's two, float32" },
+    { name: 'master copies', bytes: s.dtype === 'float32' ? 0 : n * 4, note: 'float32 weights of the optimizer' },
+    { name: 'reference', bytes: s.reference ? n * size : 0, note: 'beta is above 0' },
+    { name: 'KV cache', bytes: ALLOCATOR * cacheBytes(s, size), note: 'of the completions sampled together' },
+    { name: 'packed weights', bytes: packedBytes(n), note: 'for sampling with a small model' },
+    {
+      name: 'scoring',
+      bytes: s.scored ? ALLOCATOR * (scoredRows * passing + Math.min(SCORED_LOGITS, scoredRows * s.model.vocabSize * 4)) : 0,
+      note: 'old or reference log-probs',
+    },
+    { name: 'micro-batch', bytes: ALLOCATOR * rows * (s.model.layers * layer + passing), note: `activations of ${rows} tokens` },
+    {
+      name: 'logits',
+      bytes: ALLOCATOR * logits * s.model.vocabSize * (s.fused ? size : 3 * 4 + size),
+      note: `of ${logits} tokens${s.fused ? '' : ', unfused'}`,
+    },
+  ];
+  return parts.filter((part) => part.bytes > 0);
+}
+
+export const totalBytes = (parts: readonly MemoryPart[]): number => parts.reduce((sum, part) => sum + part.bytes, 0);
+
+export interface Saving {
+  /** What to change, as options. */
+  change: string;
+  /** Bytes that the run needs then. */
+  bytes: number;
+}
+
+/** Changes that make a run smaller, the largest saving first. */
+export function savings(s: MemoryShape): Saving[] {
+  const now = totalBytes(memoryParts(s));
+  const micro = Math.max(s.promptTokens + s.maxCompletionLength - 1, Math.floor(s.microBatchTokens / 8));
+  const options: [string, Partial<MemoryShape>][] = [
+    [`microBatchTokens: ${micro}`, { microBatchTokens: micro }],
+    ["dtype: 'bfloat16'", { dtype: 'bfloat16' }],
+    ['beta: 0 (no reference)', { reference: false, scored: s.scored && !s.reference }],
+    [`maxCompletionLength: ${s.maxCompletionLength >> 1}`, { maxCompletionLength: Math.max(1, s.maxCompletionLength >> 1) }],
+    ['fused: true', { fused: true }],
+  ];
+  return options
+    .map(([change, more]) => ({ change, bytes: totalBytes(memoryParts({ ...s, ...more })) }))
+    .filter(({ bytes }) => bytes < now * 0.98)
+    .sort((a, b) => a.bytes - b.bytes);
+}

@@ -1,0 +1,132 @@
+// What a GRPO run would do and need, without doing it: data, model, options and rewards are checked on the way.
+import { totalmem } from 'node:os';
+import { readFolder, runModel, weightFiles } from '../engine/folder.js';
+import { capabilities } from '../capabilities.js';
+import type { ColumnMapping } from '../data/columns.js';
+import { FusedGrpoError } from '../errors.js';
+import { resolveGRPOConfig, type GRPOConfig, type ResolvedGRPOConfig } from '../trainer/config.js';
+import { nameRewards, scoreRewards, type RewardFn } from '../trainer/rewards.js';
+import { rewardInput } from '../trainer/rollout.js';
+import { checkPromptRow } from '../trainer/rows.js';
+import { automaticMicroBatchTokens } from '../trainer/run.js';
+import { countSteps, stepsPerRollout } from '../trainer/schedule.js';
+import type { ModelConfig } from '../engine/config.js';
+import { memoryParts, savings, totalBytes, type MemoryPart, type MemoryShape, type Saving } from './memory.js';
+import { parameterCount } from './parameters.js';
+import { measurePrompts, type PromptStats } from './prompts.js';
+
+export interface PlanInput {
+  /** The model's folder; its weights need not be there when `weights` is false. */
+  folder: string;
+  weights: boolean;
+  dataset: string;
+  columnMapping?: ColumnMapping;
+  rewardFuncs: RewardFn | RewardFn[];
+  config: GRPOConfig;
+}
+
+export interface RunPlan {
+  model: { type: string; parameters: number; dtype: 'float32' | 'bfloat16'; contextLength: number };
+  data: { prompts: number; promptTokens: PromptStats['tokens']; columns: string[] };
+  /** What each reward function said to one made-up completion; null: nothing to say. */
+  rewards: Record<string, number | null>;
+  /** Optimizer steps of the run. */
+  steps: number;
+  epochs: number;
+  promptsPerRollout: number;
+  completionsPerStep: number;
+  /** Prompt and completion tokens of a step at most, and its micro-batches' size. */
+  tokensPerStep: number;
+  microBatchTokens: number;
+  memory: { parts: MemoryPart[]; totalBytes: number; machineBytes: number; availableBytes: number };
+  fits: boolean;
+  /** What would make it smaller; empty when it fits. */
+  savings: Saving[];
+  warnings: string[];
+}
+
+const MADE_UP = 'This is a made-up completion. The answer is 42.';
+
+/** Runs the reward functions on one made-up completion of the first row. */
+async function tryRewards(input: PlanInput, config: ResolvedGRPOConfig, { first }: PromptStats): Promise<RunPlan['rewards']> {
+  const rewards = nameRewards(input.rewardFuncs, config.rewardWeights);
+  const completion = { text: MADE_UP, tokens: new Int32Array(8), logps: new Float32Array(8), finishReason: 'stop' as const };
+  const given = rewardInput([first], [completion], 1, { step: 0, totalSteps: 1, epoch: 0 });
+  const { byFunction } = await scoreRewards(rewards, given, { timeout: config.rewardTimeout });
+  return Object.fromEntries(rewards.map(({ name }, k) => [name, Number.isNaN(byFunction[k]![0]!) ? null : byFunction[k]![0]!]));
+}
+
+function machineMemory(): { machineBytes: number; availableBytes: number } {
+  const limit = process.constrainedMemory() ?? 0; // a container's; 0 or a giant number: none
+  const machineBytes = limit > 0 && limit < totalmem() ? limit : totalmem();
+  return { machineBytes, availableBytes: Math.min(machineBytes, process.availableMemory() + process.memoryUsage().rss) };
+}
+
+function dtypeOf(config: ResolvedGRPOConfig, model: ModelConfig): 'float32' | 'bfloat16' {
+  if (config.dtype !== 'auto') return config.dtype;
+  return model.dtype === 'bfloat16' ? 'bfloat16' : 'float32';
+}
+
+function promptLimit(config: ResolvedGRPOConfig, contextLength: number): { tokens: number; why: string } {
+  const left = contextLength - config.maxCompletionLength;
+  const asked = config.maxPromptLength ?? Infinity;
+  if (left < 1)
+    throw new FusedGrpoError(
+      'ERR_CONTEXT_LENGTH',
+      `maxCompletionLength ${config.maxCompletionLength} leaves no room for a prompt in the model's context of ${contextLength}`,
+    );
+  return asked <= left
+    ? { tokens: asked, why: `maxPromptLength is ${asked}` }
+    : { tokens: left, why: `the context of ${contextLength} leaves ${left} beside maxCompletionLength ${config.maxCompletionLength}` };
+}
+
+/**
+ * Checks everything a run needs and says what it would do.
+ * @throws what a run would: ERR_INVALID_ARG and the like for options, ERR_DATA for rows, ERR_MODEL, ERR_REWARD, ERR_CONTEXT_LENGTH.
+ */
+export async function planRun(input: PlanInput): Promise<RunPlan> {
+  const config = resolveGRPOConfig(input.config);
+  const { config: model, path } = readFolder(runModel(input.folder));
+  if (input.weights) weightFiles(path);
+  const { vocabSize, maxPositions } = model.native;
+  const data = await measurePrompts(input.dataset, path, promptLimit(config, maxPositions), {
+    check: checkPromptRow,
+    columnMapping: input.columnMapping,
+  });
+  const rewards = await tryRewards(input, config, data);
+  capabilities(); // loads the addons: what they take belongs to the process
+  const steps = config.maxSteps > 0 ? config.maxSteps : countSteps(config, data.count);
+  const shape: MemoryShape = {
+    ...{ model: model.native, dtype: dtypeOf(config, model), numGenerations: config.numGenerations, fused: config.fused },
+    ...{ rolloutCompletions: config.rolloutCompletions, stepCompletions: config.stepCompletions },
+    ...{ promptTokens: data.tokens.max, maxCompletionLength: config.maxCompletionLength },
+    microBatchTokens: config.microBatchTokens || automaticMicroBatchTokens({ vocabSize }),
+    reference: config.beta > 0,
+    scored: config.beta > 0 || (stepsPerRollout(config) > 1 && !config.reuseSamplingLogps),
+    baseBytes: process.memoryUsage().rss,
+  };
+  const parts = memoryParts(shape);
+  const { machineBytes, availableBytes } = machineMemory();
+  const total = totalBytes(parts);
+  const promptsPerRollout = config.rolloutCompletions / config.numGenerations;
+  const rollouts = steps / stepsPerRollout(config);
+  const fits = total <= machineBytes;
+  return {
+    model: { type: model.modelType, parameters: parameterCount(model.native), dtype: shape.dtype, contextLength: maxPositions },
+    data: { prompts: data.count, promptTokens: data.tokens, columns: data.columns },
+    rewards,
+    steps,
+    epochs: (rollouts * promptsPerRollout) / data.count,
+    promptsPerRollout,
+    completionsPerStep: config.stepCompletions,
+    tokensPerStep: config.stepCompletions * (data.tokens.max + config.maxCompletionLength),
+    microBatchTokens: shape.microBatchTokens,
+    memory: { parts, totalBytes: total, machineBytes, availableBytes },
+    fits,
+    savings: fits ? [] : savings(shape),
+    warnings:
+      fits && total > availableBytes
+        ? [`Other programs hold memory now: ${(availableBytes / 1e9).toFixed(1)} GB are free and ${(total / 1e9).toFixed(1)} GB are needed`]
+        : [],
+  };
+}
