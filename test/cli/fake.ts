@@ -124,6 +124,11 @@ export function fake(script: Script = { steps: 3 }, more: Partial<CliContext> = 
           throw new FusedGrpoError('ERR_MODEL', `There is no folder ${model}, and the hub has none`);
         },
       }),
+      plan: () => ({
+        planRun: async () => {
+          throw new FusedGrpoError('ERR_MODEL', 'no plan here');
+        },
+      }),
       bench: () => bench,
       capabilities: () => capabilities,
     },
