@@ -1,10 +1,12 @@
 // Progress on stderr: one line that is redrawn on a terminal, plain lines at a bounded rate elsewhere.
 import type { CliContext, Output } from './context.js';
+import { sparkline } from './sparkline.js';
 
 const HIDE = '\x1b[?25l';
 const SHOW = '\x1b[?25h';
 const REDRAW_MS = 80;
 const PLAIN_MS = 10_000;
+const SPARKS = 12;
 const PARTS = ['', '▏', '▎', '▍', '▌', '▋', '▊', '▉'];
 
 /** 75 -> "1:15"; unknown -> "-:--". */
@@ -47,6 +49,8 @@ export class Progress {
   private hidden = false;
   private shown = false;
   private plainTenth = -1;
+  /** What the sparkline shows. */
+  private readonly trend: number[] = [];
 
   constructor(
     private readonly ctx: Pick<CliContext, 'stderr' | 'env' | 'now'>,
@@ -58,9 +62,13 @@ export class Progress {
     this.begun = ctx.now();
   }
 
-  /** Shows that `done` of the total are done; `fields` are short texts, the most telling first (narrow terminals cut the rest). */
-  update(done: number, fields: readonly string[] = []): void {
+  /**
+   * Shows that `done` of the total are done; `fields` are short texts, the most telling first (narrow terminals cut the rest). The curve of
+   * `value` over all updates stands behind the first field of a terminal's line.
+   */
+  update(done: number, fields: readonly string[] = [], value?: number): void {
     const now = this.ctx.now();
+    if (value !== undefined && this.live) this.trend.push(value);
     this.first ??= { done, at: now };
     const total = this.options.total();
     const tenth = total > 0 ? Math.floor((done / total) * 10) : -1;
@@ -102,7 +110,9 @@ export class Progress {
   private liveLine(done: number, total: number, fields: readonly string[], seconds: number, left: number): string {
     const columns = Math.max(10, (this.out.columns ?? 80) - 1);
     const count = `${done}/${total || '?'}`;
-    const parts = [this.options.label, count, ...fields, `${short(seconds)} s/step`, `${duration(left)} left`];
+    const curve = sparkline(this.trend, SPARKS);
+    const told = curve && fields.length > 0 ? [fields[0]!, curve, ...fields.slice(1)] : fields;
+    const parts = [this.options.label, count, ...told, `${short(seconds)} s/step`, `${duration(left)} left`];
     // What matters most stays: count and first field; then time left; then the rest; the bar takes what is over.
     const order = [1, 2, parts.length - 1, 0, ...parts.map((_, i) => i).filter((i) => i > 2 && i < parts.length - 1)];
     const kept = new Set<number>();

@@ -3,6 +3,8 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { FusedGrpoError } from '../errors.js';
 import { writeRunReport } from '../report/run-folder.js';
+import type { ReportStep } from '../report/types.js';
+import { Watch } from '../report/warnings.js';
 import type { CliContext, TrainerLike } from './context.js';
 import { EXIT, exitCodeOf } from './errors.js';
 import { Progress } from './progress.js';
@@ -32,6 +34,8 @@ export interface TrainingJob<Step> {
   output: string;
   make: (signal: AbortSignal) => TrainerLike<Step>;
   fields: (step: Step) => string[];
+  /** What the curve in the progress line shows: the reward, or the loss. */
+  trend: (step: Step) => number;
   /** The run's last words, from its last step. */
   summary: (last: Step | undefined) => Record<string, unknown>;
   json: boolean;
@@ -63,14 +67,22 @@ function finish<Step>(
 }
 
 /** Trains to the end, an interrupt or an error; errors are thrown on after the report is written. Returns the exit code. */
-export async function runTraining<Step extends { step: number }>(job: TrainingJob<Step>, ctx: CliContext): Promise<number> {
+export async function runTraining<Step extends { step: number; metrics: ReportStep }>(
+  job: TrainingJob<Step>,
+  ctx: CliContext,
+): Promise<number> {
   let trainer: TrainerLike<Step> | undefined;
   let last: Step | undefined;
+  const watch = new Watch();
   const progress = new Progress(ctx, { label: job.label, total: () => trainer?.totalSteps ?? 0 });
   try {
     await interruptible(ctx, progress, async (signal) => {
       trainer = job.make(signal);
-      for await (const step of trainer) progress.update((last = step).step, job.fields(step));
+      for await (const step of trainer) {
+        last = step;
+        for (const warning of watch.add(step.metrics)) progress.log(`Warning, step ${step.step}: ${warning}`);
+        progress.update(step.step, job.fields(step), job.trend(step));
+      }
       // A trainer that ends quietly when aborted has still been interrupted.
       signal.throwIfAborted();
     });

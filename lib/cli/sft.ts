@@ -42,6 +42,7 @@ async function run(values: FlagValues, ctx: CliContext): Promise<number> {
       output,
       make: (signal) => new module.SFTTrainer({ model, trainDataset, columnMapping, config: { ...config, outputDir: output }, signal }),
       fields: ({ metrics: m }) => [`loss ${short(m.loss)}`, `lr ${short(m.learningRate)}`, `${short(m.tokensPerSecond)} tok/s`],
+      trend: ({ metrics }) => metrics.loss,
       summary: (last) => ({ steps: last?.step ?? 0, metrics: last?.metrics ?? null }),
       json: own.json === true,
     },

@@ -102,6 +102,7 @@ async function run(values: FlagValues, ctx: CliContext): Promise<number> {
       make: (signal) =>
         new module.GRPOTrainer({ model, rewardFuncs, trainDataset, columnMapping, config: { ...config, outputDir: output }, signal }),
       fields,
+      trend: (step) => step.metrics.reward,
       summary: (last) => ({ steps: last?.step ?? 0, metrics: last?.metrics ?? null }),
       json: own.json === true,
     },

@@ -67,11 +67,8 @@ export async function runDemo(
       onPhase: (text) => progress.log(`${text} ...`),
       onStep: ({ step, metrics }, totalSteps) => {
         total = totalSteps;
-        progress.update(step, [
-          `reward ${metrics.reward.toFixed(3)}`,
-          `entropy ${metrics.entropy.toFixed(2)}`,
-          `${(metrics.tokensPerSecond / 1000).toFixed(1)}k tok/s`,
-        ]);
+        const speed = `${(metrics.tokensPerSecond / 1000).toFixed(1)}k tok/s`;
+        progress.update(step, [`reward ${metrics.reward.toFixed(3)}`, `entropy ${metrics.entropy.toFixed(2)}`, speed], metrics.reward);
       },
     });
     progress.end();

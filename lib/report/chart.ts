@@ -9,6 +9,8 @@ export interface Line {
   colour: number;
   /** Drawn thin and pale: the raw values behind a smoothed line. */
   faint?: boolean;
+  /** It is this line of the chart, smoothed. */
+  smoothOf?: number;
   /** A shaded range around the line. */
   low?: readonly number[];
   high?: readonly number[];
@@ -112,15 +114,16 @@ function shapes(chart: Chart, lines: readonly Line[], f: Frame): string {
   );
   const strokes = chart.stacked
     ? []
-    : lines.map((l) => `<path class="line c${l.colour}${l.faint ? ' faint' : ''}" d="${linePath(chart.x, l.y, f)}"/>`);
+    : lines.map((l, i) => `<path class="line c${l.colour}${l.faint ? ' faint' : ''}" data-line="${i}" d="${linePath(chart.x, l.y, f)}"/>`);
   return bands.join('') + strokes.join('');
 }
 
-/** What the hover script reads: pixel positions and the texts to show. */
+/** What the script reads: pixel positions, the axis's range, the values and their names. */
 function hoverData(chart: Chart, f: Frame): string {
   const compact = (v: number) => (isNumber(v) ? Number(v.toPrecision(4)) : null);
-  const shown = chart.lines.map((l) => ({ n: l.name, c: l.colour, y: l.y.map(compact) }));
-  return escape(JSON.stringify({ w: f.width, l: MARGIN.left, r: f.width - MARGIN.right, p: Boolean(chart.format), x: chart.x, s: shown }));
+  const shown = chart.lines.map((l) => ({ n: l.name, c: l.colour, y: l.y.map(compact), m: l.smoothOf }));
+  const place = { w: f.width, l: MARGIN.left, r: f.width - MARGIN.right, t: MARGIN.top, b: HEIGHT - MARGIN.bottom, v: f.yRange };
+  return escape(JSON.stringify({ ...place, k: Boolean(chart.stacked), p: Boolean(chart.format), x: chart.x, s: shown }));
 }
 
 const legend = (lines: readonly Line[]): string =>

@@ -1,6 +1,7 @@
 // Which charts a run gets. What its steps do not have is left out by renderChart.
 import type { Chart, Line } from './chart.js';
 import { downsample, percent, smooth, toNumber } from './numbers.js';
+import type { StepMetrics } from '../trainer/types.js';
 import type { ReportStep } from './types.js';
 
 type Pick = (step: ReportStep) => unknown;
@@ -48,7 +49,7 @@ function rewardChart(data: Extract): Chart {
   const lines: Line[] = [
     { name: 'mean reward of a step', colour: 1, y: raw, faint: raw.length > 4, ...(std.some(Number.isFinite) ? band : {}) },
   ];
-  if (raw.length > 4) lines.push({ name: 'smoothed', colour: 1, y: smooth(raw, data.span) });
+  if (raw.length > 4) lines.push({ name: 'smoothed', colour: 1, y: smooth(raw, data.span), smoothOf: 0 });
   return {
     title: 'Reward',
     note: 'Higher is better. Shaded: ± the spread within a group, which is what GRPO learns from.',
@@ -56,6 +57,17 @@ function rewardChart(data: Extract): Chart {
     lines,
     wide: true,
   };
+}
+
+/** Where the rewards of single completions lie, over time. */
+function rewardSpread(data: Extract): Chart {
+  const of = (key: keyof StepMetrics['rewardQuantiles']) => data.values((s) => s.rewardQuantiles?.[key]).y;
+  const lines: Line[] = [
+    { name: 'median', colour: 3, y: of('median'), low: of('q25'), high: of('q75') },
+    { name: 'best', colour: 1, y: of('max'), faint: true },
+    { name: 'worst', colour: 2, y: of('min'), faint: true },
+  ];
+  return { title: 'Rewards of single completions', note: 'Shaded: the middle half of them.', x: data.x, lines };
 }
 
 function rewardParts(data: Extract, steps: readonly ReportStep[]): Chart {
@@ -98,6 +110,7 @@ export function chartsOf(steps: readonly ReportStep[]): Chart[] {
   const graded = steps.some((s) => Number.isFinite(s.reward));
   return [
     rewardChart(data),
+    rewardSpread(data),
     rewardParts(data, steps),
     one(
       'Loss',

@@ -28,6 +28,20 @@ export function mean(values: readonly number[]): number {
   return n ? sum / n : NaN;
 }
 
+/** Mean over the first and the last of many items: a tenth of them, at least one, at most 20. */
+export function ends<T>(items: readonly T[], pick: (item: T) => unknown): [number, number] {
+  const n = Math.max(1, Math.min(20, Math.floor(items.length / 10)));
+  const values = (part: readonly T[]) => mean(part.map((item) => toNumber(pick(item))));
+  return [values(items.slice(0, n)), values(items.slice(-n))];
+}
+
+/** The middle of the finite values; NaN when there are none. */
+export function median(values: readonly number[]): number {
+  const sorted = values.filter((v) => Number.isFinite(v)).sort((a, b) => a - b);
+  const half = sorted.length >> 1;
+  return sorted.length === 0 ? NaN : sorted.length % 2 ? sorted[half]! : (sorted[half - 1]! + sorted[half]!) / 2;
+}
+
 /** Least and greatest finite value; NaN when there are none. No spread: long arrays overflow the stack. */
 export function extent(values: Iterable<number>): [number, number] {
   let low = Infinity;
@@ -126,4 +140,10 @@ export function span(seconds: number): string {
   if (s < 60) return `${s} s`;
   if (s < 3600) return `${Math.floor(s / 60)} min ${s % 60} s`;
   return `${Math.floor(s / 3600)} h ${Math.floor(s / 60) % 60} min`;
+}
+
+/** Up to `n` of the items, spread evenly, ends included. */
+export function spread<T>(items: readonly T[], n: number): T[] {
+  if (items.length <= n) return [...items];
+  return Array.from({ length: n }, (_, i) => items[Math.round((i * (items.length - 1)) / (n - 1))]!);
 }

@@ -1,4 +1,5 @@
-// The page around the charts: style and the few lines of script. No network: the policy below forbids it.
+// The page around the charts: its style. No network: the policy below forbids it.
+import { SCRIPT } from './script.js';
 
 export const STYLE = `
 :root{color-scheme:light dark;--bg:#f6f7f9;--card:#fff;--ink:#1b2330;--soft:#5d6878;--line:#e3e7ed;--good:#0a7a4b;--bad:#b3261e;--goodbg:#e3f5ec;--badbg:#fdeceb;--warnbg:#fff6e0;--warn:#7a5200;
@@ -19,34 +20,10 @@ svg{display:block;width:100%;height:auto;overflow:visible}.tick{font-size:11.5px
 .cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(330px,100%),1fr));gap:12px}.compare{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(420px,100%),1fr));gap:20px}.compare .card{margin-bottom:12px}
 .card{padding:10px 14px;min-width:0}.card header{display:flex;justify-content:space-between;gap:10px;color:var(--soft);font-size:13px;margin-bottom:6px}.text{white-space:pre-wrap;overflow-wrap:anywhere}.card .text{max-height:340px;overflow:auto;font-family:ui-serif,Georgia,"DejaVu Serif",serif}
 .prompt,.prompt-line{color:var(--soft)}.prompt::after{content:" ▸ ";color:var(--c1)}.prompt-line{margin:0 0 10px}.text em{color:var(--soft)}.chip{border-radius:99px;padding:0 9px;border:1px solid var(--line);white-space:nowrap}.chip.good{background:var(--goodbg)}.chip.bad{background:var(--badbg)}
+.dot{fill:var(--c1);opacity:.45}.dot.flat{fill:var(--c6)}.mean{stroke:var(--ink);stroke-width:2}.tools{display:flex;flex-wrap:wrap;gap:16px;align-items:center;color:var(--soft);font-size:13.5px;margin:0 0 10px}.tools[hidden],[hidden]{display:none}.tools input,.tools select{font:inherit;color:inherit;background:var(--card);border:1px solid var(--line);border-radius:6px;padding:2px 6px;max-width:320px}
 details{margin:8px 0}summary{cursor:pointer;color:var(--soft)}details .cards{margin-top:10px}.scroll{overflow-x:auto}table{border-collapse:separate;border-spacing:0;width:100%;font-size:14px}th,td{text-align:left;vertical-align:top;padding:7px 12px;border-bottom:1px solid var(--line)}tr:last-child td{border-bottom:0}th{color:var(--soft);font-weight:600}
 .run td:first-child{color:var(--soft);white-space:nowrap;width:1%}footer{color:var(--soft);font-size:13px;margin-top:40px}
 @media print{body{background:#fff}figure,.card{break-inside:avoid}}`;
-
-// Hover: the nearest step's values beside the pointer. textContent only: names may come from the user.
-export const SCRIPT = `
-for (const figure of document.querySelectorAll('figure[data-chart]')) {
-  const d = JSON.parse(figure.dataset.chart), svg = figure.querySelector('svg'), line = figure.querySelector('.cursor'), tip = figure.querySelector('.tip');
-  const first = d.x[0], last = d.x[d.x.length - 1], one = first === last;
-  const at = (x) => one ? (d.l + d.r) / 2 : d.l + (x - first) / (last - first) * (d.r - d.l);
-  const show = (v) => v === null ? '–' : d.p ? +(v * 100).toFixed(2) + ' %' : v.toLocaleString('en-US', { maximumSignificantDigits: 4 });
-  svg.addEventListener('pointermove', (event) => {
-    const box = svg.getBoundingClientRect(), px = (event.clientX - box.left) * d.w / box.width;
-    let best = 0;
-    d.x.forEach((x, i) => { if (Math.abs(at(x) - px) < Math.abs(at(d.x[best]) - px)) best = i; });
-    line.setAttribute('x1', at(d.x[best])); line.setAttribute('x2', at(d.x[best])); line.style.visibility = 'visible';
-    tip.replaceChildren(Object.assign(document.createElement('b'), { textContent: 'step ' + d.x[best].toLocaleString('en-US') }));
-    for (const s of d.s) {
-      const row = document.createElement('div'), swatch = document.createElement('i');
-      swatch.className = 'c' + s.c; row.append(swatch, s.n + ': ' + show(s.y[best])); tip.append(row);
-    }
-    tip.style.display = 'block';
-    const x = box.left - figure.getBoundingClientRect().left + at(d.x[best]) * box.width / d.w;
-    tip.style.left = (x + 14 + tip.offsetWidth > figure.clientWidth ? x - 14 - tip.offsetWidth : x + 14) + 'px';
-    tip.style.top = '64px';
-  });
-  svg.addEventListener('pointerleave', () => { tip.style.display = 'none'; line.style.visibility = 'hidden'; });
-}`;
 
 /** A whole document. `body` is trusted HTML; `title` is escaped already. */
 export function page(title: string, body: string): string {

@@ -2,10 +2,12 @@
 import { renderChart } from './chart.js';
 import { chartsOf } from './charts.js';
 import { cut, escape } from './html.js';
+import { groupsHtml } from './groups.js';
 import { page } from './page.js';
 import { beforeAfterHtml, samplesHtml } from './samples.js';
 import type { ReportInput } from './types.js';
-import { findings, tilesOf, type Tile } from './words.js';
+import { findings } from './warnings.js';
+import { tilesOf, type Tile } from './words.js';
 
 const tileHtml = ({ label, value, detail, mood }: Tile): string =>
   `<div class="tile"><span>${escape(label)}</span><b class="${mood ?? ''}">${escape(value)}</b>${detail ? `<span>${escape(detail)}</span>` : ''}</div>`;
@@ -32,6 +34,10 @@ function subtitle(run: Record<string, unknown>): string {
   return parts.length ? `<p class="sub">${escape(cut(parts.join(' · '), 300))}</p>` : '<p class="sub"></p>';
 }
 
+/** Shown by the script that makes it work. */
+const SMOOTHING =
+  '<div class="tools smoothing" hidden><label>Smoothing <input type="range" min="0" max="6" value="0" step="1"></label><span class="count">off</span></div>';
+
 /**
  * A report.html: summary in plain words, curves, samples, settings. Needs nothing but the file itself; follows the reader's light or
  * dark setting. Long runs are thinned out (with the range of what was merged) and long texts cut, so that the file stays below 1 MB.
@@ -44,7 +50,8 @@ export function renderReport({ title, run = {}, steps, samples = [], beforeAfter
     `<h1>${escape(title)}</h1>${subtitle(run)}`,
     `<div class="tiles">${tiles}</div>${notes}`,
     beforeAfter ? beforeAfterHtml(beforeAfter) : '',
-    charts ? `<section><h2>Curves</h2><div class="charts">${charts}</div></section>` : '',
+    charts ? `<section><h2>Curves</h2>${SMOOTHING}<div class="charts">${charts}</div></section>` : '',
+    groupsHtml(samples),
     samplesHtml(samples),
     runHtml(run),
     '<footer>Written by fused-grpo. Hover over a curve for its values; the numbers are in metrics.jsonl beside this file.</footer>',

@@ -6,7 +6,7 @@ import { capabilities } from '../capabilities.js';
 import { linesOf } from '../lines.js';
 import { cut } from './html.js';
 import { renderReport } from './report.js';
-import type { Sample } from '../trainer/types.js';
+import type { RewardGroup, Sample } from '../trainer/types.js';
 import type { BeforeAfter, ReportSamples, ReportStep } from './types.js';
 
 /** Objects of a .jsonl file; lines that cannot be read (a crash cuts the last one) are counted. */
@@ -28,10 +28,11 @@ function readLines<T>(path: string, keep: (value: T) => T): { values: T[]; bad: 
 }
 
 /** Only what a page shows is kept in memory. */
-function shorten({ step, samples }: ReportSamples): ReportSamples {
+function shorten({ step, samples, groups }: ReportSamples): ReportSamples {
   const list = (Array.isArray(samples) ? samples : []) as Partial<Record<keyof Sample, unknown>>[];
   return {
     step,
+    groups: groupsOf(groups),
     samples: list.map((s) => ({
       prompt: cut(asText(s.prompt), 2000),
       completion: cut(asText(s.completion), 4000),
@@ -40,6 +41,17 @@ function shorten({ step, samples }: ReportSamples): ReportSamples {
       finishReason: s.finishReason === 'length' ? 'length' : 'stop',
     })),
   };
+}
+
+function groupsOf(groups: unknown): RewardGroup[] {
+  const list = (Array.isArray(groups) ? groups : []) as Partial<Record<keyof RewardGroup, unknown>>[];
+  return list
+    .filter((g) => Array.isArray(g?.rewards))
+    .slice(0, 16)
+    .map((g) => ({
+      prompt: cut(asText(g.prompt), 100),
+      rewards: (g.rewards as unknown[]).slice(0, 64).map((r) => (typeof r === 'number' ? r : null)),
+    }));
 }
 
 const asText = (value: unknown): string => (typeof value === 'string' ? value : JSON.stringify(value ?? ''));

@@ -1,4 +1,4 @@
-import type { Sample, StepMetrics } from '../trainer/types.js';
+import type { RewardGroup, Sample, StepMetrics } from '../trainer/types.js';
 
 /** A step's numbers as read back from metrics.jsonl: anything but the step may be missing, and NaN was written as null. */
 export type ReportStep = { step: number } & { [K in Exclude<keyof StepMetrics, 'step'>]?: StepMetrics[K] | null };
@@ -6,6 +6,8 @@ export type ReportStep = { step: number } & { [K in Exclude<keyof StepMetrics, '
 export interface ReportSamples {
   step: number;
   samples: readonly Sample[];
+  /** Rewards of the step's first groups. */
+  groups?: readonly RewardGroup[];
 }
 
 /** One held-out problem, answered before and after training. */

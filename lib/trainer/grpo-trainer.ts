@@ -1,4 +1,5 @@
 import type { ColumnMapping } from '../data/columns.js';
+import type { ChatMessage } from '../engine/chat.js';
 import { Policy } from '../engine/policy.js';
 import { FusedGrpoError, invalidType, rejectUnknown } from '../errors.js';
 import { stepLoss } from './loss.js';
@@ -9,8 +10,8 @@ import { nameRewards, type NamedReward, type RewardFn } from './rewards.js';
 import { decodeRollout, drawRollout, encodeRollout, minibatch, toBatch, trainedTokens, type Rollout } from './rollout.js';
 import { Run } from './run.js';
 import { countSteps, learningRateAt, stepsPerRollout } from './schedule.js';
-import { stepMetrics, stepSamples } from './step-metrics.js';
-import type { GRPOStep } from './types.js';
+import { rewardGroups, stepMetrics, stepSamples } from './step-metrics.js';
+import type { GRPOStep, RewardGroup } from './types.js';
 
 export interface GRPOTrainerOptions {
   /** A folder in Hugging Face layout, or a loaded Policy (which stays the caller's to dispose). */
@@ -28,6 +29,7 @@ export interface GRPOTrainerOptions {
   onStep?: (step: GRPOStep) => void | Promise<void>;
 }
 
+const MAX_EXTRA_SAMPLES = 50;
 const OPTION_NAMES = ['model', 'rewardFuncs', 'trainDataset', 'columnMapping', 'config', 'refModel', 'signal', 'onStep'];
 // Changing one of these on resume would change which rows and samples come next.
 const LAYOUT_OPTIONS = [
@@ -57,6 +59,10 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
   private reference?: Policy;
   private rollout?: Rollout;
   private rolloutsDrawn = 0;
+  /** Prompts whose completions are kept whenever they come again: the first ones of the run. */
+  private followed?: ReadonlySet<string>;
+  private extraSamples = 0;
+  private groups: RewardGroup[] = [];
 
   constructor(private readonly options: GRPOTrainerOptions) {
     if (options === null || typeof options !== 'object') throw invalidType('GRPOTrainer options', 'an object', options);
@@ -134,10 +140,18 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
       () => this.makeStep(),
       () => ({ rolloutsDrawn: this.rolloutsDrawn, rollout: this.rollout && encodeRollout(this.rollout) }),
       async (step) => {
-        run.log(step.metrics, { step: step.step, samples: stepSamples(step.samples) });
+        this.logStep(step);
         await this.options.onStep?.(step);
       },
     );
+  }
+
+  private logStep({ step, metrics, samples }: GRPOStep): void {
+    // A followed prompt that comes all the time must not undo the thinning out of samples.
+    const again = this.extraSamples < MAX_EXTRA_SAMPLES && samples.some((s) => this.followed?.has(s.prompt));
+    if (again) ++this.extraSamples;
+    this.followed ??= new Set([...new Set(samples.map((s) => s.prompt))].slice(0, 2));
+    this.run.log(metrics, { step, samples: stepSamples(samples, this.followed), groups: this.groups }, again);
   }
 
   private async ensureRollout(): Promise<Rollout> {
@@ -170,15 +184,19 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
     const seconds = { ...phases, ...trained.seconds, total: (performance.now() - begin) / 1000 };
     const step = run.step + 1;
     const metrics = stepMetrics({ step, epoch: run.epoch, rollout, chosen, rewards: this.rewards, trained, learningRate, seconds, config });
+    this.groups = rewardGroups(rollout.prompts.map(promptText), rollout.rewards, config.numGenerations);
     return { step, metrics, samples: [...chosen].map((i) => sampleOf(rollout, i, config.numGenerations)) };
   }
 }
+
+const promptText = (prompt: string | ChatMessage[]): string =>
+  typeof prompt === 'string' ? prompt : prompt.map((m) => `${m.role}: ${m.content}`).join('\n');
 
 function sampleOf(rollout: Rollout, i: number, numGenerations: number): GRPOStep['samples'][number] {
   const prompt = rollout.prompts[Math.floor(i / numGenerations)]!;
   const completion = rollout.completions[i]!;
   return {
-    prompt: typeof prompt === 'string' ? prompt : prompt.map((m) => `${m.role}: ${m.content}`).join('\n'),
+    prompt: promptText(prompt),
     completion: completion.text,
     reward: rollout.rewards[i]!,
     advantage: rollout.advantages[i]!,

@@ -183,13 +183,13 @@ export class Run {
     return { ...result, gradNorm, seconds: { train: (middle - begin) / 1000, optimizer: (performance.now() - middle) / 1000 } };
   }
 
-  /** Appends to the run folder's logs. Samples are thinned out so that long runs stay readable. */
-  log(metrics: { step: number }, samples?: { step: number; samples: unknown }): void {
+  /** Appends to the run folder's logs. Samples are thinned out so that long runs stay readable, unless they are wanted `always`. */
+  log(metrics: { step: number }, samples?: { step: number; samples: unknown; groups?: unknown }, always = false): void {
     const { outputDir } = this.options.config;
     if (outputDir === undefined) return;
     appendJsonLine(join(outputDir, 'metrics.jsonl'), metrics);
     const every = Math.max(1, Math.floor(this.totalSteps / 50));
-    if (samples && (this.step < 5 || this.step % every === 0 || this.step === this.totalSteps))
+    if (samples && (always || this.step < 5 || this.step % every === 0 || this.step === this.totalSteps))
       appendJsonLine(join(outputDir, 'samples.jsonl'), samples);
   }
 

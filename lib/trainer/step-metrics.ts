@@ -2,7 +2,7 @@ import type { ResolvedGRPOConfig } from './config.js';
 import type { NamedReward } from './rewards.js';
 import type { Rollout } from './rollout.js';
 import type { Trained } from './run.js';
-import type { Sample, StepMetrics } from './types.js';
+import type { RewardGroup, Sample, StepMetrics } from './types.js';
 
 const known = (values: ArrayLike<number>): number[] => Array.from(values).filter((v) => !Number.isNaN(v));
 const mean = (values: number[]): number => values.reduce((a, b) => a + b, 0) / Math.max(1, values.length);
@@ -10,6 +10,17 @@ const mean = (values: number[]): number => values.reduce((a, b) => a + b, 0) / M
 function std(values: number[]): number {
   const m = mean(values);
   return values.length < 2 ? 0 : Math.sqrt(values.reduce((s, v) => s + (v - m) ** 2, 0) / (values.length - 1));
+}
+
+/** Quantiles with linear interpolation between neighbours (R's type 7, numpy's default); 0 where there are no values. */
+export function quantiles(values: readonly number[]): StepMetrics['rewardQuantiles'] {
+  const sorted = [...values].sort((a, b) => a - b);
+  const at = (q: number) => {
+    const place = q * (sorted.length - 1);
+    const low = sorted[Math.floor(place)] ?? 0;
+    return low + (place % 1) * ((sorted[Math.ceil(place)] ?? 0) - low);
+  };
+  return { min: at(0), q25: at(0.25), median: at(0.5), q75: at(0.75), max: at(1) };
 }
 
 /** Puts one step's numbers together; statistics of rewards and lengths are over the whole rollout that the step belongs to. */
@@ -37,6 +48,7 @@ export function stepMetrics(from: {
     loss: trained.loss,
     reward: mean(known(rollout.rewards)),
     rewardStd: mean(known(groupStd)),
+    rewardQuantiles: quantiles(known(rollout.rewards)),
     rewards: Object.fromEntries(
       from.rewards.map(({ name }, k) => [
         name,
@@ -63,9 +75,28 @@ export function stepMetrics(from: {
   };
 }
 
-/** The few samples of a step that are kept on disk: the best, the worst, and two between. */
-export function stepSamples(samples: Sample[], keep = 4): Sample[] {
-  if (samples.length <= keep) return samples;
+/**
+ * The few samples of a step that are kept on disk: the best, the worst, two between, and the best of each prompt that is followed through
+ * the run.
+ */
+export function stepSamples(samples: Sample[], followed: ReadonlySet<string> = new Set(), keep = 4): Sample[] {
   const ranked = [...samples].sort((a, b) => b.reward - a.reward);
-  return Array.from({ length: keep }, (_, k) => ranked[Math.round((k * (ranked.length - 1)) / (keep - 1))]!);
+  const picked =
+    samples.length <= keep ? ranked : Array.from({ length: keep }, (_, k) => ranked[Math.round((k * (ranked.length - 1)) / (keep - 1))]!);
+  const best = [...followed].map((prompt) => ranked.find((s) => s.prompt === prompt));
+  return [...new Set([...picked, ...best.filter((s) => s !== undefined)])];
+}
+
+const MAX_GROUPS = 16;
+const PROMPT_LENGTH = 80;
+
+/** The rewards of a rollout's first groups; the numGenerations rewards of a prompt lie side by side. */
+export function rewardGroups(prompts: readonly string[], rewards: ArrayLike<number>, numGenerations: number): RewardGroup[] {
+  return prompts.slice(0, MAX_GROUPS).map((prompt, g) => ({
+    prompt: prompt.length > PROMPT_LENGTH ? prompt.slice(0, PROMPT_LENGTH) + '…' : prompt,
+    rewards: Array.from({ length: numGenerations }, (_, i) => {
+      const reward = rewards[g * numGenerations + i]!;
+      return Number.isNaN(reward) ? null : Number(reward.toPrecision(6));
+    }),
+  }));
 }

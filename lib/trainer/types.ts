@@ -6,6 +6,8 @@ export interface StepMetrics {
   /** Mean and (mean over groups of the) standard deviation of the weighted reward. */
   reward: number;
   rewardStd: number;
+  /** Of the weighted rewards of single completions. */
+  rewardQuantiles: { min: number; q25: number; median: number; q75: number; max: number };
   /** Per reward function. */
   rewards: Record<string, { mean: number; std: number }>;
   /** Share of groups whose rewards are all equal: they teach nothing. */
@@ -34,6 +36,12 @@ export interface Sample {
   reward: number;
   advantage: number;
   finishReason: 'stop' | 'length';
+}
+
+/** One prompt of a step and the weighted rewards of its completions (null: no function had anything to say): a line of samples.jsonl has a few. */
+export interface RewardGroup {
+  prompt: string;
+  rewards: (number | null)[];
 }
 
 export interface GRPOStep {

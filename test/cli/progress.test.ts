@@ -1,5 +1,6 @@
 import { expect, test } from '@jest/globals';
 import { Progress, duration, short } from '../../lib/cli/progress.js';
+import { sparkline } from '../../lib/cli/sparkline.js';
 
 function bench(terminal: { isTTY?: boolean; columns?: number }, env: Record<string, string> = {}) {
   let text = '';
@@ -94,4 +95,24 @@ test('a message takes the place of the bar', () => {
   b.progress.log('saving');
   expect(b.take()).toBe('\r\x1b[Ksaving\n');
   b.progress.end();
+});
+
+test('the curve of all values so far, behind the first field, on a terminal only', () => {
+  expect(sparkline([0, 1, 2, 3, 4, 5, 6, 7], 8)).toBe('▁▂▃▄▅▆▇█');
+  expect(sparkline([0, 0, 7, 7], 2)).toBe('▁█');
+  expect(sparkline([5, 5, 5], 8)).toBe('▄▄▄');
+  expect(sparkline([NaN, 1], 8)).toBe('');
+  expect(sparkline([1, NaN, 2, Infinity], 8)).toBe('▁█');
+  const b = bench({ isTTY: true, columns: 120 });
+  for (let i = 1; i <= 100; ++i) {
+    b.at(i * 1000);
+    b.take();
+    b.progress.update(i, ['reward 0.5', 'loss 0.1'], i);
+  }
+  expect(visible(b.take())).toMatch(/100\/100 {2}reward 0\.5 {2}▁[▁-█]{10}█ {2}loss 0\.1/);
+  b.progress.end();
+  const plain = bench({ isTTY: false });
+  plain.progress.update(1, ['reward 0.5'], 1);
+  plain.progress.update(100, ['reward 0.5'], 2);
+  expect(plain.take()).not.toMatch(/[▁-█\x1b]/); // eslint-disable-line no-control-regex
 });

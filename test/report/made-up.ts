@@ -21,6 +21,7 @@ export function madeUpSteps(count: number): ReportStep[] {
       epoch: t * 3,
       loss: 0.02 * (random() - 0.5),
       reward,
+      rewardQuantiles: { min: 0, q25: reward / 2, median: reward, q75: (1 + reward) / 2, max: 1 },
       rewardStd: 0.35 * (1 - t * 0.8) + 0.03 * random(),
       rewards: { correct: { mean: reward * 0.9, std: 0.3 }, format: { mean: Math.min(1, 0.5 + t + 0.1 * random()), std: 0.1 } },
       fracRewardZeroStd: Math.min(1, 0.1 + 0.5 * t + 0.1 * random()),
@@ -45,6 +46,10 @@ const PROMPTS = ['What is 17 + 26?', 'Tom has 3 bags with 4 apples each. How man
 export function madeUpSamples(steps: readonly number[]): ReportSamples[] {
   return steps.map((step, k) => ({
     step,
+    groups: PROMPTS.map((prompt, g) => ({
+      prompt,
+      rewards: Array.from({ length: 8 }, (_, i) => (i <= k + g ? 1 : i === 7 ? null : i / 20)),
+    })),
     samples: Array.from({ length: 6 }, (_, i) => {
       const good = i <= k;
       return {

@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { renderReport } from '../../lib/report/report.js';
 import { writeRunReport } from '../../lib/report/run-folder.js';
 import type { ReportStep } from '../../lib/report/types.js';
-import { findings, tilesOf } from '../../lib/report/words.js';
+import { findings } from '../../lib/report/warnings.js';
+import { tilesOf } from '../../lib/report/words.js';
 import { madeUpSamples, madeUpSteps } from './made-up.js';
 
 const titles = (html: string) => [...html.matchAll(/<figcaption><b>([^<]*)/g)].map((m) => m[1]);
@@ -24,6 +25,7 @@ test('a whole run: all curves, tiles, samples, settings', () => {
   for (const title of [
     'Reward',
     'Reward by function',
+    'Rewards of single completions',
     'Loss',
     'KL to the reference',
     'Entropy',
@@ -51,7 +53,7 @@ test('the file needs nothing from outside', () => {
 
 test.each([0, 1, 2])('%d steps', (n) => {
   const html = renderReport({ title: 'x', steps: madeUpSteps(n), samples: madeUpSamples(n ? [1] : []) });
-  expect(titles(html).length).toBe(n ? 13 : 0);
+  expect(titles(html).length).toBe(n ? 15 : 0);
   expect(html.includes('No step was finished')).toBe(n === 0);
   expect(drawn(html)).not.toMatch(/NaN|Infinity|undefined/);
 });
@@ -99,7 +101,7 @@ describe('completions are hostile', () => {
     title: attack,
     run: { [attack]: attack, model: attack },
     steps: [{ ...madeUpSteps(1)[0]!, rewards: { [attack]: { mean: 1, std: 0 }, other: { mean: 0, std: 0 } } }],
-    samples: [{ step: 1, samples: [sample] }],
+    samples: [1, 2].map((step) => ({ step, samples: [sample, sample], groups: [{ prompt: attack, rewards: [0, 1, null] }] })),
     warnings: [attack],
     beforeAfter: {
       label: attack,
