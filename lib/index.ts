@@ -14,3 +14,5 @@ export type { Dataset, Row } from './trainer/dataset.js';
 export type { ColumnMapping } from './data/columns.js';
 export { presets } from './presets.js';
 export type { DownloadProgress } from './hub/resolve.js';
+export type { Logger, RunEnd, RunStart } from './loggers/types.js';
+export { TensorBoardLogger } from './loggers/tensorboard.js';

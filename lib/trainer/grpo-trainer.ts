@@ -2,6 +2,7 @@ import type { ColumnMapping } from '../data/columns.js';
 import type { ChatMessage } from '../engine/chat.js';
 import { Policy } from '../engine/policy.js';
 import { FusedGrpoError, invalidType, rejectUnknown } from '../errors.js';
+import type { Logger } from '../loggers/types.js';
 import { stepLoss } from './loss.js';
 import { resolveGRPOConfig, type GRPOConfig, type ResolvedGRPOConfig } from './config.js';
 import type { Row, Dataset } from './dataset.js';
@@ -26,11 +27,13 @@ export interface GRPOTrainerOptions {
   refModel?: string | Policy;
   /** Aborting saves a checkpoint (when there is an outputDir) and rejects with signal.reason. */
   signal?: AbortSignal;
+  /** Where metrics go besides metrics.jsonl. An error of theirs is a warning. */
+  loggers?: Logger[];
   onStep?: (step: GRPOStep) => void | Promise<void>;
 }
 
 const MAX_EXTRA_SAMPLES = 50;
-const OPTION_NAMES = ['model', 'rewardFuncs', 'trainDataset', 'columnMapping', 'config', 'refModel', 'signal', 'onStep'];
+const OPTION_NAMES = ['model', 'rewardFuncs', 'trainDataset', 'columnMapping', 'config', 'refModel', 'signal', 'loggers', 'onStep'];
 // Changing one of these on resume would change which rows and samples come next.
 const LAYOUT_OPTIONS = [
   'numGenerations',
@@ -78,6 +81,7 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
       config: this.config,
       settings: Object.fromEntries(LAYOUT_OPTIONS.map((name) => [name, this.config[name]])),
       signal: options.signal,
+      loggers: options.loggers,
     });
   }
 

@@ -4,6 +4,9 @@ import { join } from 'node:path';
 import { checkMapping, type ColumnMapping } from '../data/columns.js';
 import { Policy } from '../engine/policy.js';
 import { FusedGrpoError, incompatible, invalidType } from '../errors.js';
+import { Loggers, checkLoggers } from '../loggers/loggers.js';
+import { TensorBoardLogger } from '../loggers/tensorboard.js';
+import type { Logger } from '../loggers/types.js';
 import { findResume, loadCheckpoint, saveCheckpoint, type TrainerCheckpoint } from './checkpoint.js';
 import type { ResolvedSFTConfig } from './config.js';
 import { openDataset, type Cursor, type Dataset, type Row, type RowCheck, type RowSource } from './dataset.js';
@@ -26,6 +29,7 @@ type CommonConfig = Pick<
   | 'saveSteps'
   | 'saveTotalLimit'
   | 'resume'
+  | 'reportTo'
   | 'fused'
   | 'device'
   | 'dtype'
@@ -41,6 +45,7 @@ export interface RunOptions {
   /** Options that a resumed run must share with the one that wrote the checkpoint. */
   settings: Record<string, unknown>;
   signal?: AbortSignal;
+  loggers?: Logger[];
 }
 
 export type Trained = AccumulateResult & { gradNorm: number; seconds: { train: number; optimizer: number } };
@@ -52,6 +57,13 @@ const MAX_MICRO_BATCH_TOKENS = 8192;
 export const automaticMicroBatchTokens = (policy: Pick<Policy, 'vocabSize'>): number =>
   Math.max(256, Math.min(MAX_MICRO_BATCH_TOKENS, Math.floor(LOGITS_BYTES / (4 * policy.vocabSize))));
 
+/** The logger that reportTo asks for. */
+function boardOf({ reportTo, outputDir }: Pick<CommonConfig, 'reportTo' | 'outputDir'>): Logger[] {
+  if (reportTo !== 'tensorboard') return [];
+  if (outputDir === undefined) throw incompatible("reportTo: 'tensorboard' needs outputDir");
+  return [new TensorBoardLogger(join(outputDir, 'tensorboard'))];
+}
+
 export class Run {
   policy!: Policy;
   source!: RowSource;
@@ -60,6 +72,7 @@ export class Run {
   totalSteps = 0;
   private training!: Training;
   private savedStep = -1;
+  private readonly loggers: Loggers;
   /** Ends when the user's signal does, or at dispose(). */
   readonly signal: AbortSignal;
   private readonly controller = new AbortController();
@@ -72,6 +85,7 @@ export class Run {
     this.signal = signal ? AbortSignal.any([signal, this.controller.signal]) : this.controller.signal;
     if (typeof model !== 'string' && !(model instanceof Policy)) throw invalidType('model', 'a folder or a Policy', model);
     checkMapping(options.columnMapping);
+    this.loggers = new Loggers([...boardOf(config), ...checkLoggers(options.loggers)]);
     if (config.resume !== undefined && model instanceof Policy)
       throw incompatible('resume needs `model` as a folder: a checkpoint replaces the weights');
   }
@@ -129,15 +143,19 @@ export class Run {
     if (!resumed && this.options.config.resume === 'auto') this.truncateLogs();
     else if (!resumed && existsSync(join(outputDir, 'metrics.jsonl')))
       throw new FusedGrpoError('ERR_DATA', `${outputDir} already holds a run; give another outputDir, or resume: 'auto' to continue it`);
+    writeFileAtomic(join(outputDir, 'config.json'), JSON.stringify(this.describe(), null, 2) + '\n');
+  }
+
+  /** The run as its config.json has it. */
+  private describe(): Record<string, unknown> {
     const { config, kind, model, dataset, columnMapping } = this.options;
-    const described = {
+    return {
       trainer: kind,
       model: typeof model === 'string' ? model : model.path,
       trainDataset: typeof dataset === 'string' ? dataset : '(in memory)',
       ...(columnMapping ? { columnMapping } : {}),
       ...config,
     };
-    writeFileAtomic(join(outputDir, 'config.json'), JSON.stringify(described, null, 2) + '\n');
   }
 
   /** After a crash the logs may be ahead of the checkpoint: the steps to be repeated are taken out. */
@@ -197,7 +215,7 @@ export class Run {
    * The loop: makes steps until the end. Whatever ends it early (an error, an abort, the consumer's break), what was done is saved.
    * `state` gives what the trainer adds to a checkpoint; `after` runs once per step, before it is handed out.
    */
-  async *steps<S extends { step: number }>(
+  async *steps<S extends { step: number; metrics: object }>(
     make: () => Promise<S>,
     state: () => Partial<TrainerCheckpoint>,
     after: (step: S) => Promise<void>,
@@ -210,12 +228,15 @@ export class Run {
       await this.save(state());
       saving = false;
     };
+    const { outputDir } = config;
+    await this.loggers.start({ kind: this.options.kind, config: this.describe(), step: this.step, totalSteps: this.totalSteps, outputDir });
     try {
       while (this.step < this.totalSteps) {
         this.signal.throwIfAborted();
         const step = await make();
         this.step = step.step;
         await after(step);
+        await this.loggers.step(step.metrics, step.step);
         if (config.saveSteps > 0 && this.step % config.saveSteps === 0) await save();
         yield step;
       }
@@ -230,6 +251,7 @@ export class Run {
         await this.save(state()).catch((error: Error) =>
           process.emitWarning(`the interrupted run could not be saved: ${error.message}`, 'FusedGrpoWarning'),
         );
+      await this.loggers.end({ status: finished ? 'finished' : 'stopped', step: this.step });
     }
   }
 

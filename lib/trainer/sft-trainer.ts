@@ -2,6 +2,7 @@ import type { ColumnMapping } from '../data/columns.js';
 import type { ChatMessage } from '../engine/chat.js';
 import type { Policy } from '../engine/policy.js';
 import { FusedGrpoError, invalidType, rejectUnknown } from '../errors.js';
+import type { Logger } from '../loggers/types.js';
 import { resolveSFTConfig, type ResolvedSFTConfig, type SFTConfig } from './config.js';
 import type { Dataset, Row } from './dataset.js';
 import { checkSFTRow } from './rows.js';
@@ -36,6 +37,8 @@ export interface SFTTrainerOptions {
   columnMapping?: ColumnMapping;
   config?: SFTConfig;
   signal?: AbortSignal;
+  /** Where metrics go besides metrics.jsonl. An error of theirs is a warning. */
+  loggers?: Logger[];
   onStep?: (step: SFTStep) => void | Promise<void>;
 }
 
@@ -49,7 +52,7 @@ export class SFTTrainer implements AsyncIterable<SFTStep> {
 
   constructor(private readonly options: SFTTrainerOptions) {
     if (options === null || typeof options !== 'object') throw invalidType('SFTTrainer options', 'an object', options);
-    rejectUnknown('SFTTrainer', options, ['model', 'trainDataset', 'columnMapping', 'config', 'signal', 'onStep']);
+    rejectUnknown('SFTTrainer', options, ['model', 'trainDataset', 'columnMapping', 'config', 'signal', 'loggers', 'onStep']);
     this.config = resolveSFTConfig(options.config ?? {});
     const { perDeviceTrainBatchSize, gradientAccumulationSteps, seed, shuffleDataset } = this.config;
     this.run = new Run({
@@ -61,6 +64,7 @@ export class SFTTrainer implements AsyncIterable<SFTStep> {
       config: this.config,
       settings: { perDeviceTrainBatchSize, gradientAccumulationSteps, seed, shuffleDataset },
       signal: options.signal,
+      loggers: options.loggers,
     });
   }
 
