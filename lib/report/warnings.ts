@@ -55,7 +55,7 @@ const littleLeft: Rule = ({ steps, recent, when }) => {
   return (
     now >= 0.8 &&
     over(steps, (s) => s.zeroStd) < 0.99 &&
-    `${when} ${percent(now)} of the groups had equal rewards: the model has little left to learn from these prompts.`
+    `${when} ${percent(now)} of the groups had equal rewards: there is little left to learn from these prompts. Use harder ones if most are solved, easier ones if most fail, or a larger numGenerations.`
   );
 };
 

@@ -1,4 +1,4 @@
-/** One line of metrics.jsonl, and what a GRPOTrainer step yields as `metrics`. Means are over the step's selected tokens or completions. */
+/** One line of metrics.jsonl, and what a GRPOTrainer step yields as `metrics`; docs/metrics.md explains each. Means are over the step's selected tokens or completions. */
 export interface StepMetrics {
   step: number;
   epoch: number;
