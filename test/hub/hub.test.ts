@@ -1,7 +1,9 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from '@jest/globals';
+import { spawn } from 'node:child_process';
 import { existsSync, lstatSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { demoModel } from '../../lib/demo/lesson.js';
 import { Policy } from '../../lib/engine/policy.js';
 import { parseModelId } from '../../lib/hub/id.js';
 import { resolveModel, type DownloadProgress } from '../../lib/hub/resolve.js';
@@ -26,6 +28,9 @@ const shards = {
   'model-2.safetensors': Buffer.alloc(1e5, 2),
 };
 
+const demoFiles = ['config.json', 'generation_config.json', 'tokenizer.json', 'tokenizer_config.json', 'model.safetensors'];
+const demo = Object.fromEntries(demoFiles.map((f) => [f, readFileSync(join(demoModel(), f))]));
+
 let stub: Stub;
 let cache: string;
 const caches = mkdtempSync(join(tmpdir(), 'hub '));
@@ -38,6 +43,7 @@ beforeAll(async () => {
     'org/damaged': { files: { ...model, ...tokenizer }, broken: { 'model.safetensors': 'damaged' } },
     'org/gated': { files: model, token: 'hf_good' },
     'org/pickled': { files: { 'config.json': model['config.json']!, 'pytorch_model.bin': Buffer.alloc(9) } },
+    'org/demo': { files: demo },
     'org/dataset': { files: { 'train.parquet': Buffer.alloc(9) } },
   });
 });
@@ -185,6 +191,59 @@ test('a folder that exists always wins; what looks like a path is never looked u
     process.chdir(here);
   }
   expect(stub.requests).toEqual([]);
+});
+
+/** The command line in a process of its own (this one serves the hub). */
+const cli = (...argv: string[]) =>
+  new Promise<{ status: number | null; out: string; err: string }>((done) => {
+    const child = spawn(process.execPath, [join(__dirname, '..', '..', 'scripts', 'cli.mjs'), ...argv], {
+      env: { ...process.env, ...env() },
+    });
+    let [out, err] = ['', ''];
+    child.stdout.on('data', (data) => (out += String(data)));
+    child.stderr.on('data', (data) => (err += String(data)));
+    child.on('close', (status) => done({ status, out, err }));
+  });
+
+test('the command line: a dry run fetches no weights, generate says what it fetches, and then needs no network', async () => {
+  const data = join(cache, 'p.jsonl');
+  writeFileSync(data, '{"prompt":"1+1="}\n');
+  writeFileSync(join(cache, 'r.mjs'), 'export default ({ completions }) => completions.map(() => 1);');
+  const plan = await cli(
+    'train',
+    '--dry-run',
+    '--json',
+    '--model',
+    'org/demo',
+    '--data',
+    data,
+    '--reward',
+    join(cache, 'r.mjs'),
+    '--max-completion-length',
+    '4',
+  );
+  expect(plan).toMatchObject({
+    status: 0,
+    err: expect.stringMatching(/^Fetching org\/demo@main from http:\/\/127\.0\.0\.1:\d+: \d files, 0\.0 MB, into /),
+  });
+  expect((JSON.parse(plan.out) as { model: { parameters: number } }).model.parameters).toBeGreaterThan(1e5);
+  expect(stub.requests.filter((r) => r.endsWith('.safetensors'))).toEqual([]);
+  const argv = ['generate', '--model', 'org/demo', '--prompt', '1+1=', '--max-new-tokens', '3', '--temperature', '0'];
+  const first = await cli(...argv);
+  expect(first).toMatchObject({
+    status: 0,
+    err: expect.stringMatching(/Fetching org\/demo@main .* 1\.3 MB.*\n[^]*100 % \(1\.3 MB of 1\.3 MB\): model\.safetensors\n$/),
+  });
+  expect(first.out).toMatch(/^\d+\n$/);
+  const asked = stub.requests.length;
+  expect(await cli(...argv)).toEqual({ status: 0, out: first.out, err: '' });
+  expect(stub.requests.length).toBe(asked);
+  const none = await cli('generate', '--model', 'org/nothing', '--prompt', 'x');
+  expect(none).toMatchObject({
+    status: 2,
+    out: '',
+    err: expect.stringMatching(/^fused-grpo: --model: there is no folder org\/nothing, and the hub has no model org\/nothing/),
+  });
 });
 
 test('ids and the variables of huggingface_hub', () => {

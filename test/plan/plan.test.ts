@@ -150,6 +150,37 @@ test.each(['float32', 'bfloat16'])('the estimate is within 30 %% of the peak: a 
   expect(Math.abs(p.memory.totalBytes / peak - 1)).toBeLessThan(0.3);
 });
 
+test('a parquet file by the command line, in words', async () => {
+  const { parquetWriteFile } = await import('hyparquet-writer');
+  const path = join(folder, 'p.parquet');
+  const [questions, answers] = [Array.from({ length: 30 }, (_, i) => `${i}+1=`), Array.from({ length: 30 }, (_, i) => BigInt(i + 1))];
+  parquetWriteFile({ filename: path, columnData: [{ name: 'q', data: questions, type: 'STRING' }, { name: 'answer', data: answers, type: 'INT64' }] }); // prettier-ignore
+  const strict = join(folder, 'strict.mjs');
+  writeFileSync(
+    strict,
+    'export default ({ answer }) => answer.map((a) => { if (typeof a !== "number") throw new Error("not a number"); return a; });',
+  );
+  const argv = [
+    'train',
+    '--dry-run',
+    '--model',
+    demoModel(),
+    '--data',
+    path,
+    '--column',
+    'prompt=q',
+    '--reward',
+    strict,
+    '--max-completion-length',
+    '6',
+  ];
+  const { status, stdout, stderr } = spawnSync(process.execPath, [cli, ...argv], { encoding: 'utf8' });
+  expect([status, stderr]).toEqual([0, '']);
+  expect(stdout).toMatch(/data {6}30 prompts of 4 to 5 tokens, 5 on average; columns: answer, prompt/);
+  expect(stdout).toMatch(/rewards {3}on a made-up completion: strict = 1\.00/);
+  expect(stdout).toMatch(/memory {4}about \d+ MB at its peak, of this machine's [\d.]+ GB: it fits/);
+});
+
 test('a run that does not fit: exit code 1, what is too large, and what to change', () => {
   const model = join(folder, 'huge');
   mkdirSync(model);
