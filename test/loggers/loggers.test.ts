@@ -23,8 +23,12 @@ const trainer = (loggers: unknown, more: object = {}) =>
   });
 
 const warnings: string[] = [];
-beforeAll(() => void jest.spyOn(process, 'emitWarning').mockImplementation((text) => void warnings.push(String(text))));
-afterAll(() => jest.restoreAllMocks());
+beforeAll(() => {
+  jest.spyOn(process, 'emitWarning').mockImplementation((text) => void warnings.push(String(text)));
+});
+afterAll(() => {
+  jest.restoreAllMocks();
+});
 
 /** A logger that writes down what it is told. */
 function notes(more: Partial<Logger> = {}) {

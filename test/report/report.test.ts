@@ -151,7 +151,9 @@ test('findings, each with a run that earns it and none for a healthy one', () =>
   expect(run({ loss: null })[0]).toMatch(/not a number/);
   expect(findings(madeUpSteps(50).map((s, i) => ({ ...s, reward: -i })))[0]).toMatch(/reward fell/);
   expect(findings(madeUpSteps(50).map((s, i) => ({ ...s, entropy: i < 10 ? 1 : 0.001 })))[0]).toMatch(/deterministic/);
-  expect(findings(madeUpSteps(50).map((s, i) => ({ ...s, fracRewardZeroStd: i > 40 ? 0.95 : 0.2 })))[0]).toMatch(/equal rewards: there is little left to learn/);
+  expect(findings(madeUpSteps(50).map((s, i) => ({ ...s, fracRewardZeroStd: i > 40 ? 0.95 : 0.2 })))[0]).toMatch(
+    /equal rewards: there is little left to learn/,
+  );
 });
 
 test('tiles tell a rise from a fall', () => {
