@@ -15,6 +15,12 @@ export function checkMapping(mapping: unknown): ColumnMapping | undefined {
   return mapping as ColumnMapping;
 }
 
+/** The renaming in the words of messages: 'prompt <- question'. */
+export const describeMapping = (mapping: ColumnMapping): string =>
+  Object.entries(mapping)
+    .map(([ours, theirs]) => `${ours} <- ${theirs}`)
+    .join(', ');
+
 function valueAt(row: Row, name: string): unknown {
   if (Object.hasOwn(row, name)) return row[name];
   let value: unknown = row;

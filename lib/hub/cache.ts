@@ -67,11 +67,16 @@ export function rememberRevision(repo: string, revision: string, commit: string)
   renameSync(`${file}.${process.pid}`, file);
 }
 
-/** A whole blob under the name that a snapshot has for it. */
+/** A whole blob under the name that a snapshot has for it. Another process may do the same at the same time. */
 export function linkBlob(blob: string, file: string): void {
+  if (existsSync(file)) return;
   mkdirSync(dirname(file), { recursive: true });
-  rmSync(file, { force: true });
-  symlinkSync(relative(dirname(file), blob), file);
+  rmSync(file, { force: true }); // a link to what is gone
+  try {
+    symlinkSync(relative(dirname(file), blob), file);
+  } catch (error) {
+    if (!existsSync(file)) throw error;
+  }
 }
 
 /** A blob of this size is there already: of another revision, or from Python. */

@@ -48,6 +48,7 @@ interface Job {
   report: (file: string, more: number) => void;
 }
 
+let parts = 0;
 const SMALL = new Set<string>(['config.json', ...COMPANIONS, weightNames.index, weightNames.adapterConfig]);
 
 /** Bytes of a response into a temporary file; returns how many came and their SHA-256. */
@@ -70,7 +71,7 @@ async function receive(blob: Blob, part: string, onBytes: (n: number) => void): 
 }
 
 async function fetchBlob(job: Job, entry: Entry, blobFile: string): Promise<void> {
-  const part = `${blobFile}.${process.pid}.incomplete`;
+  const part = `${blobFile}.${process.pid}-${++parts}.incomplete`; // its own, should the same model be fetched twice at the same time
   const size = entry.lfs?.size ?? entry.size;
   let arrived = 0;
   const count = (n: number) => ((arrived += n), job.report(entry.path, n));

@@ -1,6 +1,6 @@
 // Where rows come from: a file, an array, or any (async) iterable. A cursor says how far, so that a run can resume.
 import { statSync } from 'node:fs';
-import { renameColumns, type ColumnMapping } from '../data/columns.js';
+import { describeMapping, renameColumns, type ColumnMapping } from '../data/columns.js';
 import { fileRows } from '../data/files.js';
 import type { PlacedRow, Row } from '../data/types.js';
 import { FusedGrpoError, invalidType } from '../errors.js';
@@ -126,7 +126,7 @@ type RowOptions = Pick<OpenOptions, 'check' | 'columnMapping'>;
 async function* checkedPlaces(rows: AsyncIterable<PlacedRow>, { check, columnMapping }: RowOptions): AsyncGenerator<PlacedRow> {
   for await (const { row: given, where } of rows) {
     const row = renameColumns(given, columnMapping, where);
-    check(row, where);
+    check(row, columnMapping ? `${where} (${describeMapping(columnMapping)})` : where);
     yield { row, where };
   }
 }

@@ -130,6 +130,8 @@ test('a mapping that does not fit names row, column and what there is', async ()
     code: 'ERR_DATA',
     message: expect.stringMatching(/mapped\.jsonl:2: there is no column "question" \(columnMapping: prompt <- question\); the row has q/),
   });
+  const wrong = open(file('wrong.json', '[{"question":"a","n":1},{"question":7,"n":2}]'), { columnMapping: { prompt: 'question' } });
+  await expect(wrong).rejects.toThrow(/wrong\.json: row 1 \(prompt <- question\): "prompt" must be a string/);
   expect(() => checkMapping({ prompt: 3 })).toThrow(/columnMapping\.prompt/);
   expect(() => checkMapping(['prompt'])).toThrow(/columnMapping/);
 });

@@ -40,6 +40,7 @@ beforeAll(async () => {
     tiny: { files: model },
     'org/sharded': { files: { 'config.json': model['config.json']!, ...tokenizer, ...shards } },
     'org/cut': { files: { ...model, ...tokenizer }, broken: { 'model.safetensors': 'truncated' } },
+    'org/short': { files: { ...model, ...tokenizer }, broken: { 'model.safetensors': 'short' } },
     'org/damaged': { files: { ...model, ...tokenizer }, broken: { 'model.safetensors': 'damaged' } },
     'org/gated': { files: model, token: 'hf_good' },
     'org/pickled': { files: { 'config.json': model['config.json']!, 'pytorch_model.bin': Buffer.alloc(9) } },
@@ -126,6 +127,7 @@ test('weights that Python has fetched without a tokenizer are completed; offline
 
 test.each([
   ['org/cut', 'ERR_IO', /^org\/cut: model\.safetensors broke off after \d+ of \d+ bytes; run it again$/],
+  ['org/short', 'ERR_IO', /^org\/short: model\.safetensors broke off after \d+ of \d+ bytes; run it again$/],
   ['org/damaged', 'ERR_IO', /org\/damaged: model\.safetensors arrived damaged/],
   ['org/gated', 'ERR_MODEL', /There is no folder org\/gated, and the hub refused it \(401\).*gated or private.*HF_TOKEN/],
   ['org/nothing', 'ERR_MODEL', /There is no folder org\/nothing, and the hub has no model org\/nothing/],
@@ -159,6 +161,15 @@ test('no network: one plain sentence', async () => {
       /There is no folder org\/tiny, and http:\/\/127\.0\.0\.1:\d+ cannot be reached \(ECONNREFUSED; looked up\): give the path/,
     ),
   });
+});
+
+test('the same model fetched several times at once is whole', async () => {
+  const folders = await Promise.all(
+    Array.from({ length: 4 }, () => resolveModel('org/sharded', { env: env(), onDownload: () => undefined })),
+  );
+  expect(new Set(folders).size).toBe(1);
+  for (const [name, data] of Object.entries(shards)) expect(readFileSync(join(folders[0]!, name)).equals(data)).toBe(true);
+  expect(readdirSync(cache, { recursive: true }).map(String).filter((f) => f.includes('incomplete'))).toEqual([]); // prettier-ignore
 });
 
 test('an aborted fetch rejects with the reason and leaves nothing half-written', async () => {

@@ -6,7 +6,7 @@ import type { AddressInfo } from 'node:net';
 export interface StubModel {
   files: Record<string, Buffer>;
   /** Other answers than the file: by path. */
-  broken?: Record<string, 'truncated' | 'damaged'>;
+  broken?: Record<string, 'truncated' | 'short' | 'damaged'>;
   /** Who may read it. */
   token?: string;
 }
@@ -36,7 +36,7 @@ function tree(files: Record<string, Buffer>): object[] {
   return [{ type: 'directory', path: 'onnx', size: 0, oid: '0' }, ...entries];
 }
 
-function sendFile(request: IncomingMessage, response: ServerResponse, data: Buffer, broken?: 'truncated' | 'damaged'): void {
+function sendFile(request: IncomingMessage, response: ServerResponse, data: Buffer, broken?: 'truncated' | 'short' | 'damaged'): void {
   const headers = { etag: `"${sha('sha1', data)}"`, 'accept-ranges': 'bytes' };
   if (request.headers.range === 'bytes=0-0') {
     response.writeHead(206, { ...headers, 'content-range': `bytes 0-0/${data.length}`, 'content-length': 1 });
@@ -47,7 +47,12 @@ function sendFile(request: IncomingMessage, response: ServerResponse, data: Buff
     response.write(data.subarray(0, data.length >> 1), () => setTimeout(() => response.destroy(), 20));
     return;
   }
-  const body = broken === 'damaged' ? Buffer.from(data.map((b, i) => (i === 9 ? b ^ 1 : b))) : data;
+  const body =
+    broken === 'short'
+      ? data.subarray(0, data.length >> 1)
+      : broken === 'damaged'
+        ? Buffer.from(data.map((b, i) => (i === 9 ? b ^ 1 : b)))
+        : data;
   response.writeHead(200, { ...headers, 'content-length': body.length });
   response.end(body);
 }
