@@ -44,6 +44,19 @@ export interface AccumulateResult {
   meanLogp: number;
 }
 
+export interface AccumulateOptions {
+  /** Rows of one forward and backward (a prompt that several completions share counts once); 0: about 1.5 GB of activations. */
+  microBatchTokens: number;
+  fused: boolean;
+  /** Memory for logits; default 256 MB. */
+  workspaceBytes?: number;
+  /** Leave out completions of advantage 0 where nothing else gives them a gradient. Default false. */
+  skipZeroAdvantages?: boolean;
+  signal?: AbortSignal;
+}
+
+const LOGITS_BYTES = 2 ** 28;
+
 export interface OptimizerOptions {
   learningRate: number;
   weightDecay: number;
@@ -71,12 +84,9 @@ export class Training {
   }
 
   /** Adds the batch's gradients to the accumulated ones. When it fails or is aborted, they are all thrown away. */
-  async accumulate(
-    batch: TrainBatch,
-    loss: TrainLoss,
-    options: { microBatchTokens: number; fused: boolean; signal?: AbortSignal },
-  ): Promise<AccumulateResult> {
-    const { signal, ...rest } = options;
+  async accumulate(batch: TrainBatch, loss: TrainLoss, options: AccumulateOptions): Promise<AccumulateResult> {
+    const { signal, ...given } = options;
+    const rest = { workspaceBytes: LOGITS_BYTES, skipZeroAdvantages: false, ...given };
     const { native, maskTruncated } = lossArguments('loss', loss);
     try {
       return await settle(() => this.native.accumulate(batch, { ...native, maskTruncatedCompletions: maskTruncated, ...rest }), signal);

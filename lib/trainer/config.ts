@@ -29,7 +29,13 @@ const commonOptions = {
     default: 0,
     min: 0,
     description:
-      "Tokens per forward and backward (a prompt that several completions share counts once); 0: chosen so that a micro-batch's logits stay near 256 MB. Does not change results beyond rounding, but for statistics of a micro-batch (topEntropyQuantile, clip_cov, kl_cov)",
+      'Tokens per forward and backward (a prompt that several completions share counts once); 0: as many as need about 1.5 GB. Does not change results beyond rounding, but for statistics of a micro-batch (topEntropyQuantile, clip_cov, kl_cov)',
+  },
+  workspaceBytes: {
+    type: 'integer',
+    default: 2 ** 28,
+    min: 1,
+    description: 'Memory for logits, which exist for a part of the rows at a time',
   },
   learningRate: { type: 'number', default: 1e-6, min: 0, description: 'Peak learning rate of AdamW' },
   lrSchedulerType: {
@@ -125,6 +131,12 @@ export const grpoConfigOptions = {
     type: 'boolean',
     default: false,
     description: 'Take the old log-probs from sampling instead of recomputing them (when a rollout is trained on more than once)',
+  },
+  skipZeroAdvantages: {
+    type: 'boolean',
+    default: false,
+    description:
+      'Do not train on completions of advantage 0 (groups whose rewards are all equal): same gradient, less work; loss metrics (entropy, ratio) are then of the others. No effect with a KL or an entropy term in the loss',
   },
   rewardTimeout: {
     type: 'number',

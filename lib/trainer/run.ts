@@ -15,6 +15,7 @@ type CommonConfig = Pick<
   | 'outputDir'
   | 'maxSteps'
   | 'microBatchTokens'
+  | 'workspaceBytes'
   | 'weightDecay'
   | 'adamBeta1'
   | 'adamBeta2'
@@ -28,7 +29,7 @@ type CommonConfig = Pick<
   | 'fused'
   | 'device'
   | 'dtype'
->;
+> & { skipZeroAdvantages?: boolean };
 
 export interface RunOptions {
   kind: 'grpo' | 'sft';
@@ -42,13 +43,6 @@ export interface RunOptions {
 }
 
 export type Trained = AccumulateResult & { gradNorm: number; seconds: { train: number; optimizer: number } };
-
-const LOGITS_BYTES = 256e6;
-const MAX_MICRO_BATCH_TOKENS = 8192;
-
-/** Tokens of a micro-batch when none are asked for: what keeps its logits within 256 MB. */
-export const automaticMicroBatchTokens = (policy: Policy): number =>
-  Math.max(256, Math.min(MAX_MICRO_BATCH_TOKENS, Math.floor(LOGITS_BYTES / (4 * policy.vocabSize))));
 
 export class Run {
   policy!: Policy;
@@ -76,10 +70,6 @@ export class Run {
   get epoch(): number {
     const { epoch, index } = this.source.cursor;
     return epoch + (this.source.length ? index / this.source.length : 0);
-  }
-
-  get microBatchTokens(): number {
-    return this.options.config.microBatchTokens || automaticMicroBatchTokens(this.policy);
   }
 
   /**
@@ -169,8 +159,9 @@ export class Run {
   async update(batch: TrainBatch, loss: TrainLoss, learningRate: number): Promise<Trained> {
     const { config } = this.options;
     const begin = performance.now();
-    const { signal, microBatchTokens } = this;
-    const result = await this.training.accumulate(batch, loss, { microBatchTokens, fused: config.fused, signal });
+    const { microBatchTokens, workspaceBytes, fused, skipZeroAdvantages = false } = config;
+    const options = { microBatchTokens, workspaceBytes, fused, skipZeroAdvantages, signal: this.signal };
+    const result = await this.training.accumulate(batch, loss, options);
     const middle = performance.now();
     const { weightDecay, adamBeta1, adamBeta2, adamEpsilon, maxGradNorm } = config;
     const gradNorm = await this.training.optimizerStep({ learningRate, weightDecay, adamBeta1, adamBeta2, adamEpsilon, maxGradNorm });

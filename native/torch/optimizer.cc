@@ -51,6 +51,10 @@ at::Tensor Optimizer::gradient_of(const at::Tensor& leaf) {
   TORCH_CHECK(false, "not a trained parameter");
 }
 
+void Optimizer::complete_gradients() {
+  for (auto& slot : slots_) gradient_of(slot.parameter);
+}
+
 std::vector<kernels::AdamWTensor> Optimizer::views() const {
   std::vector<kernels::AdamWTensor> views;
   for (const auto& s : slots_)

@@ -1,14 +1,12 @@
 #pragma once
-// Gradients of one optimizer step: the batch is cut into micro-batches; each runs the model forward, the head's
-// product, the fused loss (which turns the logits into their gradient in place), and the backward. Logits exist for one
-// micro-batch at a time.
+// Gradients of one optimizer step: the batch is cut into micro-batches; each runs the model forward, the head with the
+// fused loss (linear_loss.h: logits exist for a part of the rows at a time), and the backward.
 #include <atomic>
 #include <cstdint>
 #include <memory>
 #include <vector>
 
 #include "kernels/kernels.h"
-#include "torch/logits_buffer.h"
 #include "torch/model/transformer.h"
 #include "torch/optimizer.h"
 #include "torch/packing.h"
@@ -35,10 +33,12 @@ struct TrainBatch {
 struct TrainOptions {
   LossParams loss;
   double temperature = 1;
-  double normalizer = 1;      // of the whole optimizer step
-  double entropy_weight = 0;  // entropyCoef / (tokens of the whole optimizer step)
-  int64_t micro_batch_tokens = 8192;
-  bool fused = true;  // false: the unfused libtorch twin, differentiated by autograd
+  double normalizer = 1;                       // of the whole optimizer step
+  double entropy_weight = 0;                   // entropyCoef / (tokens of the whole optimizer step)
+  int64_t micro_batch_tokens = 0;              // rows of one forward and backward; 0: automatic_rows()
+  int64_t workspace_bytes = int64_t{1} << 28;  // for logits
+  bool skip_zero_advantages = false;           // sequences without any gradient are left out, of the metrics as well
+  bool fused = true;                           // false: the unfused libtorch twin, differentiated by autograd
 };
 
 struct TrainResult {
@@ -63,19 +63,20 @@ class Trainer {
   Part gather(const TrainBatch& batch, const std::vector<int64_t>& starts, const std::vector<int64_t>& members) const;
   void micro_batch(const TrainBatch& batch, const std::vector<int64_t>& starts, const std::vector<Sequence>& sequences,
                    const std::vector<int64_t>& members, const TrainOptions& options, TrainResult& result);
-  /// Bytes that a row of a micro-batch needs, about.
+  static bool contributes(const TrainBatch& batch, const std::vector<int64_t>& starts, int64_t sequence);
+  /// Bytes that a row of a micro-batch needs, about, its logits left out (fused: they are bounded by the workspace).
   int64_t bytes_per_row() const;
-  /// Says which microBatchTokens would fit; `before`: bytes in use when the micro-batch began.
+  /// Rows of a micro-batch where none are asked for: about 1.5 GB.
+  int64_t automatic_rows(const TrainOptions& options) const;
+  /// Says which microBatchTokens would fit; `before`: bytes in use when the micro-batch began; `workspace`: of logits.
   [[noreturn]] void throw_out_of_memory(const std::vector<Sequence>& sequences, const std::vector<int64_t>& members,
-                                        size_t before) const;
-  kernels::GrpoLossArgs loss_args(Part& part, const TrainOptions& options, const at::Tensor& logits) const;
+                                        size_t before, int64_t workspace) const;
   kernels::PolicyMetrics fused_loss(Part& part, const TrainOptions& options, const at::Tensor& rows);
   kernels::PolicyMetrics unfused_loss(Part& part, const TrainOptions& options, const at::Tensor& rows);
 
   std::shared_ptr<Transformer> owner_;
   Transformer& model_;
   Optimizer optimizer_;
-  LogitsBuffer buffer_;  // of one micro-batch
 };
 
 }  // namespace fg

@@ -68,8 +68,10 @@ TrainOptions options_of(const Napi::Object& o) {
   const double entropy_coef = number_at(o, "entropyCoef"), entropy_normalizer = number_at(o, "entropyNormalizer");
   t.micro_batch_tokens = integer_at(o, "microBatchTokens");
   t.fused = bool_at(o, "fused");
-  check(t.normalizer > 0 && t.temperature > 0 && t.micro_batch_tokens > 0,
-        "a positive normalizer, temperature and microBatchTokens");
+  t.workspace_bytes = integer_at(o, "workspaceBytes");
+  t.skip_zero_advantages = bool_at(o, "skipZeroAdvantages");
+  check(t.normalizer > 0 && t.temperature > 0 && t.micro_batch_tokens >= 0,
+        "a positive normalizer and temperature, and microBatchTokens of at least 0");
   check(entropy_coef == 0 || entropy_normalizer > 0, "a positive entropyNormalizer");
   if (entropy_coef != 0) t.entropy_weight = entropy_coef / entropy_normalizer;
   return t;
