@@ -74,7 +74,7 @@ interface Laps {
 }
 
 async function makeStep(context: RolloutContext, training: Training, prompts: Int32Array[], index: number): Promise<Laps> {
-  const { config, policy, signal } = context;
+  const { config, signal } = context;
   const begin = performance.now();
   const state = { step: index, totalSteps: index + 1, epoch: 0 };
   const rollout = await drawRollout(
