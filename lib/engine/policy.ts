@@ -196,7 +196,13 @@ export class Policy {
     if (o.stop.length > 0) this.giveTokenBytes();
     const native = {
       ...{ temperature: o.temperature, topK: o.topK, topP: o.topP, minP: o.minP, repetitionPenalty: o.repetitionPenalty },
-      ...{ seed: o.seed ?? randomInt(2 ** 48 - 1), step: o.step, numGenerations: o.numGenerations, promptOffset: 0, stop: o.stop },
+      ...{
+        seed: o.seed ?? randomInt(2 ** 48 - 1),
+        step: o.step,
+        numGenerations: o.numGenerations,
+        promptOffset: o.promptOffset,
+        stop: o.stop,
+      },
       maxNewTokens: this.maxNewTokens(o.maxNewTokens, ids),
       eosTokenIds: Int32Array.from(o.ignoreEos ? [] : this.eosTokenIds),
     };

@@ -71,6 +71,7 @@ export interface NativeTraining {
   accumulate(batch: TrainBatch, options: object): NativeCall<AccumulateResult>;
   optimizerStep(options: OptimizerOptions): NativeCall<number>;
   zeroGrad(): NativeCall<void>;
+  gradientNorm(): NativeCall<number>;
   saveOptimizer(path: string): NativeCall<void>;
   loadOptimizer(path: string): NativeCall<void>;
 }
@@ -94,6 +95,16 @@ export class Training {
       await settle(() => this.native.zeroGrad()).catch(() => undefined); // the first error is the one to tell
       throw error;
     }
+  }
+
+  /** Forgets the accumulated gradients. */
+  zeroGrad(): Promise<void> {
+    return settle(() => this.native.zeroGrad());
+  }
+
+  /** Norm of the accumulated gradients. */
+  gradientNorm(): Promise<number> {
+    return settle(() => this.native.gradientNorm());
   }
 
   /** One AdamW step on the accumulated gradients, which are then zero again. Returns their norm before clipping. */

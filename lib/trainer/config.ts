@@ -2,6 +2,7 @@
 import { incompatible } from '../errors.js';
 import { resolveOptions, type OptionTable } from '../options.js';
 import { BASELINES, dependentDefaults } from '../ops/config.js';
+import { EVAL_METRICS } from './evaluate.js';
 import { checkLoss, lossOptions } from './loss.js';
 
 /** Options that every trainer has: optimizer, schedule, length of the run, output. */
@@ -58,6 +59,13 @@ const commonOptions = {
   resume: {
     type: 'string',
     description: "'auto': the newest checkpoint in outputDir if there is one; else a checkpoint folder. Continues bit for bit",
+  },
+  maxSkippedSteps: {
+    type: 'integer',
+    default: 3,
+    min: 0,
+    description:
+      'A step whose loss or gradient is not finite is left out (weights and moments stay as they are; outputDir/non-finite/ names the sequences); after this many more in a row the run ends. 0: at the first',
   },
   fused: { type: 'boolean', default: true, description: 'false: the loss by unfused libtorch operations (same numbers, for comparison)' },
   device: {
@@ -127,6 +135,56 @@ export const grpoConfigOptions = {
     description: 'Several reward functions: add the rewards and normalize, or the other way round (GDPO)',
   },
   rewardWeights: { type: 'numbers', description: 'One weight per reward function; default 1 each' },
+  transform: {
+    type: 'enum',
+    values: ['none', 'rank'],
+    default: 'none',
+    description: "'rank': average ranks inside the group replace the rewards",
+  },
+  dynamicSampling: {
+    type: 'boolean',
+    default: false,
+    description: 'Sample further prompts in place of groups whose rewards are all equal (DAPO)',
+  },
+  maxResamples: {
+    type: 'integer',
+    default: 3,
+    min: 1,
+    description:
+      'dynamicSampling: further rounds of prompts per rollout at most; what is still missing is filled with groups that teach nothing',
+  },
+  generateAhead: {
+    type: 'boolean',
+    default: false,
+    description:
+      'Sample the next rollout on a second thread while this one is trained on, by a copy of the policy as it was before (one rollout stale; the ratio to its log-probs corrects for it)',
+  },
+  refModelSyncSteps: {
+    type: 'integer',
+    default: 0,
+    min: 0,
+    description:
+      'Iterative GRPO: the reference becomes the policy every so many steps; 0: never (TRL: sync_ref_model, ref_model_sync_steps, mixup 1)',
+  },
+  evalSteps: {
+    type: 'integer',
+    default: 0,
+    min: 0,
+    description: 'Evaluate on evalDataset every so many steps, and at the end; 0: at the end only',
+  },
+  evalNumGenerations: { type: 'integer', min: 1, description: 'Samples per row of evalDataset: the K of pass@K; default numGenerations' },
+  evalPassThreshold: { type: 'number', default: 1, description: 'A completion passes when its reward is at least this' },
+  metricForBestModel: {
+    type: 'enum',
+    values: EVAL_METRICS,
+    default: 'evalReward',
+    description: 'The best checkpoint by this (greater is better) is kept beside the last saveTotalLimit',
+  },
+  loadBestModelAtEnd: {
+    type: 'boolean',
+    default: false,
+    description: "The run's model/ is that of the best evaluation instead of the last step",
+  },
   reuseSamplingLogps: {
     type: 'boolean',
     default: false,
@@ -176,6 +234,7 @@ export type ResolvedGRPOConfig = Resolved<typeof grpoConfigOptions> & {
   epsilonHigh: number;
   useBiasCorrectionKl: boolean;
   stepsPerGeneration: number;
+  evalNumGenerations: number;
   /** Completions per optimizer step. */
   stepCompletions: number;
   /** Completions per rollout. */
@@ -188,15 +247,18 @@ export function resolveGRPOConfig(config: GRPOConfig): ResolvedGRPOConfig {
   const c = resolveOptions('GRPOConfig', grpoConfigOptions, config) as unknown as ResolvedGRPOConfig;
   const accumulation = c.gradientAccumulationSteps;
   c.stepsPerGeneration ??= accumulation;
+  c.evalNumGenerations ??= c.numGenerations;
   checkLoss(c);
   if (c.multiObjectiveAggregation === 'normalize_then_sum') {
-    if (c.scaleRewards !== 'group' || c.baseline !== 'group_mean')
+    if (c.scaleRewards !== 'group' || c.baseline !== 'group_mean' || c.transform !== 'none')
       throw incompatible(
-        "multiObjectiveAggregation 'normalize_then_sum' defines itself what rewards are normalised by: no scaleRewards or baseline",
+        "multiObjectiveAggregation 'normalize_then_sum' defines itself what rewards are normalised by: no scaleRewards, baseline or transform",
       );
     if (c.klInReward)
       throw incompatible("klInReward needs multiObjectiveAggregation 'sum_then_normalize': the KL belongs to no reward function");
   }
+  if (c.refModelSyncSteps > 0 && c.beta === 0) throw incompatible('refModelSyncSteps needs a beta above 0: there is no reference');
+  if (c.dynamicSampling && c.klInReward) throw incompatible('dynamicSampling looks at rewards alone: no klInReward');
   if (c.klInReward && config.klEstimator === undefined) c.klEstimator = 'k1'; // as TRL's RLOO
   if (c.klInReward && c.beta === 0) throw incompatible('klInReward needs a beta above 0');
   Object.assign(c, dependentDefaults(c));

@@ -143,11 +143,14 @@ class StreamSource implements RowSource {
  * Opens a data set. Files and arrays are shuffled anew each epoch when `seed` is given. Other iterables are read lazily and in their
  * order when the run's length is known (`lazy`), else collected first (they must end).
  */
-export async function openDataset(dataset: Dataset, options: { seed: number | null; lazy: boolean; check: RowCheck }): Promise<RowSource> {
+export async function openDataset(
+  dataset: Dataset,
+  options: { seed: number | null; lazy: boolean; check: RowCheck; name?: string },
+): Promise<RowSource> {
   if (typeof dataset === 'string') return new ArraySource(readJsonl(dataset, options.check), options.seed);
   const iterable = dataset as Partial<AsyncIterable<Row>> & Partial<Iterable<Row>>;
   if (!dataset || (!iterable[Symbol.iterator] && !iterable[Symbol.asyncIterator]))
-    throw invalidType('trainDataset', 'the path of a .jsonl file, an array or an (async) iterable of rows', dataset);
+    throw invalidType(options.name ?? 'trainDataset', 'the path of a .jsonl file, an array or an (async) iterable of rows', dataset);
   if (!Array.isArray(dataset) && options.lazy) return new StreamSource(dataset as Iterable<Row>, options.check);
   const rows: Row[] = [];
   for await (const row of dataset as AsyncIterable<Row>) {

@@ -1,11 +1,14 @@
 import { Policy } from '../engine/policy.js';
-import { FusedGrpoError, invalidType, rejectUnknown } from '../errors.js';
+import { FusedGrpoError, incompatible, invalidType, rejectUnknown } from '../errors.js';
 import { stepLoss } from './loss.js';
 import { resolveGRPOConfig, type GRPOConfig, type ResolvedGRPOConfig } from './config.js';
-import type { Row, Dataset } from './dataset.js';
+import { openDataset, type Dataset, type Row } from './dataset.js';
 import { checkPromptRow } from './rows.js';
 import { nameRewards, type NamedReward, type RewardFn } from './rewards.js';
-import { decodeRollout, drawRollout, encodeRollout, minibatch, toBatch, trainedTokens, type Rollout } from './rollout.js';
+import { minibatch, toBatch, trainedTokens } from './batch.js';
+import { evaluatePolicy, type EvalMetrics } from './evaluate.js';
+import { RolloutSource } from './rollout-source.js';
+import type { Rollout } from './rollout.js';
 import { Run } from './run.js';
 import { learningRateAt } from './schedule.js';
 import { stepMetrics, stepSamples } from './step-metrics.js';
@@ -18,6 +21,8 @@ export interface GRPOTrainerOptions {
   /** Rows of { prompt: string | ChatMessage[], ...columns }; the columns reach the reward functions. */
   trainDataset: Dataset;
   config?: GRPOConfig;
+  /** Rows as in trainDataset: evaluated every config.evalSteps steps and at the end, by the same reward functions. */
+  evalDataset?: Dataset;
   /** The reference of the KL term (beta > 0); default: the model as it is when the run begins. */
   refModel?: string | Policy;
   /** Aborting saves a checkpoint (when there is an outputDir) and rejects with signal.reason. */
@@ -25,13 +30,17 @@ export interface GRPOTrainerOptions {
   onStep?: (step: GRPOStep) => void | Promise<void>;
 }
 
-const OPTION_NAMES = ['model', 'rewardFuncs', 'trainDataset', 'config', 'refModel', 'signal', 'onStep'];
+const OPTION_NAMES = ['model', 'rewardFuncs', 'trainDataset', 'evalDataset', 'config', 'refModel', 'signal', 'onStep'];
 // Changing one of these on resume would change which rows and samples come next.
 const LAYOUT_OPTIONS = [
   'numGenerations',
   'perDeviceTrainBatchSize',
   'gradientAccumulationSteps',
   'stepsPerGeneration',
+  'dynamicSampling',
+  'maxResamples',
+  'generateAhead',
+  'refModelSyncSteps',
   'numIterations',
   'seed',
   'shuffleDataset',
@@ -51,9 +60,8 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
   readonly config: ResolvedGRPOConfig;
   private readonly rewards: NamedReward[];
   private readonly run: Run;
-  private reference?: Policy;
-  private rollout?: Rollout;
-  private rolloutsDrawn = 0;
+  private readonly rollouts: RolloutSource;
+  private evalRows?: Row[];
 
   constructor(private readonly options: GRPOTrainerOptions) {
     if (options === null || typeof options !== 'object') throw invalidType('GRPOTrainer options', 'an object', options);
@@ -67,8 +75,13 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
       check: checkPromptRow,
       config: this.config,
       settings: Object.fromEntries(LAYOUT_OPTIONS.map((name) => [name, this.config[name]])),
+      loadBestModelAtEnd: this.config.loadBestModelAtEnd,
+      saveMore: (folder) => this.rollouts.save(folder),
       signal: options.signal,
     });
+    const { run, config, rewards, stepsPerRollout } = this;
+    this.rollouts = new RolloutSource({ run, config, rewards, stepsPerRollout, model: options.model, refModel: options.refModel });
+    if (config.evalSteps > 0 && options.evalDataset === undefined) throw incompatible('evalSteps needs evalDataset');
   }
 
   /** The policy being trained, once training has begun. */
@@ -97,8 +110,7 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
   /** Frees what this trainer loaded: not a Policy that was passed in. */
   dispose(): void {
     this.run.dispose();
-    if (this.reference && this.reference !== this.options.refModel) this.reference.dispose();
-    this.reference = undefined;
+    this.rollouts.dispose();
   }
 
   [Symbol.dispose](): void {
@@ -109,16 +121,6 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
     return (this.config.rolloutCompletions / this.config.stepCompletions) * this.config.numIterations;
   }
 
-  private async loadReference(): Promise<Policy | undefined> {
-    const { refModel, model } = this.options;
-    const { signal } = this.run;
-    if (this.config.beta === 0) return undefined;
-    if (refModel instanceof Policy) return refModel;
-    const folder = refModel ?? (typeof model === 'string' ? model : undefined);
-    if (folder === undefined) return (model as Policy).clone();
-    return Policy.load(folder, { device: this.config.device, dtype: this.config.dtype, signal });
-  }
-
   async *[Symbol.asyncIterator](): AsyncGenerator<GRPOStep, void, undefined> {
     const { run } = this;
     const resumed = await run.start(
@@ -126,50 +128,74 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
         Math.ceil((source.length! * this.config.numTrainEpochs * this.config.numGenerations) / this.config.rolloutCompletions) *
         this.stepsPerRollout,
     );
-    if (resumed) {
-      this.rolloutsDrawn = resumed.rolloutsDrawn!;
-      this.rollout = resumed.rollout ? decodeRollout(resumed.rollout) : undefined;
-    }
+    if (resumed) await this.rollouts.restore(resumed, run.resumedFrom!);
+    this.evalRows ??= await this.readEvalRows();
     yield* run.steps(
       () => this.makeStep(),
-      () => ({ rolloutsDrawn: this.rolloutsDrawn, rollout: this.rollout && encodeRollout(this.rollout) }),
+      () => this.rollouts.state(),
       async (step) => {
-        run.log(step.metrics, { step: step.step, samples: stepSamples(step.samples) });
+        try {
+          Object.assign(step.metrics, await this.evaluateStep());
+        } finally {
+          run.log(step.metrics, { step: step.step, samples: stepSamples(step.samples) }); // an evaluation that fails does not undo the step
+        }
         await this.options.onStep?.(step);
       },
     );
   }
 
-  private async ensureRollout(): Promise<Rollout> {
-    this.reference ??= await this.loadReference(); // before the first step: a Policy passed in is still untouched
-    if (this.rollout) return this.rollout;
+  private async readEvalRows(): Promise<Row[] | undefined> {
+    const { evalDataset } = this.options;
+    if (evalDataset === undefined) return undefined;
+    const source = await openDataset(evalDataset, { seed: null, lazy: false, check: checkPromptRow, name: 'evalDataset' });
+    return source.take(source.length!);
+  }
+
+  /** The policy as it is on evalDataset: greedy and sampled rewards, pass@1 and pass@K. Between steps, or after the run. */
+  async evaluate(): Promise<EvalMetrics> {
+    const rows = (this.evalRows ??= await this.readEvalRows());
+    if (!rows) throw incompatible('evaluate() needs evalDataset');
+    const { run, config, rewards } = this;
+    const state = { step: run.step, totalSteps: run.totalSteps, epoch: run.epoch };
+    return evaluatePolicy(rows, { policy: this.policy, rewards, config, signal: run.signal }, state);
+  }
+
+  /** After a step: an evaluation, where one is due, and whether it is the best so far. */
+  private async evaluateStep(): Promise<Partial<EvalMetrics>> {
     const { run, config } = this;
-    const context = { policy: run.policy, reference: this.reference, rewards: this.rewards, config, signal: run.signal };
-    this.rollout = await run.withRows(config.rolloutCompletions / config.numGenerations, (rows: Row[]) =>
-      drawRollout(context, rows, this.rolloutsDrawn, this.stepsPerRollout > 1, {
-        step: run.step,
-        totalSteps: run.totalSteps,
-        epoch: run.epoch,
-      }),
-    );
-    ++this.rolloutsDrawn;
-    return this.rollout;
+    const due = run.step === run.totalSteps || (config.evalSteps > 0 && run.step % config.evalSteps === 0);
+    if (!this.evalRows || !due) return {};
+    const metrics = await this.evaluate();
+    run.consider(config.metricForBestModel, metrics[config.metricForBestModel]);
+    return metrics;
   }
 
   private async makeStep(): Promise<GRPOStep> {
     const { run, config } = this;
     const begin = performance.now();
-    const rollout = await this.ensureRollout();
+    const rollout = await this.rollouts.next();
     const fresh = rollout.used === 0;
     const chosen = minibatch(rollout, config);
     const learningRate = learningRateAt(config, run.step, run.totalSteps);
     const loss = stepLoss(config, trainedTokens(rollout, chosen, config), chosen.length);
     const trained = await run.update(toBatch(rollout, chosen, config), loss, learningRate);
-    if (++rollout.used === this.stepsPerRollout) this.rollout = undefined;
+    this.rollouts.used();
     const phases = fresh ? rollout.seconds : { generate: 0, reward: 0, score: 0 };
     const seconds = { ...phases, ...trained.seconds, total: (performance.now() - begin) / 1000 };
     const step = run.step + 1;
-    const metrics = stepMetrics({ step, epoch: run.epoch, rollout, chosen, rewards: this.rewards, trained, learningRate, seconds, config });
+    const skippedSteps = run.skipped.total;
+    const metrics = stepMetrics({
+      skippedSteps,
+      step,
+      epoch: run.epoch,
+      rollout,
+      chosen,
+      rewards: this.rewards,
+      trained,
+      learningRate,
+      seconds,
+      config,
+    });
     return { step, metrics, samples: [...chosen].map((i) => sampleOf(rollout, i, config.numGenerations)) };
   }
 }

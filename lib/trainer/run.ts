@@ -3,10 +3,11 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Policy } from '../engine/policy.js';
 import { FusedGrpoError, incompatible, invalidType } from '../errors.js';
-import { findResume, loadCheckpoint, saveCheckpoint, type TrainerCheckpoint } from './checkpoint.js';
+import { findResume, loadCheckpoint, saveCheckpoint, type Best, type TrainerCheckpoint } from './checkpoint.js';
 import type { ResolvedSFTConfig } from './config.js';
 import { openDataset, type Cursor, type Dataset, type Row, type RowCheck, type RowSource } from './dataset.js';
-import { appendJsonLine, makeFolder, writeFileAtomic, writeFolderAtomic } from './files.js';
+import { appendJsonLine, copyModel, makeFolder, writeFileAtomic, writeFolderAtomic } from './files.js';
+import { isNonFinite, recordNonFinite, type Skipped } from './non-finite.js';
 import { Training, type AccumulateResult, type TrainBatch, type TrainLoss } from '../engine/training.js';
 
 // SFTConfig's common part: what Run itself reads.
@@ -26,6 +27,7 @@ type CommonConfig = Pick<
   | 'saveSteps'
   | 'saveTotalLimit'
   | 'resume'
+  | 'maxSkippedSteps'
   | 'fused'
   | 'device'
   | 'dtype'
@@ -39,10 +41,21 @@ export interface RunOptions {
   config: CommonConfig;
   /** Options that a resumed run must share with the one that wrote the checkpoint. */
   settings: Record<string, unknown>;
+  /** The run's model/ is that of the best evaluation. */
+  loadBestModelAtEnd?: boolean;
+  /** Adds the trainer's own files to a checkpoint. */
+  saveMore?: (folder: string) => Promise<void>;
   signal?: AbortSignal;
 }
 
-export type Trained = AccumulateResult & { gradNorm: number; seconds: { train: number; optimizer: number } };
+/** `skipped`: the step was not made, as something was not finite; its numbers are NaN. */
+export type Trained = AccumulateResult & { gradNorm: number; skipped?: boolean; seconds: { train: number; optimizer: number } };
+
+const NOT_MADE: Omit<Trained, 'seconds'> = {
+  ...{ loss: NaN, tokens: 0, sequences: 0, entropy: NaN, meanLogp: NaN, gradNorm: NaN, skipped: true },
+  clipRatio: { low: NaN, high: NaN, region: NaN },
+  ratio: { min: NaN, mean: NaN, max: NaN },
+};
 
 export class Run {
   policy!: Policy;
@@ -50,8 +63,15 @@ export class Run {
   /** Optimizer steps made. */
   step = 0;
   totalSteps = 0;
+  /** Steps left out, and how many of them in a row. */
+  skipped: Skipped = { total: 0, inRow: 0 };
+  /** The best evaluation so far; its checkpoint is kept. */
+  best?: Best;
   private training!: Training;
   private savedStep = -1;
+  private saveWanted = false;
+  /** The checkpoint that this run continues from. */
+  resumedFrom?: string;
   /** Ends when the user's signal does, or at dispose(). */
   readonly signal: AbortSignal;
   private readonly controller = new AbortController();
@@ -95,7 +115,7 @@ export class Run {
     const { signal } = this;
     this.source = await openDataset(dataset, { seed: config.shuffleDataset ? config.seed : null, lazy: config.maxSteps > 0, check });
     this.totalSteps = config.maxSteps > 0 ? config.maxSteps : countSteps(this.source);
-    const from = findResume(config.resume, config.outputDir);
+    const from = await findResume(config.resume, config.outputDir);
     this.policy =
       model instanceof Policy ? model : await Policy.load(from ?? model, { device: config.device, dtype: config.dtype, signal });
     this.training = new Training(this.policy);
@@ -103,6 +123,9 @@ export class Run {
     if (from === undefined) return undefined;
     const state = await loadCheckpoint(from, this.training, this.options.kind, this.options.settings);
     this.step = this.savedStep = state.step;
+    this.skipped = state.skipped ?? this.skipped;
+    this.best = state.best;
+    this.resumedFrom = from;
     await this.source.seek(state.cursor);
     this.truncateLogs();
     return state;
@@ -144,19 +167,54 @@ export class Run {
     }
   }
 
-  /** Hands `n` rows to `use`; when it fails they count as not taken. */
-  async withRows<T>(n: number, use: (rows: Row[]) => Promise<T>): Promise<T> {
-    if (!this.pending) {
-      const before = { ...this.source.cursor };
-      this.pending = { rows: await this.source.take(n), before };
-    }
-    const result = await use(this.pending.rows);
+  /** Lets `use` take rows; when it fails they count as not taken, and the next one gets the same. */
+  async withRows<T>(use: (take: (n: number) => Promise<Row[]>) => Promise<T>): Promise<T> {
+    const pending = (this.pending ??= { rows: [], before: { ...this.source.cursor } });
+    let given = 0;
+    const result = await use(async (n) => {
+      const missing = given + n - pending.rows.length;
+      if (missing > 0) pending.rows.push(...(await this.source.take(missing)));
+      return pending.rows.slice(given, (given += n));
+    });
     this.pending = undefined;
     return result;
   }
 
-  /** Gradients of the batch, then one AdamW step. Nothing is changed when this throws. */
+  /**
+   * Gradients of the batch, then one AdamW step. Nothing is changed when this throws, or when something is not finite: such a step is left
+   * out and counted, until there are more than maxSkippedSteps of them in a row.
+   */
   async update(batch: TrainBatch, loss: TrainLoss, learningRate: number): Promise<Trained> {
+    const begin = performance.now();
+    try {
+      const trained = await this.tryUpdate(batch, loss, learningRate);
+      this.skipped.inRow = 0;
+      return trained;
+    } catch (error) {
+      if (!isNonFinite(error)) throw error;
+      await this.skip(error, batch, loss);
+      return { ...NOT_MADE, seconds: { train: (performance.now() - begin) / 1000, optimizer: 0 } };
+    }
+  }
+
+  private async skip(error: FusedGrpoError, batch: TrainBatch, loss: TrainLoss): Promise<void> {
+    const { outputDir, maxSkippedSteps } = this.options.config;
+    const { policy, training, signal } = this;
+    const file = await recordNonFinite(error, this.step + 1, batch, loss, { policy, training, outputDir, signal });
+    const where = file === undefined ? '' : `; the sequences are in ${file}`;
+    if (this.skipped.inRow >= maxSkippedSteps)
+      throw new FusedGrpoError(
+        error.code,
+        maxSkippedSteps === 0
+          ? `${error.message}${where}`
+          : `${error.message}: ${this.skipped.inRow + 1} steps in a row were not finite (maxSkippedSteps ${maxSkippedSteps})${where}`,
+        { cause: error },
+      );
+    this.skipped = { total: this.skipped.total + 1, inRow: this.skipped.inRow + 1 };
+    process.emitWarning(`step ${this.step + 1} was left out: ${error.message}${where}`, 'FusedGrpoWarning');
+  }
+
+  private async tryUpdate(batch: TrainBatch, loss: TrainLoss, learningRate: number): Promise<Trained> {
     const { config } = this.options;
     const begin = performance.now();
     const { microBatchTokens, workspaceBytes, fused, skipZeroAdvantages = false } = config;
@@ -201,7 +259,7 @@ export class Run {
         const step = await make();
         this.step = step.step;
         await after(step);
-        if (config.saveSteps > 0 && this.step % config.saveSteps === 0) await save();
+        if (this.saveWanted || (config.saveSteps > 0 && this.step % config.saveSteps === 0)) await save();
         yield step;
       }
       await save();
@@ -219,22 +277,37 @@ export class Run {
   }
 
   private async save(state: Partial<TrainerCheckpoint>): Promise<void> {
-    const { config, kind, settings } = this.options;
+    const { config, kind, settings, saveMore } = this.options;
     if (config.outputDir === undefined || this.step === this.savedStep || this.step === 0) return;
     const cursor = this.pending?.before ?? { ...this.source.cursor };
     await saveCheckpoint(
       config.outputDir,
       this.policy,
       this.training,
-      { trainer: kind, step: this.step, cursor, settings, ...state },
+      { trainer: kind, step: this.step, cursor, settings, skipped: this.skipped, best: this.best, ...state },
       config.saveTotalLimit,
+      saveMore,
     );
     this.savedStep = this.step;
+    this.saveWanted = false;
   }
 
   private async saveModel(): Promise<void> {
     const { outputDir } = this.options.config;
-    if (outputDir !== undefined) await writeFolderAtomic(join(outputDir, 'model'), (part) => this.policy.save(part));
+    if (outputDir === undefined) return;
+    const { best } = this;
+    const wanted = this.options.loadBestModelAtEnd && best && best.step !== this.step;
+    const from = wanted ? join(outputDir, `checkpoint-${best.step}`) : '';
+    await writeFolderAtomic(join(outputDir, 'model'), (part) => (existsSync(from) ? copyModel(from, part) : this.policy.save(part)));
+  }
+
+  /** Compares an evaluation of the step that has just been made with the best so far; a better one is saved. */
+  consider(metric: string, value: number): void {
+    if (this.best?.metric === metric && !(value > this.best.value)) return;
+    this.best = { step: this.step, metric, value };
+    this.saveWanted = true;
+    const { outputDir } = this.options.config;
+    if (outputDir !== undefined) writeFileAtomic(join(outputDir, 'best.json'), JSON.stringify(this.best) + '\n');
   }
 
   /** Ends a loop under way (its step is not made) and frees the policy, unless it is the caller's. */

@@ -16,6 +16,7 @@ function std(values: number[]): number {
 export function stepMetrics(from: {
   step: number;
   epoch: number;
+  skippedSteps: number;
   rollout: Rollout;
   chosen: Int32Array;
   rewards: NamedReward[];
@@ -53,6 +54,8 @@ export function stepMetrics(from: {
       min: lengths.reduce((a, b) => Math.min(a, b), Infinity),
       max: lengths.reduce((a, b) => Math.max(a, b), 0),
     },
+    ...(rollout.groupsSampled === undefined ? {} : { groupsSampled: rollout.groupsSampled }),
+    skippedSteps: from.skippedSteps,
     truncated: rollout.completions.filter((c) => c.finishReason === 'length').length / rollout.completions.length,
     learningRate: from.learningRate,
     gradNorm: trained.gradNorm,

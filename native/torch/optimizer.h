@@ -29,6 +29,9 @@ class Optimizer {
   /// Gradients of zeros where there are none: a step whose every part was left out is still a step.
   void complete_gradients();
 
+  /// Norm of the accumulated gradients.
+  double gradient_norm() const;
+
   /// One AdamW step; gradients are zero afterwards. Returns their norm before clipping. Throws when the norm is not
   /// finite: nothing is changed then, except that the gradients are zero.
   double step(const AdamWOptions& options);

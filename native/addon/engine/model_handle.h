@@ -51,6 +51,7 @@ class ModelHandle : public Napi::ObjectWrap<ModelHandle> {
   Napi::Value accumulate(const Napi::CallbackInfo& info);      // (batch, options) -> call<AccumulateResult>
   Napi::Value optimizer_step(const Napi::CallbackInfo& info);  // (options) -> call<number>: the gradient norm
   Napi::Value zero_grad(const Napi::CallbackInfo& info);       // () -> call<void>
+  Napi::Value gradient_norm(const Napi::CallbackInfo& info);   // () -> call<number>
   Napi::Value save_optimizer(const Napi::CallbackInfo& info);  // (file) -> call<void>
   Napi::Value load_optimizer(const Napi::CallbackInfo& info);  // (file) -> call<void>
   Napi::Value clone_into(

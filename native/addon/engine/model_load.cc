@@ -98,6 +98,7 @@ Napi::Function ModelHandle::define(Napi::Env env) {
                          InstanceMethod("accumulate", &ModelHandle::accumulate),
                          InstanceMethod("optimizerStep", &ModelHandle::optimizer_step),
                          InstanceMethod("zeroGrad", &ModelHandle::zero_grad),
+                         InstanceMethod("gradientNorm", &ModelHandle::gradient_norm),
                          InstanceMethod("saveOptimizer", &ModelHandle::save_optimizer),
                          InstanceMethod("loadOptimizer", &ModelHandle::load_optimizer),
                          InstanceMethod("cloneInto", &ModelHandle::clone_into),

@@ -133,6 +133,15 @@ Napi::Value ModelHandle::optimizer_step(const Napi::CallbackInfo& info) {
   });
 }
 
+Napi::Value ModelHandle::gradient_norm(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    return submit(info, [](ModelState& state, const std::atomic<bool>&) -> Deliver {
+      const double norm = trainer_of(state).optimizer().gradient_norm();
+      return [norm](Napi::Env env) { return Napi::Number::New(env, norm); };
+    });
+  });
+}
+
 Napi::Value ModelHandle::zero_grad(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     return submit(info, [](ModelState& state, const std::atomic<bool>&) -> Deliver {
