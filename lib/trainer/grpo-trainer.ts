@@ -187,7 +187,7 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
     const metrics = stepMetrics({
       skippedSteps,
       step,
-      epoch: run.epoch,
+      epoch: rollout.epoch ?? run.epoch,
       rollout,
       chosen,
       rewards: this.rewards,

@@ -138,10 +138,14 @@ export class RolloutSource {
     const state = { step: run.step, totalSteps: run.totalSteps, epoch: run.epoch };
     const want = config.rolloutCompletions / config.numGenerations;
     const rollout = await run.withRows(async (take) => {
-      if (!config.dynamicSampling)
-        return finishRollout(context, await sampleGroups(context, await take(want), this.drawn, 0, state), this.drawn, keepOld);
+      if (!config.dynamicSampling) {
+        const rows = await take(want);
+        const { epoch } = run; // before another rollout's rows are taken
+        return { ...(await finishRollout(context, await sampleGroups(context, rows, this.drawn, 0, state), this.drawn, keepOld)), epoch };
+      }
       const { groups, groupsSampled } = await sampleInformative(context, want, take, this.drawn, state);
-      return { ...(await finishRollout(context, groups, this.drawn, keepOld)), groupsSampled };
+      const { epoch } = run;
+      return { ...(await finishRollout(context, groups, this.drawn, keepOld)), groupsSampled, epoch };
     });
     ++this.drawn;
     return rollout;

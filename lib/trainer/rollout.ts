@@ -25,6 +25,8 @@ export interface Rollout extends RolloutAdvantages {
   rewardsByFunction: Float64Array[];
   oldLogps?: Float32Array[];
   refLogps?: Float32Array[];
+  /** Where in the data set its rows ended. */
+  epoch?: number;
   /** Groups sampled for it, with dynamic sampling. */
   groupsSampled?: number;
   /** Optimizer steps already made on it. */
