@@ -102,6 +102,18 @@ export class Tokenizer {
     return this.hf.decode(kept, { skip_special_tokens: !keepSpecial, clean_up_tokenization_spaces: false });
   }
 
+  /** The id of tokenizer_config.json's pad token, when it has one. */
+  get padTokenId(): number | undefined {
+    return this.idOf('pad_token');
+  }
+
+  /** The id of a special token that tokenizer_config.json names (a string, or an object that holds it). */
+  private idOf(key: string): number | undefined {
+    const value = this.config[key];
+    const content = typeof value === 'string' ? value : (value as { content?: unknown } | null | undefined)?.content;
+    return this.entries().find(([piece]) => piece === content)?.[1];
+  }
+
   /** The largest token id plus one. */
   get size(): number {
     return this.entries().reduce((most, [, id]) => Math.max(most, id + 1), 0);

@@ -168,7 +168,7 @@ int64_t Trainer::bytes_per_row() const {
   const int64_t layer = 4 * c.hidden + joint + attended + inner;
   // Of one layer at a time: gradients on their way. Once: the logits, which become their gradient.
   const int64_t passing = 2 * inner + 2 * joint + 4 * c.hidden;
-  return (c.layers * layer + passing + c.vocab) * static_cast<int64_t>(c10::elementSize(model_.dtype()));
+  return (c.layers * layer + passing + (c.scalar_head ? 0 : c.vocab)) * static_cast<int64_t>(c10::elementSize(model_.dtype()));
 }
 
 void Trainer::throw_out_of_memory(const std::vector<Sequence>& sequences, const std::vector<int64_t>& members,
@@ -194,21 +194,28 @@ void Trainer::throw_out_of_memory(const std::vector<Sequence>& sequences, const 
 TrainResult Trainer::accumulate(const TrainBatch& batch, const TrainOptions& options, const std::atomic<bool>& abort) {
   std::vector<int64_t> starts(batch.sequences() + 1, 0);  // where each sequence's completion begins among the N tokens
   for (int64_t s = 0; s < batch.sequences(); ++s) starts[s + 1] = starts[s] + std::max<int64_t>(0, batch.completion(s));
-  at::AutoGradMode grad_mode(true);
   TrainResult result;
   const std::vector<Sequence> sequences = sequences_of(batch);
-  for (const auto& members : cut_sequences(sequences, options.micro_batch_tokens)) {
+  each_part(
+      sequences, cut_sequences(sequences, options.micro_batch_tokens), abort,
+      [&](const std::vector<int64_t>& members) { micro_batch(batch, starts, sequences, members, options, result); });
+  return result;
+}
+
+void Trainer::each_part(const std::vector<Sequence>& sequences, const Parts& parts, const std::atomic<bool>& abort,
+                        const std::function<void(const std::vector<int64_t>& members)>& micro_batch) {
+  at::AutoGradMode grad_mode(true);
+  for (const auto& members : parts) {
     if (abort) throw CodedError("ERR_ABORTED", "The operation was aborted");
     const size_t before = start_memory_peak();
     try {
-      micro_batch(batch, starts, sequences, members, options, result);
+      micro_batch(members);
     } catch (const c10::OutOfMemoryError&) {
       throw_out_of_memory(sequences, members, before);
     } catch (const std::bad_alloc&) {
       throw_out_of_memory(sequences, members, before);
     }
   }
-  return result;
 }
 
 }  // namespace fg

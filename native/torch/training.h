@@ -4,6 +4,7 @@
 // micro-batch at a time.
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "torch/model/transformer.h"
 #include "torch/optimizer.h"
 #include "torch/packing.h"
+#include "torch/scalar_batches.h"
 
 namespace fg {
 
@@ -57,9 +59,18 @@ class Trainer {
   /// ERR_NON_FINITE, ...); the accumulated gradients are then incomplete and must be thrown away with
   /// optimizer().zero_gradients().
   TrainResult accumulate(const TrainBatch& batch, const TrainOptions& options, const std::atomic<bool>& abort);
+  /// The same for models with a scalar head (scalar_training.cc).
+  PairResult accumulate_pairs(const PairBatch& batch, const PairOptions& options, const std::atomic<bool>& abort);
+  ValueResult accumulate_values(const ValueBatch& batch, const ValueOptions& options, const std::atomic<bool>& abort);
 
  private:
   struct Part;  // one micro-batch
+  using Parts = std::vector<std::vector<int64_t>>;
+  /// Runs `micro_batch` on one part of the sequences after the other, each in its own memory.
+  void each_part(const std::vector<Sequence>& sequences, const Parts& parts, const std::atomic<bool>& abort,
+                 const std::function<void(const std::vector<int64_t>& members)>& micro_batch);
+  /// From the derivatives of the loss by the values of `rows` to the gradients of all parameters.
+  void scalar_backward(const at::Tensor& rows, const std::vector<float>& by_value);
   Part gather(const TrainBatch& batch, const std::vector<int64_t>& starts, const std::vector<int64_t>& members) const;
   void micro_batch(const TrainBatch& batch, const std::vector<int64_t>& starts, const std::vector<Sequence>& sequences,
                    const std::vector<int64_t>& members, const TrainOptions& options, TrainResult& result);
