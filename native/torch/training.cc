@@ -168,7 +168,8 @@ int64_t Trainer::bytes_per_row() const {
   const int64_t layer = 4 * c.hidden + joint + attended + inner;
   // Of one layer at a time: gradients on their way. Once: the logits, which become their gradient.
   const int64_t passing = 2 * inner + 2 * joint + 4 * c.hidden;
-  return (c.layers * layer + passing + (c.scalar_head ? 0 : c.vocab)) * static_cast<int64_t>(c10::elementSize(model_.dtype()));
+  return (c.layers * layer + passing + (c.scalar_head ? 0 : c.vocab)) *
+         static_cast<int64_t>(c10::elementSize(model_.dtype()));
 }
 
 void Trainer::throw_out_of_memory(const std::vector<Sequence>& sequences, const std::vector<int64_t>& members,

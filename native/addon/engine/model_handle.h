@@ -54,8 +54,8 @@ class ModelHandle : public Napi::ObjectWrap<ModelHandle> {
   Napi::Value zero_grad(const Napi::CallbackInfo& info);       // () -> call<void>
   Napi::Value save_optimizer(const Napi::CallbackInfo& info);  // (file) -> call<void>
   Napi::Value load_optimizer(const Napi::CallbackInfo& info);  // (file) -> call<void>
-  Napi::Value clone_into(
-      const Napi::CallbackInfo& info);  // (empty Model, scalarHead?) -> call<void>: copies of the weights, not trainable
+  Napi::Value clone_into(const Napi::CallbackInfo&
+                             info);  // (empty Model, scalarHead?) -> call<void>: copies of the weights, not trainable
   // model_scalar.cc
   Napi::Value values(const Napi::CallbackInfo& info);  // (prompts, completions, options) -> call<Float32Array>
   Napi::Value accumulate_pairs(const Napi::CallbackInfo& info);   // (batch, options) -> call<PairResult>

@@ -115,9 +115,9 @@ Napi::Value ModelHandle::accumulate_values(const Napi::CallbackInfo& info) {
     const ValueOptions options{number_at(o, "cliprangeValue"), number_at(o, "normalizer"),
                                integer_at(o, "microBatchTokens")};
     expect(options.normalizer > 0 && options.micro_batch_tokens > 0 && options.clip >= 0,
-          "a positive normalizer and microBatchTokens, and a cliprangeValue of at least 0");
+           "a positive normalizer and microBatchTokens, and a cliprangeValue of at least 0");
     expect(!(options.clip < kUnbounded) || batch->old_values.size() == batch->returns.size(),
-          "oldValues when cliprangeValue is finite");
+           "oldValues when cliprangeValue is finite");
     return submit(info, [batch, options](ModelState& state, const std::atomic<bool>& abort) -> Deliver {
       const ValueResult result = trainer_of(state).accumulate_values(*batch, options, abort);
       return [result](Napi::Env env) { return to_js(env, result); };

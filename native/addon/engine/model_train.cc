@@ -19,20 +19,20 @@ TrainBatch batch_of(const Napi::Object& o, int64_t vocab) {
   b.mask = optional<uint8_t>(o, "mask", napi_uint8_array, "a Uint8Array");
   b.truncated = optional<uint8_t>(o, "truncated", napi_uint8_array, "a Uint8Array");
   expect(b.offsets.size() == b.prompt_lengths.size() + 1 && b.offsets.front() == 0 &&
-            b.offsets.back() == static_cast<int64_t>(b.tokens.size()),
-        "offsets (B + 1) from 0 to the number of tokens");
+             b.offsets.back() == static_cast<int64_t>(b.tokens.size()),
+         "offsets (B + 1) from 0 to the number of tokens");
   int64_t completion_tokens = 0;
   for (int64_t s = 0; s < b.sequences(); ++s) {
     expect(b.length(s) >= 1 && b.prompt_lengths[s] >= 1 && b.prompt_lengths[s] <= b.length(s),
-          "promptLengths from 1 to the sequence's length");
+           "promptLengths from 1 to the sequence's length");
     completion_tokens += b.completion(s);
   }
   for (const int32_t id : b.tokens) expect(id >= 0 && id < vocab, "token ids within the vocabulary");
   const auto fits = [&](size_t size) { return size == 0 || static_cast<int64_t>(size) == completion_tokens; };
   expect(fits(b.old_logps.size()) && fits(b.ref_logps.size()) && fits(b.sampler_logps.size()) && fits(b.mask.size()),
-        "one log-prob (and mask) per completion token");
+         "one log-prob (and mask) per completion token");
   expect(static_cast<int64_t>(b.advantages.size()) == b.sequences() || fits(b.advantages.size()),
-        "one advantage per sequence or per completion token");
+         "one advantage per sequence or per completion token");
   expect(b.truncated.empty() || b.truncated.size() == b.prompt_lengths.size(), "one truncated flag per sequence");
   return b;
 }
@@ -47,7 +47,7 @@ TrainOptions options_of(const Napi::Object& o) {
   t.micro_batch_tokens = integer_at(o, "microBatchTokens");
   t.fused = bool_at(o, "fused");
   expect(t.normalizer > 0 && t.temperature > 0 && t.micro_batch_tokens > 0,
-        "a positive normalizer, temperature and microBatchTokens");
+         "a positive normalizer, temperature and microBatchTokens");
   expect(entropy_coef == 0 || entropy_normalizer > 0, "a positive entropyNormalizer");
   if (entropy_coef != 0) t.entropy_weight = entropy_coef / entropy_normalizer;
   return t;
@@ -85,7 +85,7 @@ Napi::Value ModelHandle::accumulate(const Napi::CallbackInfo& info) {
     if (!bool_at(o, "maskTruncatedCompletions")) batch->truncated.clear();
     expect(options.loss.beta == 0 || !batch->ref_logps.empty() || batch->tokens.empty(), "refLogps when beta is not 0");
     expect(options.loss.sampler == SamplerCorrection::none || !batch->sampler_logps.empty() || batch->tokens.empty(),
-          "samplerLogps for samplerImportanceSampling");
+           "samplerLogps for samplerImportanceSampling");
     return submit(info, [batch, options](ModelState& state, const std::atomic<bool>& abort) -> Deliver {
       const TrainResult result = trainer_of(state).accumulate(*batch, options, abort);
       return [result, with_kl = options.loss.beta != 0](Napi::Env env) { return to_js(env, result, with_kl); };
