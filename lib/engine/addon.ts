@@ -48,7 +48,12 @@ export interface NewHead {
 /** native/addon/engine/model_handle.h */
 export interface NativeModel extends NativeTraining {
   /** `scalarHead`: the model has score.weight in place of a language model's head (true: in the files; else how a new one begins). */
-  load(config: NativeModelConfig, files: string[], dtype: string, scalarHead?: true | NewHead): NativeCall<{ parameters: number; bytes: number }>;
+  load(
+    config: NativeModelConfig,
+    files: string[],
+    dtype: string,
+    scalarHead?: true | NewHead,
+  ): NativeCall<{ parameters: number; bytes: number }>;
   save(file: string): NativeCall<void>;
   dispose(): void;
   parameters(): NativeCall<{ name: string; shape: number[]; data: Float32Array }[]>;

@@ -27,6 +27,41 @@ const headOf = (config: ModelConfig, { seed, std }: { seed: number; std?: number
   std: std ?? config.initializerRange,
 });
 
+/** What a new reward model pads with, as TRL chooses it: the tokenizer's pad token, else its end token; without a tokenizer config.json's. */
+function padOf(config: ModelConfig, tokenizer: Tokenizer | undefined): number | undefined {
+  const own = tokenizer?.specialToken('pad_token')?.id ?? tokenizer?.specialToken('eos_token')?.id;
+  return own ?? config.padTokenId ?? config.eosTokenIds[0];
+}
+
+/** A folder without its weights. */
+export interface ScalarFolder extends TextSource {
+  readonly folder: CheckpointFolder;
+  /** It is a language model's: the head will be a new one. */
+  readonly fresh: boolean;
+  readonly eosTokenIds: readonly number[];
+  readonly padTokenId: number | undefined;
+  readonly contextLength: number;
+}
+
+/** Reads everything but the weights. `newHead`: a language model may be made a model with a scalar head. @throws FusedGrpoError ERR_MODEL */
+export function readScalarFolder(dir: string, newHead: boolean): ScalarFolder {
+  if (typeof dir !== 'string' || dir === '') throw invalidType('dir', 'the path of a checkpoint folder', dir);
+  const folder = readFolder(runModel(dir));
+  const { config, path } = folder;
+  checkLabels(config, path);
+  const fresh = !isClassifier(config);
+  if (fresh && !newHead)
+    throw new FusedGrpoError(
+      'ERR_MODEL',
+      `${path} is no reward model: config.json names ${config.architectures[0] ?? 'no architecture'}, not a ForSequenceClassification one. ` +
+        'RewardTrainer (npx fused-grpo reward train) makes one of it',
+    );
+  const tokenizer = Tokenizer.load(path);
+  const chat = tokenizer && ChatTemplate.load(path, tokenizer.config);
+  const padTokenId = (fresh ? undefined : config.padTokenId) ?? (newHead ? padOf(config, tokenizer) : undefined);
+  return { folder, path, fresh, tokenizer, chat, padTokenId, eosTokenIds: config.eosTokenIds, contextLength: config.native.maxPositions };
+}
+
 export class ScalarModel implements TextSource {
   private isDisposed = false;
 
@@ -38,6 +73,11 @@ export class ScalarModel implements TextSource {
     readonly dtype: 'float32' | 'bfloat16',
     readonly tokenizer: Tokenizer | undefined,
     readonly chat: ChatTemplate | undefined,
+    /**
+     * The id that transformers pads with. A sequence's score is read at its last token that is not this one. Undefined: at its last token
+     * (transformers then takes batches of one only).
+     */
+    readonly padTokenId: number | undefined,
   ) {}
 
   /**
@@ -45,27 +85,16 @@ export class ScalarModel implements TextSource {
    * one of a language model. @throws FusedGrpoError as Policy.load does.
    */
   static async load(dir: string, options: ScalarLoadOptions = {}): Promise<ScalarModel> {
-    if (typeof dir !== 'string' || dir === '') throw invalidType('dir', 'the path of a checkpoint folder', dir);
     const { newHead, ...loadOptions } = options;
     const { dtype: wanted, signal } = readLoadOptions(loadOptions);
     checkSignal(signal);
-    const folder = readFolder(runModel(dir));
+    const { folder, fresh, tokenizer, chat, padTokenId } = readScalarFolder(dir, newHead !== undefined);
     const { config, path } = folder;
-    checkLabels(config, path);
-    const fresh = !isClassifier(config);
-    if (fresh && !newHead)
-      throw new FusedGrpoError(
-        'ERR_MODEL',
-        `${path} is no reward model: config.json names ${config.architectures[0] ?? 'no architecture'}, not a ForSequenceClassification one. ` +
-          'RewardTrainer (npx fused-grpo reward train) makes one of it',
-      );
     const dtype = wanted !== 'auto' ? wanted : config.dtype === 'bfloat16' ? 'bfloat16' : 'float32';
-    const tokenizer = Tokenizer.load(path);
-    const chat = tokenizer && ChatTemplate.load(path, tokenizer.config);
     const native = new (engine().Model)({ threads: 0 });
     try {
       await settle(() => native.load(config.native, weightFiles(path), dtype, fresh ? headOf(config, newHead!) : true), signal);
-      return new ScalarModel(native, config, folder, path, dtype, tokenizer, chat);
+      return new ScalarModel(native, config, folder, path, dtype, tokenizer, chat, padTokenId);
     } catch (error) {
       native.dispose();
       throw error;
@@ -76,7 +105,8 @@ export class ScalarModel implements TextSource {
   static async from(policy: Policy, newHead: { seed: number; std?: number }): Promise<ScalarModel> {
     const native = new (engine().Model)({ threads: 0 });
     await settle(() => policy.native.cloneInto(native, headOf(policy.config, newHead)));
-    return new ScalarModel(native, policy.config, policy.folder, policy.path, policy.dtype, policy.tokenizer, policy.chat);
+    const { config, folder, path, dtype, tokenizer, chat } = policy;
+    return new ScalarModel(native, config, folder, path, dtype, tokenizer, chat, padOf(config, tokenizer));
   }
 
   get vocabSize(): number {
@@ -90,15 +120,6 @@ export class ScalarModel implements TextSource {
   }
   get disposed(): boolean {
     return this.isDisposed;
-  }
-
-  /**
-   * The id that transformers pads with: config.json's, else the tokenizer's pad token, else the end token (as TRL). A sequence's score is
-   * read at its last token that is not this one, so it must be known to agree with transformers.
-   */
-  get padTokenId(): number | undefined {
-    const { padTokenId } = this.config;
-    return padTokenId ?? this.tokenizer?.padTokenId ?? this.eosTokenIds[0];
   }
 
   /**

@@ -102,16 +102,11 @@ export class Tokenizer {
     return this.hf.decode(kept, { skip_special_tokens: !keepSpecial, clean_up_tokenization_spaces: false });
   }
 
-  /** The id of tokenizer_config.json's pad token, when it has one. */
-  get padTokenId(): number | undefined {
-    return this.idOf('pad_token');
-  }
-
-  /** The id of a special token that tokenizer_config.json names (a string, or an object that holds it). */
-  private idOf(key: string): number | undefined {
+  /** A special token that tokenizer_config.json names (as a string, or an object that holds it): its text and, if it is a token, its id. */
+  specialToken(key: 'pad_token' | 'eos_token'): { text: string; id: number | undefined } | undefined {
     const value = this.config[key];
-    const content = typeof value === 'string' ? value : (value as { content?: unknown } | null | undefined)?.content;
-    return this.entries().find(([piece]) => piece === content)?.[1];
+    const text = typeof value === 'string' ? value : (value as { content?: unknown } | null | undefined)?.content;
+    return typeof text === 'string' ? { text, id: this.entries().find(([piece]) => piece === text)?.[1] } : undefined;
   }
 
   /** The largest token id plus one. */

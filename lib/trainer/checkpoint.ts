@@ -3,14 +3,20 @@ import { existsSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { FusedGrpoError } from '../errors.js';
-import type { Policy } from '../engine/policy.js';
 import type { Training } from '../engine/training.js';
 import { makeFolder, writeFileAtomic, writeFolderAtomic } from './files.js';
 import type { Cursor } from './dataset.js';
 
+export type TrainerKind = 'grpo' | 'sft' | 'reward';
+
+/** What a checkpoint saves as a model. */
+export interface SavedModel {
+  save(dir: string): Promise<void>;
+}
+
 /** What a trainer needs, besides weights and optimizer moments, to continue bit for bit. */
 export interface TrainerCheckpoint {
-  trainer: 'grpo' | 'sft';
+  trainer: TrainerKind;
   step: number;
   cursor: Cursor;
   /** The options that decide which rows and samples come next; resuming under others is refused. */
@@ -18,6 +24,8 @@ export interface TrainerCheckpoint {
   /** GRPO: rollouts drawn so far and the one in use, when a checkpoint falls between its optimizer steps. */
   rolloutsDrawn?: number;
   rollout?: unknown;
+  /** GRPO: what reward functions remember (a normalised reward model's statistics), in their order. */
+  rewards?: unknown[];
 }
 
 const nameOf = (step: number) => `checkpoint-${step}`;
@@ -39,14 +47,14 @@ const digestOf = (text: string) => createHash('sha256').update(text).digest('hex
 /** Writes a checkpoint atomically and removes the oldest ones beyond `keep`. */
 export async function saveCheckpoint(
   outputDir: string,
-  policy: Policy,
+  model: SavedModel,
   training: Training,
   state: TrainerCheckpoint,
   keep: number,
 ): Promise<string> {
   const folder = join(outputDir, nameOf(state.step));
   await writeFolderAtomic(folder, async (part) => {
-    await policy.save(part);
+    await model.save(part);
     makeFolder(join(part, 'trainer'));
     await training.saveOptimizer(join(part, 'trainer', 'optimizer.safetensors'));
     const text = JSON.stringify(state);
@@ -86,7 +94,7 @@ export function findResume(resume: string | undefined, outputDir: string | undef
 export async function loadCheckpoint(
   folder: string,
   training: Training,
-  trainer: 'grpo' | 'sft',
+  trainer: TrainerKind,
   settings: Record<string, unknown>,
 ): Promise<TrainerCheckpoint> {
   const state = readState(folder);

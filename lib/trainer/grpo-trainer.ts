@@ -1,5 +1,6 @@
 import { Policy } from '../engine/policy.js';
 import { FusedGrpoError, invalidType, rejectUnknown } from '../errors.js';
+import type { RewardModel } from '../reward/reward-model.js';
 import { stepLoss } from './loss.js';
 import { resolveGRPOConfig, type GRPOConfig, type ResolvedGRPOConfig } from './config.js';
 import type { Row, Dataset } from './dataset.js';
@@ -14,7 +15,8 @@ import type { GRPOStep } from './types.js';
 export interface GRPOTrainerOptions {
   /** A folder in Hugging Face layout, or a loaded Policy (which stays the caller's to dispose). */
   model: string | Policy;
-  rewardFuncs: RewardFn | RewardFn[];
+  /** Functions, or loaded reward models (which stay the caller's to dispose): one, or several whose rewards are added by `rewardWeights`. */
+  rewardFuncs: RewardFn | RewardModel | (RewardFn | RewardModel)[];
   /** Rows of { prompt: string | ChatMessage[], ...columns }; the columns reach the reward functions. */
   trainDataset: Dataset;
   config?: GRPOConfig;
@@ -129,10 +131,15 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
     if (resumed) {
       this.rolloutsDrawn = resumed.rolloutsDrawn!;
       this.rollout = resumed.rollout ? decodeRollout(resumed.rollout) : undefined;
+      this.rewards.forEach(({ memory }, i) => memory && (memory.state = resumed.rewards?.[i]));
     }
     yield* run.steps(
       () => this.makeStep(),
-      () => ({ rolloutsDrawn: this.rolloutsDrawn, rollout: this.rollout && encodeRollout(this.rollout) }),
+      () => ({
+        rolloutsDrawn: this.rolloutsDrawn,
+        rollout: this.rollout && encodeRollout(this.rollout),
+        rewards: this.rewards.some((r) => r.memory) ? this.rewards.map((r) => r.memory?.state) : undefined,
+      }),
       async (step) => {
         run.log(step.metrics, { step: step.step, samples: stepSamples(step.samples) });
         await this.options.onStep?.(step);
@@ -145,13 +152,19 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
     if (this.rollout) return this.rollout;
     const { run, config } = this;
     const context = { policy: run.policy, reference: this.reference, rewards: this.rewards, config, signal: run.signal };
-    this.rollout = await run.withRows(config.rolloutCompletions / config.numGenerations, (rows: Row[]) =>
-      drawRollout(context, rows, this.rolloutsDrawn, this.stepsPerRollout > 1, {
-        step: run.step,
-        totalSteps: run.totalSteps,
-        epoch: run.epoch,
-      }),
-    );
+    const before = this.rewards.map((r) => r.memory?.state);
+    try {
+      this.rollout = await run.withRows(config.rolloutCompletions / config.numGenerations, (rows: Row[]) =>
+        drawRollout(context, rows, this.rolloutsDrawn, this.stepsPerRollout > 1, {
+          step: run.step,
+          totalSteps: run.totalSteps,
+          epoch: run.epoch,
+        }),
+      );
+    } catch (error) {
+      this.rewards.forEach(({ memory }, i) => memory && (memory.state = before[i])); // it will be drawn again
+      throw error;
+    }
     ++this.rolloutsDrawn;
     return this.rollout;
   }

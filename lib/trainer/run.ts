@@ -3,11 +3,11 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Policy } from '../engine/policy.js';
 import { FusedGrpoError, incompatible, invalidType } from '../errors.js';
-import { findResume, loadCheckpoint, saveCheckpoint, type TrainerCheckpoint } from './checkpoint.js';
+import { findResume, loadCheckpoint, saveCheckpoint, type TrainerCheckpoint, type TrainerKind } from './checkpoint.js';
 import type { ResolvedSFTConfig } from './config.js';
 import { openDataset, type Cursor, type Dataset, type Row, type RowCheck, type RowSource } from './dataset.js';
 import { appendJsonLine, makeFolder, writeFileAtomic, writeFolderAtomic } from './files.js';
-import { Training, type AccumulateResult, type TrainBatch, type TrainLoss } from '../engine/training.js';
+import { Training, type AccumulateResult, type NativeTraining, type TrainBatch, type TrainLoss } from '../engine/training.js';
 
 // SFTConfig's common part: what Run itself reads.
 type CommonConfig = Pick<
@@ -25,15 +25,29 @@ type CommonConfig = Pick<
   | 'saveSteps'
   | 'saveTotalLimit'
   | 'resume'
-  | 'fused'
   | 'device'
   | 'dtype'
->;
+> & { fused?: boolean };
 
-export interface RunOptions {
-  kind: 'grpo' | 'sft';
-  model: string | Policy;
+/** What a run needs of the model it trains. */
+export interface TrainedModel {
+  readonly native: NativeTraining;
+  readonly path: string;
+  readonly vocabSize: number;
+  save(dir: string): Promise<void>;
+  dispose(): void;
+}
+
+export interface RunOptions<M extends TrainedModel = Policy> {
+  kind: TrainerKind;
+  model: string | M;
+  /** How another model than a policy is loaded, when `model` is a folder. */
+  load?: (folder: string, signal: AbortSignal) => Promise<M>;
   dataset: Dataset;
+  /** What is made of the data set before the first step: rows left out, say. */
+  prepare?: (dataset: Dataset) => Promise<Dataset>;
+  /** Tokens of a micro-batch when none are asked for; default: what keeps its logits small. */
+  microBatchTokens?: number;
   check: RowCheck;
   config: CommonConfig;
   /** Options that a resumed run must share with the one that wrote the checkpoint. */
@@ -41,17 +55,18 @@ export interface RunOptions {
   signal?: AbortSignal;
 }
 
-export type Trained = AccumulateResult & { gradNorm: number; seconds: { train: number; optimizer: number } };
+export type Updated<R> = R & { gradNorm: number; seconds: { train: number; optimizer: number } };
+export type Trained = Updated<AccumulateResult>;
 
 const LOGITS_BYTES = 256e6;
 const MAX_MICRO_BATCH_TOKENS = 8192;
 
 /** Tokens of a micro-batch when none are asked for: what keeps its logits within 256 MB. */
-export const automaticMicroBatchTokens = (policy: Policy): number =>
+export const automaticMicroBatchTokens = (policy: { readonly vocabSize: number }): number =>
   Math.max(256, Math.min(MAX_MICRO_BATCH_TOKENS, Math.floor(LOGITS_BYTES / (4 * policy.vocabSize))));
 
-export class Run {
-  policy!: Policy;
+export class Run<M extends TrainedModel = Policy> {
+  policy!: M;
   source!: RowSource;
   /** Optimizer steps made. */
   step = 0;
@@ -65,11 +80,11 @@ export class Run {
   /** Rows taken for a step that failed, and where the cursor stood before them: for a checkpoint they do not count. */
   private pending?: { rows: Row[]; before: Cursor };
 
-  constructor(private readonly options: RunOptions) {
+  constructor(private readonly options: RunOptions<M>) {
     const { model, config, signal } = options;
     this.signal = signal ? AbortSignal.any([signal, this.controller.signal]) : this.controller.signal;
-    if (typeof model !== 'string' && !(model instanceof Policy)) throw invalidType('model', 'a folder or a Policy', model);
-    if (config.resume !== undefined && model instanceof Policy)
+    if (typeof model !== 'string' && !options.load && !(model instanceof Policy)) throw invalidType('model', 'a folder or a Policy', model);
+    if (config.resume !== undefined && typeof model !== 'string')
       throw incompatible('resume needs `model` as a folder: a checkpoint replaces the weights');
   }
 
@@ -79,7 +94,7 @@ export class Run {
   }
 
   get microBatchTokens(): number {
-    return this.options.config.microBatchTokens || automaticMicroBatchTokens(this.policy);
+    return this.options.config.microBatchTokens || this.options.microBatchTokens || automaticMicroBatchTokens(this.policy);
   }
 
   /**
@@ -103,11 +118,11 @@ export class Run {
   private async open(countSteps: (source: RowSource) => number): Promise<TrainerCheckpoint | undefined> {
     const { config, dataset, check, model } = this.options;
     const { signal } = this;
-    this.source = await openDataset(dataset, { seed: config.shuffleDataset ? config.seed : null, lazy: config.maxSteps > 0, check });
+    const data = (await this.options.prepare?.(dataset)) ?? dataset;
+    this.source = await openDataset(data, { seed: config.shuffleDataset ? config.seed : null, lazy: config.maxSteps > 0, check });
     this.totalSteps = config.maxSteps > 0 ? config.maxSteps : countSteps(this.source);
     const from = findResume(config.resume, config.outputDir);
-    this.policy =
-      model instanceof Policy ? model : await Policy.load(from ?? model, { device: config.device, dtype: config.dtype, signal });
+    this.policy = typeof model === 'string' ? await this.loadModel(from ?? model, signal) : model;
     this.training = new Training(this.policy);
     if (config.outputDir !== undefined) this.openFolder(config.outputDir, from !== undefined);
     if (from === undefined) return undefined;
@@ -116,6 +131,12 @@ export class Run {
     await this.source.seek(state.cursor);
     this.truncateLogs();
     return state;
+  }
+
+  private async loadModel(folder: string, signal: AbortSignal): Promise<M> {
+    const { load, config } = this.options;
+    if (load) return load(folder, signal);
+    return (await Policy.load(folder, { device: config.device, dtype: config.dtype, signal })) as TrainedModel as M;
   }
 
   private openFolder(outputDir: string, resumed: boolean): void {
@@ -166,11 +187,20 @@ export class Run {
   }
 
   /** Gradients of the batch, then one AdamW step. Nothing is changed when this throws. */
-  async update(batch: TrainBatch, loss: TrainLoss, learningRate: number): Promise<Trained> {
+  update(batch: TrainBatch, loss: TrainLoss, learningRate: number): Promise<Trained> {
+    const fused = this.options.config.fused ?? true;
+    return this.optimize((training, options) => training.accumulate(batch, loss, { ...options, fused }), learningRate);
+  }
+
+  /** The same with gradients of another loss. */
+  async optimize<R extends object>(
+    gradients: (training: Training, options: { microBatchTokens: number; signal: AbortSignal }) => Promise<R>,
+    learningRate: number,
+  ): Promise<Updated<R>> {
     const { config } = this.options;
     const begin = performance.now();
     const { signal, microBatchTokens } = this;
-    const result = await this.training.accumulate(batch, loss, { microBatchTokens, fused: config.fused, signal });
+    const result = await gradients(this.training, { microBatchTokens, signal });
     const middle = performance.now();
     const { weightDecay, adamBeta1, adamBeta2, adamEpsilon, maxGradNorm } = config;
     const gradNorm = await this.training.optimizerStep({ learningRate, weightDecay, adamBeta1, adamBeta2, adamEpsilon, maxGradNorm });
