@@ -4,14 +4,20 @@ import { createReadStream, existsSync, readFileSync, readdirSync, rmSync, statSy
 import { join, relative } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { FusedGrpoError } from '../errors.js';
-import type { Policy } from '../engine/policy.js';
 import type { Training } from '../engine/training.js';
 import { makeFolder, writeFileAtomic, writeFolderAtomic } from './files.js';
 import type { Cursor } from './dataset.js';
 
+export type TrainerKind = 'grpo' | 'sft' | 'reward';
+
+/** What a checkpoint saves as a model. */
+export interface SavedModel {
+  save(dir: string): Promise<void>;
+}
+
 /** What a trainer needs, besides weights and optimizer moments, to continue bit for bit. */
 export interface TrainerCheckpoint {
-  trainer: 'grpo' | 'sft';
+  trainer: TrainerKind;
   step: number;
   cursor: Cursor;
   /** The options that decide which rows and samples come next; resuming under others is refused. */
@@ -28,6 +34,8 @@ export interface TrainerCheckpoint {
   skipped?: { total: number; inRow: number };
   /** The best evaluation so far. */
   best?: Best;
+  /** GRPO: what reward functions remember (a normalised reward model's statistics), in their order. */
+  rewards?: unknown[];
 }
 
 export interface Best {
@@ -81,7 +89,7 @@ async function digests(folder: string): Promise<StoredState['files']> {
 /** Writes a checkpoint atomically and removes the oldest ones beyond `keep`, but not the best one. `more` adds files of the trainer's own. */
 export async function saveCheckpoint(
   outputDir: string,
-  policy: Policy,
+  model: SavedModel,
   training: Training,
   state: TrainerCheckpoint,
   keep: number,
@@ -89,7 +97,7 @@ export async function saveCheckpoint(
 ): Promise<string> {
   const folder = join(outputDir, nameOf(state.step));
   await writeFolderAtomic(folder, async (part) => {
-    await policy.save(part);
+    await model.save(part);
     makeFolder(join(part, 'trainer'));
     await training.saveOptimizer(join(part, 'trainer', 'optimizer.safetensors'));
     await more?.(join(part, 'trainer'));
@@ -165,7 +173,7 @@ export async function findResume(resume: string | undefined, outputDir: string |
 export async function loadCheckpoint(
   folder: string,
   training: Training,
-  trainer: 'grpo' | 'sft',
+  trainer: TrainerKind,
   settings: Record<string, unknown>,
 ): Promise<TrainerCheckpoint> {
   const state = readState(folder);

@@ -6,7 +6,7 @@ import { EVAL_METRICS } from './evaluate.js';
 import { checkLoss, lossOptions } from './loss.js';
 
 /** Options that every trainer has: optimizer, schedule, length of the run, output. */
-const commonOptions = {
+export const commonOptions = {
   outputDir: {
     type: 'string',
     description: "Folder for checkpoints, metrics.jsonl and the run's config.json; nothing is written without it",
@@ -222,8 +222,8 @@ type ValueOf<S> = S extends { type: 'number' | 'integer' }
       : S extends { type: 'numbers' }
         ? number[]
         : string;
-type Given<T> = { -readonly [K in keyof T]?: ValueOf<T[K]> };
-type Resolved<T> = { -readonly [K in keyof T as T[K] extends { default: unknown } ? K : never]: ValueOf<T[K]> } & {
+export type Given<T> = { -readonly [K in keyof T]?: ValueOf<T[K]> };
+export type Resolved<T> = { -readonly [K in keyof T as T[K] extends { default: unknown } ? K : never]: ValueOf<T[K]> } & {
   -readonly [K in keyof T as T[K] extends { default: unknown } ? never : K]?: ValueOf<T[K]>;
 };
 

@@ -1,10 +1,11 @@
 import { Policy } from '../engine/policy.js';
 import { FusedGrpoError, incompatible, invalidType, rejectUnknown } from '../errors.js';
+import type { RewardModel } from '../reward/reward-model.js';
 import { stepLoss } from './loss.js';
 import { resolveGRPOConfig, type GRPOConfig, type ResolvedGRPOConfig } from './config.js';
 import { openDataset, type Dataset, type Row } from './dataset.js';
 import { checkPromptRow } from './rows.js';
-import { nameRewards, type NamedReward, type RewardFn } from './rewards.js';
+import { memoryOf, nameRewards, setMemory, type NamedReward, type RewardFn } from './rewards.js';
 import { minibatch, toBatch, trainedTokens } from './batch.js';
 import { evaluatePolicy, type EvalMetrics } from './evaluate.js';
 import { RolloutSource } from './rollout-source.js';
@@ -17,7 +18,8 @@ import type { GRPOStep } from './types.js';
 export interface GRPOTrainerOptions {
   /** A folder in Hugging Face layout, or a loaded Policy (which stays the caller's to dispose). */
   model: string | Policy;
-  rewardFuncs: RewardFn | RewardFn[];
+  /** Functions, or loaded reward models (which stay the caller's to dispose): one, or several whose rewards are added by `rewardWeights`. */
+  rewardFuncs: RewardFn | RewardModel | (RewardFn | RewardModel)[];
   /** Rows of { prompt: string | ChatMessage[], ...columns }; the columns reach the reward functions. */
   trainDataset: Dataset;
   config?: GRPOConfig;
@@ -157,7 +159,13 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
     if (!rows) throw incompatible('evaluate() needs evalDataset');
     const { run, config, rewards } = this;
     const state = { step: run.step, totalSteps: run.totalSteps, epoch: run.epoch };
-    return evaluatePolicy(rows, { policy: this.policy, rewards, config, signal: run.signal }, state);
+    if (memoryOf(rewards)) await this.rollouts.settled();
+    const memory = memoryOf(rewards); // statistics of training's rewards alone
+    try {
+      return await evaluatePolicy(rows, { policy: this.policy, rewards, config, signal: run.signal }, state);
+    } finally {
+      if (memory) setMemory(rewards, memory);
+    }
   }
 
   /** After a step: an evaluation, where one is due, and whether it is the best so far. */

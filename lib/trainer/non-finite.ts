@@ -1,6 +1,5 @@
 // A step whose loss or gradient is not finite: which sequences are to blame, and what is written down about them.
 import { join } from 'node:path';
-import type { Policy } from '../engine/policy.js';
 import type { TrainBatch, TrainLoss, Training } from '../engine/training.js';
 import { FusedGrpoError } from '../errors.js';
 import { makeFolder, writeFileAtomic } from './files.js';
@@ -55,10 +54,16 @@ async function culprits(training: Training, batch: TrainBatch, loss: TrainLoss, 
 
 const listed = (values: ArrayLike<number> | undefined) => values && Array.from(values, (v) => (Number.isFinite(v) ? v : String(v)));
 
-function described(policy: Policy, batch: TrainBatch, s: number, why: string): object {
+/** What texts are made with, where there is a tokenizer. */
+export interface Reader {
+  tokenizer?: unknown;
+  decode?: (tokens: Int32Array) => string;
+}
+
+function described(policy: Reader, batch: TrainBatch, s: number, why: string): object {
   const { tokens, promptLengths, advantages, oldLogps, refLogps, samplerLogps } = alone(batch, s);
   const [prompt, completion] = [tokens.slice(0, promptLengths[0]), tokens.slice(promptLengths[0])];
-  const text = policy.tokenizer ? { prompt: policy.decode(prompt), completion: policy.decode(completion) } : {};
+  const text = policy.tokenizer && policy.decode ? { prompt: policy.decode(prompt), completion: policy.decode(completion) } : {};
   const logps = { oldLogps: listed(oldLogps), refLogps: listed(refLogps), samplerLogps: listed(samplerLogps) };
   return { index: s, why, ...text, promptTokens: [...prompt], completionTokens: [...completion], advantages: listed(advantages), ...logps };
 }
@@ -69,7 +74,7 @@ export async function recordNonFinite(
   step: number,
   batch: TrainBatch,
   loss: TrainLoss,
-  run: { policy: Policy; training: Training; outputDir?: string; signal: AbortSignal },
+  run: { policy: Reader; training: Training; outputDir?: string; signal: AbortSignal },
 ): Promise<string | undefined> {
   if (run.outputDir === undefined) return undefined;
   const found = await culprits(run.training, batch, loss, run.signal);

@@ -1,6 +1,7 @@
 // Calling reward functions: user code, so everything it can do wrong is told in plain words.
 import { FusedGrpoError, invalidType } from '../errors.js';
 import type { ChatMessage } from '../engine/chat.js';
+import { ModelReward, RewardModel } from '../reward/reward-model.js';
 import { checkSteps, isStepRewards, meanStepReward, type StepRewards } from './process-rewards.js';
 
 /** What every reward function can see of the run. */
@@ -31,11 +32,32 @@ export type RewardFn = (input: RewardInput) => ArrayLike<RewardValue> | Promise<
 
 export interface NamedReward {
   name: string;
-  fn: RewardFn;
+  fn: (input: RewardInput, signal?: AbortSignal) => ReturnType<RewardFn>;
   weight: number;
+  /** Set where a checkpoint must hold something of it. */
+  memory?: { state: unknown };
 }
 
-/** Gives each function a name (its own, else rewardK) and a weight. */
+/** What the functions remember, in their order; undefined where none does. */
+export const memoryOf = (rewards: NamedReward[]): unknown[] | undefined =>
+  rewards.some((r) => r.memory) ? rewards.map((r) => r.memory?.state) : undefined;
+
+export const setMemory = (rewards: NamedReward[], state: unknown[] | undefined): void =>
+  rewards.forEach(({ memory }, i) => memory && (memory.state = state?.[i]));
+
+/** A name, unless it was given out before: then with a number. */
+function uniqueName(base: string, used: Map<string, number>): string {
+  const seen = used.get(base) ?? 0;
+  used.set(base, seen + 1);
+  return seen ? `${base}_${seen + 1}` : base;
+}
+
+function ofModel(model: RewardModel): Pick<NamedReward, 'fn' | 'memory'> {
+  const memory = new ModelReward(model);
+  return { fn: (input, signal) => memory.score(input, signal), memory };
+}
+
+/** Gives each function (or reward model) a name (its own, else rewardK) and a weight. */
 export function nameRewards(rewardFuncs: unknown, weights?: number[]): NamedReward[] {
   const list: unknown[] = Array.isArray(rewardFuncs) ? rewardFuncs : [rewardFuncs];
   if (list.length === 0) throw invalidType('rewardFuncs', 'at least one reward function', rewardFuncs);
@@ -43,11 +65,12 @@ export function nameRewards(rewardFuncs: unknown, weights?: number[]): NamedRewa
     throw invalidType('rewardWeights', `${list.length} numbers, one per reward function,`, weights);
   const used = new Map<string, number>();
   return list.map((fn, i) => {
-    if (typeof fn !== 'function') throw invalidType(Array.isArray(rewardFuncs) ? `rewardFuncs[${i}]` : 'rewardFuncs', 'a function', fn);
-    const base = fn.name || `reward${i}`;
-    const seen = used.get(base) ?? 0;
-    used.set(base, seen + 1);
-    return { name: seen ? `${base}_${seen + 1}` : base, fn: fn as RewardFn, weight: weights?.[i] ?? 1 };
+    const weight = weights?.[i] ?? 1;
+    if (fn instanceof RewardModel) return { name: uniqueName(fn.name, used), ...ofModel(fn), weight };
+    if (typeof fn !== 'function')
+      throw invalidType(Array.isArray(rewardFuncs) ? `rewardFuncs[${i}]` : 'rewardFuncs', 'a function or a RewardModel', fn);
+    const call = fn as RewardFn;
+    return { name: uniqueName(call.name || `reward${i}`, used), fn: (input) => call(input), weight };
   });
 }
 
@@ -142,7 +165,7 @@ export async function scoreRewards(
     rewards.map(async ({ name, fn }) => {
       let values: unknown;
       try {
-        values = await withTimeout(fn(input), options.timeout, name, options.signal);
+        values = await withTimeout(fn(input, options.signal), options.timeout, name, options.signal);
       } catch (cause) {
         if (options.signal?.aborted || cause instanceof FusedGrpoError) throw cause;
         throw new FusedGrpoError(

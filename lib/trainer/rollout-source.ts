@@ -5,7 +5,7 @@ import { Policy } from '../engine/policy.js';
 import type { TrainerCheckpoint } from './checkpoint.js';
 import type { ResolvedGRPOConfig } from './config.js';
 import { sampleInformative } from './dynamic-sampling.js';
-import type { NamedReward } from './rewards.js';
+import { memoryOf, setMemory, type NamedReward } from './rewards.js';
 import { decodeRollout, encodeRollout } from './rollout-state.js';
 import { finishRollout, sampleGroups, type Rollout, type RolloutContext } from './rollout.js';
 import type { Run } from './run.js';
@@ -28,6 +28,8 @@ export class RolloutSource {
   private syncedAt = 0;
   /** The next rollout, drawn beside training by a copy of the policy as it was. Without `promise`: still to be started. */
   private ahead?: { sampler: Policy; promise?: Promise<Rollout>; done?: Rollout };
+  /** What reward functions remembered before a rollout that is still being drawn. */
+  private memoryBefore?: unknown[];
 
   constructor(private readonly options: RolloutSourceOptions) {}
 
@@ -56,7 +58,13 @@ export class RolloutSource {
       ahead: ahead?.done && encodeRollout(ahead.done),
       aheadPending: ahead !== undefined && ahead.done === undefined,
       syncedAt,
+      rewards: this.memoryBefore ?? memoryOf(this.options.rewards),
     };
+  }
+
+  /** Until nothing is being drawn beside training. */
+  async settled(): Promise<void> {
+    await this.ahead?.promise?.catch(() => undefined);
   }
 
   /** Weights that a checkpoint needs besides the policy's. */
@@ -69,6 +77,7 @@ export class RolloutSource {
     this.drawn = state.rolloutsDrawn!;
     this.rollout = state.rollout ? decodeRollout(state.rollout) : undefined;
     this.syncedAt = state.syncedAt ?? 0;
+    setMemory(this.options.rewards, state.rewards);
     const load = (name: string) => {
       const folder = join(checkpoint, 'trainer', name);
       return existsSync(folder) ? this.load(folder) : undefined;
@@ -104,7 +113,7 @@ export class RolloutSource {
     const { run, config, refModel } = this.options;
     const every = config.refModelSyncSteps;
     if (every === 0 || run.step === 0 || run.step % every !== 0 || this.syncedAt === run.step) return;
-    await this.ahead?.promise?.catch(() => undefined); // it is being scored by the old one
+    await this.settled(); // it is being scored by the old one
     const old = this.reference;
     this.reference = await run.policy.clone();
     this.syncedAt = run.step;
@@ -137,7 +146,8 @@ export class RolloutSource {
     const context: RolloutContext = { policy, reference: this.reference, rewards, config, signal: run.signal };
     const state = { step: run.step, totalSteps: run.totalSteps, epoch: run.epoch };
     const want = config.rolloutCompletions / config.numGenerations;
-    const rollout = await run.withRows(async (take) => {
+    this.memoryBefore = memoryOf(rewards);
+    const drawn = run.withRows(async (take) => {
       if (!config.dynamicSampling) {
         const rows = await take(want);
         const { epoch } = run; // before another rollout's rows are taken
@@ -147,7 +157,15 @@ export class RolloutSource {
       const { epoch } = run;
       return { ...(await finishRollout(context, groups, this.drawn, keepOld)), groupsSampled, epoch };
     });
-    ++this.drawn;
-    return rollout;
+    try {
+      const rollout = await drawn;
+      ++this.drawn;
+      return rollout;
+    } catch (error) {
+      setMemory(rewards, this.memoryBefore); // it will be drawn again
+      throw error;
+    } finally {
+      this.memoryBefore = undefined;
+    }
   }
 }

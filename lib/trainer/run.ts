@@ -1,14 +1,15 @@
 // What every trainer's run has in common: the policy, the data cursor, the optimizer step, the run folder, saving and resuming.
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { Policy } from '../engine/policy.js';
 import { FusedGrpoError, incompatible, invalidType } from '../errors.js';
-import { findResume, loadCheckpoint, saveCheckpoint, type Best, type TrainerCheckpoint } from './checkpoint.js';
+import { findResume, loadCheckpoint, saveCheckpoint, type Best, type TrainerCheckpoint, type TrainerKind } from './checkpoint.js';
 import type { ResolvedSFTConfig } from './config.js';
 import { openDataset, type Cursor, type Dataset, type Row, type RowCheck, type RowSource } from './dataset.js';
-import { appendJsonLine, copyModel, makeFolder, writeFileAtomic, writeFolderAtomic } from './files.js';
-import { isNonFinite, recordNonFinite, type Skipped } from './non-finite.js';
-import { Training, type AccumulateResult, type TrainBatch, type TrainLoss } from '../engine/training.js';
+import { copyModel, writeFileAtomic, writeFolderAtomic } from './files.js';
+import { RunFolder } from './run-folder.js';
+import { isNonFinite, recordNonFinite, type Reader, type Skipped } from './non-finite.js';
+import { Training, type AccumulateResult, type NativeTraining, type TrainBatch, type TrainLoss } from '../engine/training.js';
 
 // SFTConfig's common part: what Run itself reads.
 type CommonConfig = Pick<
@@ -16,7 +17,6 @@ type CommonConfig = Pick<
   | 'outputDir'
   | 'maxSteps'
   | 'microBatchTokens'
-  | 'workspaceBytes'
   | 'weightDecay'
   | 'adamBeta1'
   | 'adamBeta2'
@@ -28,15 +28,27 @@ type CommonConfig = Pick<
   | 'saveTotalLimit'
   | 'resume'
   | 'maxSkippedSteps'
-  | 'fused'
   | 'device'
   | 'dtype'
-> & { skipZeroAdvantages?: boolean };
+> & { fused?: boolean; workspaceBytes?: number; skipZeroAdvantages?: boolean };
 
-export interface RunOptions {
-  kind: 'grpo' | 'sft';
-  model: string | Policy;
+/** What a run needs of the model it trains. */
+export interface TrainedModel {
+  readonly native: NativeTraining;
+  readonly path: string;
+  readonly vocabSize: number;
+  save(dir: string): Promise<void>;
+  dispose(): void;
+}
+
+export interface RunOptions<M extends TrainedModel = Policy> {
+  kind: TrainerKind;
+  model: string | M;
+  /** How another model than a policy is loaded, when `model` is a folder. */
+  load?: (folder: string, signal: AbortSignal) => Promise<M>;
   dataset: Dataset;
+  /** What is made of the data set before the first step: rows left out, say. */
+  prepare?: (dataset: Dataset) => Promise<Dataset>;
   check: RowCheck;
   config: CommonConfig;
   /** Options that a resumed run must share with the one that wrote the checkpoint. */
@@ -49,16 +61,25 @@ export interface RunOptions {
 }
 
 /** `skipped`: the step was not made, as something was not finite; its numbers are NaN. */
-export type Trained = AccumulateResult & { gradNorm: number; skipped?: boolean; seconds: { train: number; optimizer: number } };
+export type Updated<R> = R & { gradNorm: number; skipped?: boolean; seconds: { train: number; optimizer: number } };
+export type Trained = Updated<AccumulateResult>;
 
-const NOT_MADE: Omit<Trained, 'seconds'> = {
-  ...{ loss: NaN, tokens: 0, sequences: 0, entropy: NaN, meanLogp: NaN, gradNorm: NaN, skipped: true },
+/** What there is to say of a step that was not made. */
+const NOT_MADE: AccumulateResult = {
+  ...{ loss: NaN, tokens: 0, sequences: 0, entropy: NaN, meanLogp: NaN },
   clipRatio: { low: NaN, high: NaN, region: NaN },
   ratio: { min: NaN, mean: NaN, max: NaN },
 };
 
-export class Run {
-  policy!: Policy;
+/** How a step that is not finite is told. */
+export interface NotMade<R> {
+  result: R;
+  /** Writes down which part of the batch is to blame; returns the file's name. */
+  record?: (error: FusedGrpoError) => Promise<string | undefined>;
+}
+
+export class Run<M extends TrainedModel = Policy> {
+  policy!: M;
   source!: RowSource;
   /** Optimizer steps made. */
   step = 0;
@@ -68,6 +89,7 @@ export class Run {
   /** The best evaluation so far; its checkpoint is kept. */
   best?: Best;
   private training!: Training;
+  private readonly folder: RunFolder;
   private savedStep = -1;
   private saveWanted = false;
   /** The checkpoint that this run continues from. */
@@ -79,11 +101,12 @@ export class Run {
   /** Rows taken for a step that failed, and where the cursor stood before them: for a checkpoint they do not count. */
   private pending?: { rows: Row[]; before: Cursor };
 
-  constructor(private readonly options: RunOptions) {
+  constructor(private readonly options: RunOptions<M>) {
+    this.folder = new RunFolder(options.config);
     const { model, config, signal } = options;
     this.signal = signal ? AbortSignal.any([signal, this.controller.signal]) : this.controller.signal;
-    if (typeof model !== 'string' && !(model instanceof Policy)) throw invalidType('model', 'a folder or a Policy', model);
-    if (config.resume !== undefined && model instanceof Policy)
+    if (typeof model !== 'string' && !options.load && !(model instanceof Policy)) throw invalidType('model', 'a folder or a Policy', model);
+    if (config.resume !== undefined && typeof model !== 'string')
       throw incompatible('resume needs `model` as a folder: a checkpoint replaces the weights');
   }
 
@@ -113,13 +136,13 @@ export class Run {
   private async open(countSteps: (source: RowSource) => number): Promise<TrainerCheckpoint | undefined> {
     const { config, dataset, check, model } = this.options;
     const { signal } = this;
-    this.source = await openDataset(dataset, { seed: config.shuffleDataset ? config.seed : null, lazy: config.maxSteps > 0, check });
+    const data = (await this.options.prepare?.(dataset)) ?? dataset;
+    this.source = await openDataset(data, { seed: config.shuffleDataset ? config.seed : null, lazy: config.maxSteps > 0, check });
     this.totalSteps = config.maxSteps > 0 ? config.maxSteps : countSteps(this.source);
     const from = await findResume(config.resume, config.outputDir);
-    this.policy =
-      model instanceof Policy ? model : await Policy.load(from ?? model, { device: config.device, dtype: config.dtype, signal });
+    this.policy = typeof model === 'string' ? await this.loadModel(from ?? model, signal) : model;
     this.training = new Training(this.policy);
-    if (config.outputDir !== undefined) this.openFolder(config.outputDir, from !== undefined);
+    this.folder.open(this.described(), from !== undefined);
     if (from === undefined) return undefined;
     const state = await loadCheckpoint(from, this.training, this.options.kind, this.options.settings);
     this.step = this.savedStep = state.step;
@@ -127,44 +150,24 @@ export class Run {
     this.best = state.best;
     this.resumedFrom = from;
     await this.source.seek(state.cursor);
-    this.truncateLogs();
+    this.folder.truncate(this.step);
     return state;
   }
 
-  private openFolder(outputDir: string, resumed: boolean): void {
-    makeFolder(outputDir);
-    // A run that ended before its first checkpoint is continued from its beginning.
-    if (!resumed && this.options.config.resume === 'auto') this.truncateLogs();
-    else if (!resumed && existsSync(join(outputDir, 'metrics.jsonl')))
-      throw new FusedGrpoError('ERR_DATA', `${outputDir} already holds a run; give another outputDir, or resume: 'auto' to continue it`);
+  private async loadModel(folder: string, signal: AbortSignal): Promise<M> {
+    const { load, config } = this.options;
+    if (load) return load(folder, signal);
+    return (await Policy.load(folder, { device: config.device, dtype: config.dtype, signal })) as TrainedModel as M;
+  }
+
+  private described(): object {
     const { config, kind, model, dataset } = this.options;
-    const described = {
+    return {
       trainer: kind,
       model: typeof model === 'string' ? model : model.path,
       trainDataset: typeof dataset === 'string' ? dataset : '(in memory)',
       ...config,
     };
-    writeFileAtomic(join(outputDir, 'config.json'), JSON.stringify(described, null, 2) + '\n');
-  }
-
-  /** After a crash the logs may be ahead of the checkpoint: the steps to be repeated are taken out. */
-  private truncateLogs(): void {
-    const { outputDir } = this.options.config;
-    if (outputDir === undefined) return;
-    for (const name of ['metrics.jsonl', 'samples.jsonl']) {
-      const path = join(outputDir, name);
-      if (!existsSync(path)) continue;
-      const kept = readFileSync(path, 'utf8')
-        .split('\n')
-        .filter((line) => {
-          try {
-            return (JSON.parse(line) as { step: number }).step <= this.step;
-          } catch {
-            return false; // the empty end, or a line cut off by the crash
-          }
-        });
-      writeFileAtomic(path, kept.map((line) => line + '\n').join(''));
-    }
   }
 
   /** Lets `use` take rows; when it fails they count as not taken, and the next one gets the same. */
@@ -180,27 +183,45 @@ export class Run {
     return result;
   }
 
+  /** Gradients of the policy loss, then one AdamW step. */
+  update(batch: TrainBatch, loss: TrainLoss, learningRate: number): Promise<Trained> {
+    const { fused = true, skipZeroAdvantages = false, workspaceBytes, outputDir } = this.options.config;
+    const { training, signal } = this;
+    return this.optimize(
+      (_, options) => training.accumulate(batch, loss, { ...options, workspaceBytes, fused, skipZeroAdvantages }),
+      learningRate,
+      {
+        result: NOT_MADE,
+        record: (error) =>
+          recordNonFinite(error, this.step + 1, batch, loss, { policy: this.policy as Reader, training, outputDir, signal }),
+      },
+    );
+  }
+
   /**
-   * Gradients of the batch, then one AdamW step. Nothing is changed when this throws, or when something is not finite: such a step is left
-   * out and counted, until there are more than maxSkippedSteps of them in a row.
+   * Gradients, then one AdamW step. Nothing is changed when this throws, or when something is not finite: such a step is left out and
+   * counted, until there are more than maxSkippedSteps of them in a row.
    */
-  async update(batch: TrainBatch, loss: TrainLoss, learningRate: number): Promise<Trained> {
+  async optimize<R extends object>(
+    gradients: (training: Training, options: { microBatchTokens: number; signal: AbortSignal }) => Promise<R>,
+    learningRate: number,
+    notMade: NotMade<R>,
+  ): Promise<Updated<R>> {
     const begin = performance.now();
     try {
-      const trained = await this.tryUpdate(batch, loss, learningRate);
+      const updated = await this.tryOptimize(gradients, learningRate);
       this.skipped.inRow = 0;
-      return trained;
+      return updated;
     } catch (error) {
       if (!isNonFinite(error)) throw error;
-      await this.skip(error, batch, loss);
-      return { ...NOT_MADE, seconds: { train: (performance.now() - begin) / 1000, optimizer: 0 } };
+      await this.skip(error, notMade.record);
+      return { ...notMade.result, gradNorm: NaN, skipped: true, seconds: { train: (performance.now() - begin) / 1000, optimizer: 0 } };
     }
   }
 
-  private async skip(error: FusedGrpoError, batch: TrainBatch, loss: TrainLoss): Promise<void> {
-    const { outputDir, maxSkippedSteps } = this.options.config;
-    const { policy, training, signal } = this;
-    const file = await recordNonFinite(error, this.step + 1, batch, loss, { policy, training, outputDir, signal });
+  private async skip(error: FusedGrpoError, record: NotMade<unknown>['record']): Promise<void> {
+    const { maxSkippedSteps } = this.options.config;
+    const file = await record?.(error);
     const where = file === undefined ? '' : `; the sequences are in ${file}`;
     if (this.skipped.inRow >= maxSkippedSteps)
       throw new FusedGrpoError(
@@ -214,26 +235,21 @@ export class Run {
     process.emitWarning(`step ${this.step + 1} was left out: ${error.message}${where}`, 'FusedGrpoWarning');
   }
 
-  private async tryUpdate(batch: TrainBatch, loss: TrainLoss, learningRate: number): Promise<Trained> {
+  private async tryOptimize<R extends object>(
+    gradients: (training: Training, options: { microBatchTokens: number; signal: AbortSignal }) => Promise<R>,
+    learningRate: number,
+  ): Promise<Updated<R>> {
     const { config } = this.options;
     const begin = performance.now();
-    const { microBatchTokens, workspaceBytes, fused, skipZeroAdvantages = false } = config;
-    const options = { microBatchTokens, workspaceBytes, fused, skipZeroAdvantages, signal: this.signal };
-    const result = await this.training.accumulate(batch, loss, options);
+    const result = await gradients(this.training, { microBatchTokens: config.microBatchTokens, signal: this.signal });
     const middle = performance.now();
     const { weightDecay, adamBeta1, adamBeta2, adamEpsilon, maxGradNorm } = config;
     const gradNorm = await this.training.optimizerStep({ learningRate, weightDecay, adamBeta1, adamBeta2, adamEpsilon, maxGradNorm });
     return { ...result, gradNorm, seconds: { train: (middle - begin) / 1000, optimizer: (performance.now() - middle) / 1000 } };
   }
 
-  /** Appends to the run folder's logs. Samples are thinned out so that long runs stay readable. */
   log(metrics: { step: number }, samples?: { step: number; samples: unknown }): void {
-    const { outputDir } = this.options.config;
-    if (outputDir === undefined) return;
-    appendJsonLine(join(outputDir, 'metrics.jsonl'), metrics);
-    const every = Math.max(1, Math.floor(this.totalSteps / 50));
-    if (samples && (this.step < 5 || this.step % every === 0 || this.step === this.totalSteps))
-      appendJsonLine(join(outputDir, 'samples.jsonl'), samples);
+    this.folder.log(metrics, samples, this.step, this.totalSteps);
   }
 
   /**

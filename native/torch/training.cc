@@ -161,11 +161,9 @@ int64_t Trainer::bytes_per_row() const {
   return (c.layers * layer + passing) * static_cast<int64_t>(c10::elementSize(model_.dtype()));
 }
 
-int64_t Trainer::automatic_rows(const TrainOptions& options) const {
+int64_t Trainer::row_budget(int64_t asked, int64_t more_bytes) const {
   constexpr int64_t kBytes = 1'500'000'000, kLeast = 256, kMost = 8192;
-  // Unfused, autograd keeps a handful of float32 copies of the logits.
-  const int64_t logits = options.fused ? 0 : 24 * model_.vocab();
-  return std::clamp(kBytes / (bytes_per_row() + logits), kLeast, kMost);
+  return asked ? asked : std::clamp(kBytes / (bytes_per_row() + more_bytes), kLeast, kMost);
 }
 
 /// Some token of the sequence can get a gradient.
@@ -201,7 +199,6 @@ void Trainer::throw_out_of_memory(const std::vector<Sequence>& sequences, const 
 TrainResult Trainer::accumulate(const TrainBatch& batch, const TrainOptions& options, const std::atomic<bool>& abort) {
   std::vector<int64_t> starts(batch.sequences() + 1, 0);  // where each sequence's completion begins among the N tokens
   for (int64_t s = 0; s < batch.sequences(); ++s) starts[s + 1] = starts[s] + std::max<int64_t>(0, batch.completion(s));
-  at::AutoGradMode grad_mode(true);
   TrainResult result;
   std::vector<Sequence> sequences = sequences_of(batch);
   if (skips(options)) {
@@ -209,19 +206,29 @@ TrainResult Trainer::accumulate(const TrainBatch& batch, const TrainOptions& opt
       if (!contributes(batch, starts, s)) sequences[s].completion_length = 0;  // cut_sequences leaves it out
     optimizer_.complete_gradients();
   }
-  const int64_t budget = options.micro_batch_tokens ? options.micro_batch_tokens : automatic_rows(options);
-  for (const auto& members : cut_sequences(sequences, budget)) {
+  // Unfused, autograd keeps a handful of float32 copies of the logits.
+  const int64_t budget = row_budget(options.micro_batch_tokens, options.fused ? 0 : 24 * model_.vocab());
+  each_part(
+      sequences, cut_sequences(sequences, budget), options.workspace_bytes, abort,
+      [&](const std::vector<int64_t>& members) { micro_batch(batch, starts, sequences, members, options, result); });
+  return result;
+}
+
+void Trainer::each_part(const std::vector<Sequence>& sequences, const Parts& parts, int64_t workspace,
+                        const std::atomic<bool>& abort,
+                        const std::function<void(const std::vector<int64_t>& members)>& micro_batch) {
+  at::AutoGradMode grad_mode(true);
+  for (const auto& members : parts) {
     if (abort) throw CodedError("ERR_ABORTED", "The operation was aborted");
     const size_t before = start_memory_peak();
     try {
-      micro_batch(batch, starts, sequences, members, options, result);
+      micro_batch(members);
     } catch (const c10::OutOfMemoryError&) {
-      throw_out_of_memory(sequences, members, before, options.workspace_bytes);
+      throw_out_of_memory(sequences, members, before, workspace);
     } catch (const std::bad_alloc&) {
-      throw_out_of_memory(sequences, members, before, options.workspace_bytes);
+      throw_out_of_memory(sequences, members, before, workspace);
     }
   }
-  return result;
 }
 
 }  // namespace fg

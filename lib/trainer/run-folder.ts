@@ -1,0 +1,52 @@
+// The files of a run's folder besides checkpoints and model: config.json and the logs.
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { FusedGrpoError } from '../errors.js';
+import { appendJsonLine, makeFolder, writeFileAtomic } from './files.js';
+
+const SAMPLED_STEPS = 50;
+
+export class RunFolder {
+  constructor(private readonly config: { outputDir?: string; resume?: string }) {}
+
+  /** Makes the folder and writes config.json. A folder that holds a run is refused unless this one continues it. */
+  open(described: object, resumed: boolean): void {
+    const { outputDir, resume } = this.config;
+    if (outputDir === undefined) return;
+    makeFolder(outputDir);
+    // A run that ended before its first checkpoint is continued from its beginning.
+    if (!resumed && resume === 'auto') this.truncate(0);
+    else if (!resumed && existsSync(join(outputDir, 'metrics.jsonl')))
+      throw new FusedGrpoError('ERR_DATA', `${outputDir} already holds a run; give another outputDir, or resume: 'auto' to continue it`);
+    writeFileAtomic(join(outputDir, 'config.json'), JSON.stringify(described, null, 2) + '\n');
+  }
+
+  /** After a crash the logs may be ahead of the checkpoint: the steps to be repeated are taken out. */
+  truncate(step: number): void {
+    const { outputDir } = this.config;
+    if (outputDir === undefined) return;
+    for (const name of ['metrics.jsonl', 'samples.jsonl']) {
+      const path = join(outputDir, name);
+      if (!existsSync(path)) continue;
+      const kept = readFileSync(path, 'utf8')
+        .split('\n')
+        .filter((line) => {
+          try {
+            return (JSON.parse(line) as { step: number }).step <= step;
+          } catch {
+            return false; // the empty end, or a line cut off by the crash
+          }
+        });
+      writeFileAtomic(path, kept.map((line) => line + '\n').join(''));
+    }
+  }
+
+  /** Appends to the logs. Samples are thinned out so that long runs stay readable. */
+  log(metrics: { step: number }, samples: { step: number; samples: unknown } | undefined, step: number, totalSteps: number): void {
+    const { outputDir } = this.config;
+    if (outputDir === undefined) return;
+    appendJsonLine(join(outputDir, 'metrics.jsonl'), metrics);
+    const every = Math.max(1, Math.floor(totalSteps / SAMPLED_STEPS));
+    if (samples && (step < 5 || step % every === 0 || step === totalSteps)) appendJsonLine(join(outputDir, 'samples.jsonl'), samples);
+  }
+}
