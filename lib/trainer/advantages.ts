@@ -94,6 +94,11 @@ function mixed(scored: ScoredRewards, completions: Completion[], context: Advant
   };
 }
 
+/** Standard deviation of the rewards of each group, for metrics; 0 in a group of one. */
+export function groupStdOf(total: Float64Array, { numGenerations }: ResolvedGRPOConfig): Float32Array {
+  return groupAdvantages(total, { numGenerations, scaleRewards: 'none', baseline: 'none', nonFinite: 'exclude' }).std;
+}
+
 /** Advantages of a rollout. `logps`, `refLogps`: of the policy that sampled and of the reference, for a KL in the reward. */
 export function rolloutAdvantages(
   scored: ScoredRewards,

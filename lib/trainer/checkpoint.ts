@@ -8,7 +8,7 @@ import type { Training } from '../engine/training.js';
 import { makeFolder, writeFileAtomic, writeFolderAtomic } from './files.js';
 import type { Cursor } from './dataset.js';
 
-export type TrainerKind = 'grpo' | 'sft' | 'reward';
+export type TrainerKind = 'grpo' | 'ppo' | 'sft' | 'reward';
 
 /** What a checkpoint saves as a model. */
 export interface SavedModel {

@@ -85,7 +85,7 @@ export const commonOptions = {
 /** Every option of GRPOConfig. */
 export const grpoConfigOptions = {
   ...commonOptions,
-  numGenerations: { type: 'integer', default: 8, min: 2, description: 'Completions per prompt: the group' },
+  numGenerations: { type: 'integer', default: 8, min: 1, description: 'Completions per prompt: the group' },
   numIterations: { type: 'integer', default: 1, min: 1, description: 'Times each rollout is trained on (mu in the paper)' },
   stepsPerGeneration: {
     type: 'integer',
@@ -245,6 +245,14 @@ export type ResolvedSFTConfig = Resolved<typeof sftConfigOptions>;
 /** Checks a GRPOConfig and fills in the defaults. Throws TypeError/RangeError naming the option. */
 export function resolveGRPOConfig(config: GRPOConfig): ResolvedGRPOConfig {
   const c = resolveOptions('GRPOConfig', grpoConfigOptions, config) as unknown as ResolvedGRPOConfig;
+  if (c.numGenerations === 1 && (c.baseline === 'group_mean' || c.baseline === 'leave_one_out' || c.scaleRewards === 'group'))
+    throw incompatible("numGenerations 1 is no group: baseline must be 'batch_mean' or 'none', and scaleRewards 'batch' or 'none'");
+  completeConfig(c, config.klEstimator !== undefined);
+  return c;
+}
+
+/** Fills in what depends on other options, and refuses what cannot go together. `klEstimatorGiven`: by the user. */
+export function completeConfig(c: ResolvedGRPOConfig, klEstimatorGiven: boolean): void {
   const accumulation = c.gradientAccumulationSteps;
   c.stepsPerGeneration ??= accumulation;
   c.evalNumGenerations ??= c.numGenerations;
@@ -259,7 +267,7 @@ export function resolveGRPOConfig(config: GRPOConfig): ResolvedGRPOConfig {
   }
   if (c.refModelSyncSteps > 0 && c.beta === 0) throw incompatible('refModelSyncSteps needs a beta above 0: there is no reference');
   if (c.dynamicSampling && c.klInReward) throw incompatible('dynamicSampling looks at rewards alone: no klInReward');
-  if (c.klInReward && config.klEstimator === undefined) c.klEstimator = 'k1'; // as TRL's RLOO
+  if (c.klInReward && !klEstimatorGiven) c.klEstimator = 'k1'; // as TRL's RLOO
   if (c.klInReward && c.beta === 0) throw incompatible('klInReward needs a beta above 0');
   Object.assign(c, dependentDefaults(c));
   if (c.stepsPerGeneration % accumulation !== 0 && accumulation % c.stepsPerGeneration !== 0)
@@ -274,7 +282,6 @@ export function resolveGRPOConfig(config: GRPOConfig): ResolvedGRPOConfig {
       `A rollout of ${c.rolloutCompletions} completions (perDeviceTrainBatchSize ${c.perDeviceTrainBatchSize} x ${c.rolloutCompletions / c.perDeviceTrainBatchSize}) is not a multiple of numGenerations (${c.numGenerations})`,
     );
   if (c.resume !== undefined && c.outputDir === undefined && c.resume === 'auto') throw incompatible("resume: 'auto' needs outputDir");
-  return c;
 }
 
 export function resolveSFTConfig(config: SFTConfig): ResolvedSFTConfig {

@@ -1,11 +1,14 @@
+import { join } from 'node:path';
 import { Policy } from '../engine/policy.js';
 import { FusedGrpoError, incompatible, invalidType, rejectUnknown } from '../errors.js';
 import type { RewardModel } from '../reward/reward-model.js';
+import type { ValueResult } from '../engine/training.js';
 import { stepLoss } from './loss.js';
 import { resolveGRPOConfig, type GRPOConfig, type ResolvedGRPOConfig } from './config.js';
 import { openDataset, type Dataset, type Row } from './dataset.js';
 import { checkPromptRow } from './rows.js';
 import { memoryOf, nameRewards, setMemory, type NamedReward, type RewardFn } from './rewards.js';
+import type { Critic } from './critic.js';
 import { minibatch, toBatch, trainedTokens } from './batch.js';
 import { evaluatePolicy, type EvalMetrics } from './evaluate.js';
 import { RolloutSource } from './rollout-source.js';
@@ -58,31 +61,49 @@ const LAYOUT_OPTIONS = [
  * Errors: TypeError/RangeError for options; FusedGrpoError with a code for data, model, reward and training failures. Whatever ends a
  * run early, the steps made so far are saved first.
  */
+/** What distinguishes the trainers that share this one's loop. */
+export interface TrainerSetup {
+  kind: 'grpo' | 'ppo';
+  name: string;
+  resolve: (config: object) => ResolvedGRPOConfig;
+  critic?: (config: ResolvedGRPOConfig, signal: AbortSignal) => Critic;
+}
+
+const GRPO: TrainerSetup = { kind: 'grpo', name: 'GRPOTrainer', resolve: resolveGRPOConfig };
+
 export class GRPOTrainer implements AsyncIterable<GRPOStep> {
   readonly config: ResolvedGRPOConfig;
   private readonly rewards: NamedReward[];
   private readonly run: Run;
   private readonly rollouts: RolloutSource;
+  private readonly critic?: Critic;
   private evalRows?: Row[];
 
-  constructor(private readonly options: GRPOTrainerOptions) {
-    if (options === null || typeof options !== 'object') throw invalidType('GRPOTrainer options', 'an object', options);
-    rejectUnknown('GRPOTrainer', options, OPTION_NAMES);
-    this.config = resolveGRPOConfig(options.config ?? {});
+  constructor(
+    private readonly options: GRPOTrainerOptions,
+    /** @internal */ setup: TrainerSetup = GRPO,
+  ) {
+    if (options === null || typeof options !== 'object') throw invalidType(`${setup.name} options`, 'an object', options);
+    rejectUnknown(setup.name, options, setup.critic ? [...OPTION_NAMES, 'valueModel'] : OPTION_NAMES);
+    this.config = setup.resolve(options.config ?? {});
     this.rewards = nameRewards(options.rewardFuncs, this.config.rewardWeights);
     this.run = new Run({
-      kind: 'grpo',
+      kind: setup.kind,
       model: options.model,
       dataset: options.trainDataset,
       check: checkPromptRow,
       config: this.config,
       settings: Object.fromEntries(LAYOUT_OPTIONS.map((name) => [name, this.config[name]])),
       loadBestModelAtEnd: this.config.loadBestModelAtEnd,
-      saveMore: (folder) => this.rollouts.save(folder),
+      saveMore: async (folder) => {
+        await this.rollouts.save(folder);
+        await this.critic?.save(folder);
+      },
       signal: options.signal,
     });
     const { run, config, rewards, stepsPerRollout } = this;
-    this.rollouts = new RolloutSource({ run, config, rewards, stepsPerRollout, model: options.model, refModel: options.refModel });
+    const critic = (this.critic = setup.critic?.(config, run.signal));
+    this.rollouts = new RolloutSource({ run, config, rewards, stepsPerRollout, critic, model: options.model, refModel: options.refModel });
     if (config.evalSteps > 0 && options.evalDataset === undefined) throw incompatible('evalSteps needs evalDataset');
   }
 
@@ -113,6 +134,7 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
   dispose(): void {
     this.run.dispose();
     this.rollouts.dispose();
+    this.critic?.dispose();
   }
 
   [Symbol.dispose](): void {
@@ -130,6 +152,7 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
         Math.ceil((source.length! * this.config.numTrainEpochs * this.config.numGenerations) / this.config.rolloutCompletions) *
         this.stepsPerRollout,
     );
+    await this.critic?.open(run.policy, resumed && join(run.resumedFrom!, 'trainer'));
     if (resumed) await this.rollouts.restore(resumed, run.resumedFrom!);
     this.evalRows ??= await this.readEvalRows();
     yield* run.steps(
@@ -186,7 +209,18 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
     const chosen = minibatch(rollout, config);
     const learningRate = learningRateAt(config, run.step, run.totalSteps);
     const loss = stepLoss(config, trainedTokens(rollout, chosen, config), chosen.length);
-    const trained = await run.update(toBatch(rollout, chosen, config), loss, learningRate);
+    const { critic } = this;
+    let judged: ValueResult | undefined;
+    const trained = await run.update(
+      toBatch(rollout, chosen, config),
+      loss,
+      learningRate,
+      critic && {
+        accumulate: async (options) => void (judged = await critic.accumulate(rollout, chosen, options)),
+        step: () => critic.step(learningRate),
+        discard: () => critic.discard(),
+      },
+    );
     this.rollouts.used();
     const phases = fresh ? rollout.seconds : { generate: 0, reward: 0, score: 0 };
     const seconds = { ...phases, ...trained.seconds, total: (performance.now() - begin) / 1000 };
@@ -204,6 +238,7 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
       seconds,
       config,
     });
+    if (critic && judged && !trained.skipped) Object.assign(metrics, critic.metrics(judged));
     return { step, metrics, samples: [...chosen].map((i) => sampleOf(rollout, i, config.numGenerations)) };
   }
 }

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { Policy } from '../engine/policy.js';
 import type { TrainerCheckpoint } from './checkpoint.js';
 import type { ResolvedGRPOConfig } from './config.js';
+import type { Critic } from './critic.js';
 import { sampleInformative } from './dynamic-sampling.js';
 import { memoryOf, setMemory, type NamedReward } from './rewards.js';
 import { decodeRollout, encodeRollout } from './rollout-state.js';
@@ -16,6 +17,7 @@ export interface RolloutSourceOptions {
   rewards: NamedReward[];
   model: string | Policy;
   refModel?: string | Policy;
+  critic?: Critic;
   /** Optimizer steps on each rollout. */
   stepsPerRollout: number;
 }
@@ -143,7 +145,7 @@ export class RolloutSource {
 
   private async draw(policy: Policy, keepOld: boolean): Promise<Rollout> {
     const { run, config, rewards } = this.options;
-    const context: RolloutContext = { policy, reference: this.reference, rewards, config, signal: run.signal };
+    const context: RolloutContext = { policy, reference: this.reference, rewards, config, critic: this.options.critic, signal: run.signal };
     const state = { step: run.step, totalSteps: run.totalSteps, epoch: run.epoch };
     const want = config.rolloutCompletions / config.numGenerations;
     this.memoryBefore = memoryOf(rewards);

@@ -27,6 +27,8 @@ export function decodeRollout(json: unknown): Rollout {
     advantages: Float32Array.from(plain.advantages as number[]),
     tokenAdvantages: floats(plain.tokenAdvantages),
     groupStd: Float32Array.from(plain.groupStd as number[]),
+    values: floats(plain.values),
+    returns: floats(plain.returns),
     oldLogps: floats(plain.oldLogps),
     refLogps: floats(plain.refLogps),
   };

@@ -2,7 +2,8 @@
 import type { ChatMessage } from '../engine/chat.js';
 import type { Policy } from '../engine/policy.js';
 import { FusedGrpoError } from '../errors.js';
-import { rolloutAdvantages, type RolloutAdvantages } from './advantages.js';
+import type { Critic } from './critic.js';
+import { groupStdOf, rolloutAdvantages, type RolloutAdvantages } from './advantages.js';
 import type { ResolvedGRPOConfig } from './config.js';
 import type { Row } from './dataset.js';
 import { scoreRewards, type NamedReward, type RewardInput, type ScoredRewards, type TrainerState } from './rewards.js';
@@ -29,6 +30,9 @@ export interface Rollout extends RolloutAdvantages {
   epoch?: number;
   /** Groups sampled for it, with dynamic sampling. */
   groupsSampled?: number;
+  /** PPO: what the critic thought, and what it is taught; per completion, one per token. */
+  values?: Float32Array[];
+  returns?: Float32Array[];
   /** Optimizer steps already made on it. */
   used: number;
   seconds: { generate: number; reward: number; score: number };
@@ -42,6 +46,8 @@ export interface RolloutContext {
   rewards: NamedReward[];
   config: ResolvedGRPOConfig;
   signal?: AbortSignal;
+  /** PPO: advantages are its. */
+  critic?: Critic;
   /** Benchmarks: every completion gets its full length. */
   ignoreEos?: boolean;
 }
@@ -120,7 +126,7 @@ export async function sampleGroups(
 
 /** Log-probs that training needs, and advantages. `keepOld`: old log-probs are needed (several steps per rollout, or a stale sampler). */
 export async function finishRollout(context: RolloutContext, groups: SampledGroups, index: number, keepOld: boolean): Promise<Rollout> {
-  const { policy, reference, config, signal } = context;
+  const { policy, reference, config, critic, signal } = context;
   const { rows, promptTokens, completions, scored } = groups;
   const begin = now();
   const expanded = completions.map((_, i) => promptTokens[Math.floor(i / config.numGenerations)]!);
@@ -138,7 +144,12 @@ export async function finishRollout(context: RolloutContext, groups: SampledGrou
     completions,
     rewards: scored.total,
     rewardsByFunction: scored.byFunction,
-    ...rolloutAdvantages(scored, completions, context, logps, refLogps),
+    ...(critic
+      ? {
+          ...(await critic.judge(expanded, completions, scored, context.rewards, policy, logps, refLogps)),
+          groupStd: groupStdOf(scored.total, config),
+        }
+      : rolloutAdvantages(scored, completions, context, logps, refLogps)),
     oldLogps,
     refLogps: config.klInReward ? undefined : refLogps,
     used: 0,

@@ -71,6 +71,14 @@ const NOT_MADE: AccumulateResult = {
   ratio: { min: NaN, mean: NaN, max: NaN },
 };
 
+/** A model that is trained beside the policy. */
+export interface SecondModel {
+  /** Throws when its gradients are not finite. */
+  accumulate(options: { microBatchTokens: number; signal: AbortSignal }): Promise<void>;
+  step(): Promise<void>;
+  discard(): Promise<void>;
+}
+
 /** How a step that is not finite is told. */
 export interface NotMade<R> {
   result: R;
@@ -183,19 +191,27 @@ export class Run<M extends TrainedModel = Policy> {
     return result;
   }
 
-  /** Gradients of the policy loss, then one AdamW step. */
-  update(batch: TrainBatch, loss: TrainLoss, learningRate: number): Promise<Trained> {
+  /** Gradients of the policy loss (and of another model's, which is stepped if and only if the policy is), then one AdamW step. */
+  async update(batch: TrainBatch, loss: TrainLoss, learningRate: number, other?: SecondModel): Promise<Trained> {
     const { fused = true, skipZeroAdvantages = false, workspaceBytes, outputDir } = this.options.config;
     const { training, signal } = this;
-    return this.optimize(
-      (_, options) => training.accumulate(batch, loss, { ...options, workspaceBytes, fused, skipZeroAdvantages }),
+    const trained = await this.optimize(
+      async (_, options) => {
+        await other?.accumulate(options);
+        return training.accumulate(batch, loss, { ...options, workspaceBytes, fused, skipZeroAdvantages });
+      },
       learningRate,
       {
         result: NOT_MADE,
         record: (error) =>
           recordNonFinite(error, this.step + 1, batch, loss, { policy: this.policy as Reader, training, outputDir, signal }),
       },
-    );
+    ).catch(async (error: unknown) => {
+      await other?.discard().catch(() => undefined); // the first error is the one to tell
+      throw error;
+    });
+    await (trained.skipped ? other?.discard() : other?.step());
+    return trained;
   }
 
   /**

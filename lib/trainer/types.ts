@@ -1,7 +1,8 @@
+import type { CriticMetrics } from './critic.js';
 import type { EvalMetrics } from './evaluate.js';
 
 /** One line of metrics.jsonl, and what a GRPOTrainer step yields as `metrics`. Means are over the step's selected tokens or completions. */
-export interface StepMetrics extends Partial<EvalMetrics> {
+export interface StepMetrics extends Partial<EvalMetrics>, Partial<CriticMetrics> {
   step: number;
   epoch: number;
   loss: number;
