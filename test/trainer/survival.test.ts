@@ -1,66 +1,17 @@
 // Runs that survive: kill -9 at any moment, damaged checkpoints, numbers that are not finite, a full disk, an abort in every phase.
-import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
+import { beforeAll, describe, expect, test } from '@jest/globals';
 import { spawn } from 'node:child_process';
-import { cpSync, existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { cpSync, existsSync, readFileSync, readdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { arithmeticProblems, correctAnswer } from '../../lib/demo/arithmetic.js';
+import { correctAnswer } from '../../lib/demo/arithmetic.js';
 import { demoModel } from '../../lib/demo/lesson.js';
 import { listCheckpoints } from '../../lib/trainer/checkpoint.js';
 import type { GRPOConfig } from '../../lib/trainer/config.js';
-import { GRPOTrainer, type GRPOTrainerOptions } from '../../lib/trainer/grpo-trainer.js';
-import { SFTTrainer } from '../../lib/trainer/sft-trainer.js';
+import { GRPOTrainer } from '../../lib/trainer/grpo-trainer.js';
 import type { RewardFn } from '../../lib/trainer/rewards.js';
-import type { GRPOStep, StepMetrics } from '../../lib/trainer/types.js';
+import type { GRPOStep } from '../../lib/trainer/types.js';
 
-let folder: string;
-beforeAll(() => void (folder = mkdtempSync(join(tmpdir(), 'survival-'))));
-afterAll(() => rmSync(folder, { recursive: true }));
-let runs = 0;
-const newFolder = () => join(folder, `run-${++runs}`);
-
-const { train: trainDataset, heldOut: evalDataset } = arithmeticProblems();
-const small: GRPOConfig = {
-  numGenerations: 4,
-  perDeviceTrainBatchSize: 32,
-  maxCompletionLength: 4,
-  learningRate: 1e-3,
-  maxSteps: 4,
-  saveSteps: 1,
-  saveTotalLimit: 99,
-};
-const numbers = ({ seconds: _s, tokensPerSecond: _t, peakMemoryBytes: _p, evalSeconds: _e, ...rest }: StepMetrics) => rest;
-const weightsOf = (outputDir: string) => readFileSync(join(outputDir, 'model', 'model.safetensors'));
-const logOf = (outputDir: string) =>
-  readFileSync(join(outputDir, 'metrics.jsonl'), 'utf8').trim().split('\n').map((line) => numbers(JSON.parse(line) as StepMetrics)); // prettier-ignore
-
-async function run(config: GRPOConfig, more: Partial<GRPOTrainerOptions> = {}): Promise<GRPOStep[]> {
-  const trainer = new GRPOTrainer({
-    model: demoModel(),
-    rewardFuncs: correctAnswer,
-    trainDataset,
-    config: { ...small, ...config },
-    ...more,
-  });
-  const steps: GRPOStep[] = [];
-  try {
-    for await (const step of trainer) steps.push(step);
-  } finally {
-    trainer.dispose();
-  }
-  return steps;
-}
-
-/** The warnings that `work` emits. */
-async function warningsOf(work: () => Promise<unknown>): Promise<string[]> {
-  const spy = jest.spyOn(process, 'emitWarning').mockImplementation(() => undefined);
-  try {
-    await work();
-    return spy.mock.calls.map(([message]) => String(message));
-  } finally {
-    spy.mockRestore();
-  }
-}
+import { evalDataset, logOf, newFolder, run, small, trainDataset, warningsOf, weightsOf } from './support.js';
 
 describe('kill -9 at any moment, then resume: the same run bit for bit', () => {
   const SCRIPT = `
@@ -260,45 +211,4 @@ describe('evaluation', () => {
       /evalSteps needs evalDataset/,
     );
   });
-});
-
-test('several trainers at once give what each gives alone', async () => {
-  const sft = async () => {
-    const rows = trainDataset.slice(0, 64).map((row) => ({ prompt: row.prompt, completion: '7' }));
-    const trainer = new SFTTrainer({ model: demoModel(), trainDataset: rows, config: { maxSteps: 3 } });
-    const last = await trainer.train();
-    trainer.dispose();
-    return last!.metrics.loss;
-  };
-  const grpo = async (seed: number) => (await run({ seed, saveSteps: 0 })).map((s) => numbers(s.metrics));
-  const alone = [await grpo(1), await grpo(2), await sft()];
-  expect(await Promise.all([grpo(1), grpo(2), sft()])).toEqual(alone);
-});
-
-test('an abort at any time: no half-applied step', async () => {
-  const whole = newFolder();
-  const all = await run({ outputDir: whole, maxSteps: 6 });
-  const parts = newFolder();
-  const steps: GRPOStep[] = [];
-  for (let delay = 0; steps.at(-1)?.step !== 6; delay = (delay + 7) % 60) {
-    const controller = new AbortController();
-    const timer = setTimeout(() => controller.abort(new Error('enough')), 5 + delay);
-    const trainer = new GRPOTrainer({
-      model: demoModel(),
-      rewardFuncs: correctAnswer,
-      trainDataset,
-      config: { ...small, outputDir: parts, maxSteps: 6, resume: 'auto' },
-      signal: controller.signal,
-    });
-    try {
-      for await (const step of trainer) steps.push(step);
-    } catch (error) {
-      expect(String(error)).toMatch(/enough/);
-    } finally {
-      clearTimeout(timer);
-      trainer.dispose();
-    }
-  }
-  expect(steps.map((s) => numbers(s.metrics))).toEqual(all.map((s) => numbers(s.metrics)));
-  expect(weightsOf(parts).equals(weightsOf(whole))).toBe(true);
 });
