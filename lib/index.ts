@@ -7,7 +7,13 @@ export { Tensor, type TensorData, type TensorDtype, type TensorOptions } from '.
 export type { GenerateOptions, LoadOptions, ScoreOptions } from './engine/options.js';
 export type { ChatMessage } from './engine/chat.js';
 export { GRPOTrainer, type GRPOTrainerOptions } from './trainer/grpo-trainer.js';
+export { PPOTrainer, type PPOTrainerOptions } from './trainer/ppo-trainer.js';
+export { ppoConfigOptions, type PPOConfig } from './trainer/ppo-config.js';
 export { SFTTrainer, type SFTMetrics, type SFTStep, type SFTTrainerOptions } from './trainer/sft-trainer.js';
+export { RewardTrainer, type RewardMetrics, type RewardStep, type RewardTrainerOptions } from './trainer/reward-trainer.js';
+export { rewardConfigOptions, type RewardConfig } from './trainer/reward-config.js';
+export { RewardModel, type RewardModelOptions, type RewardTransform } from './reward/reward-model.js';
+export type { RewardItem, RewardText } from './reward/texts.js';
 export { grpoConfigOptions, sftConfigOptions, type GRPOConfig, type SFTConfig } from './trainer/config.js';
 export type { RewardFn, RewardInput, TrainerState } from './trainer/rewards.js';
 export type { Dataset, Row } from './trainer/dataset.js';

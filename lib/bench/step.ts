@@ -6,8 +6,8 @@ import { FusedGrpoError } from '../errors.js';
 import { resolveGRPOConfig } from '../trainer/config.js';
 import { stepLoss } from '../trainer/loss.js';
 import { nameRewards, type RewardInput } from '../trainer/rewards.js';
-import { drawRollout, minibatch, toBatch, trainedTokens, type RolloutContext } from '../trainer/rollout.js';
-import { automaticMicroBatchTokens } from '../trainer/run.js';
+import { minibatch, toBatch, trainedTokens } from '../trainer/batch.js';
+import { drawRollout, type RolloutContext } from '../trainer/rollout.js';
 import { noise } from './data.js';
 import { measure, summary, type BenchContext, type CaseResult, type Row, type Seconds } from './measure.js';
 import type { OpenPeers } from './peers/peers.js';
@@ -75,7 +75,7 @@ interface Laps {
 }
 
 async function makeStep(context: RolloutContext, training: Training, prompts: Int32Array[], index: number): Promise<Laps> {
-  const { config, policy, signal } = context;
+  const { config, signal } = context;
   const begin = performance.now();
   const state = { step: index, totalSteps: index + 1, epoch: 0 };
   const rollout = await drawRollout(
@@ -87,10 +87,9 @@ async function makeStep(context: RolloutContext, training: Training, prompts: In
   );
   const chosen = minibatch(rollout, config);
   const batch = toBatch(rollout, chosen, config);
-  const microBatchTokens = config.microBatchTokens || automaticMicroBatchTokens(policy);
   const loss = stepLoss(config, trainedTokens(rollout, chosen, config), chosen.length);
   const before = performance.now();
-  await training.accumulate(batch, loss, { microBatchTokens, fused: true, signal });
+  await training.accumulate(batch, loss, { microBatchTokens: config.microBatchTokens, fused: true, signal });
   const middle = performance.now();
   await training.optimizerStep(config);
   const end = performance.now();

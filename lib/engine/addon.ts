@@ -39,9 +39,21 @@ export interface NativeCompletion {
   stopAt: number;
 }
 
+/** How a new scalar head begins: normal with this standard deviation, by a seed. */
+export interface NewHead {
+  std: number;
+  seed: number;
+}
+
 /** native/addon/engine/model_handle.h */
 export interface NativeModel extends NativeTraining {
-  load(config: NativeModelConfig, files: string[], dtype: string): NativeCall<{ parameters: number; bytes: number }>;
+  /** `scalarHead`: the model has score.weight in place of a language model's head (true: in the files; else how a new one begins). */
+  load(
+    config: NativeModelConfig,
+    files: string[],
+    dtype: string,
+    scalarHead?: true | NewHead,
+  ): NativeCall<{ parameters: number; bytes: number }>;
   save(file: string): NativeCall<void>;
   dispose(): void;
   parameters(): NativeCall<{ name: string; shape: number[]; data: Float32Array }[]>;
@@ -53,8 +65,14 @@ export interface NativeModel extends NativeTraining {
     options: { temperature: number; entropy: boolean; tokenBudget: number },
   ): NativeCall<{ logps: Float32Array; entropies?: Float32Array }>;
   setTokenBytes(table: { bytes: Uint8Array; offsets: Int32Array }): void;
-  /** Copies the weights into a model that has none yet. */
-  cloneInto(target: NativeModel): NativeCall<void>;
+  /** With a scalar head: (sequences) values after the last token, or (completion tokens) values of the states before them. */
+  values(
+    prompts: TokenLists,
+    completions: TokenLists,
+    options: { positions: 'last' | 'completion'; tokenBudget: number },
+  ): NativeCall<Float32Array>;
+  /** Copies the weights into a model that has none yet; with `scalarHead`, that head takes the language model's place. */
+  cloneInto(target: NativeModel, scalarHead?: NewHead): NativeCall<void>;
   generate(prompts: TokenLists, options: NativeGenerateOptions): NativeCall<NativeCompletion[]>;
 }
 

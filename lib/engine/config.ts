@@ -11,13 +11,20 @@ export interface ModelConfig {
   dtype?: string;
   eosTokenIds: number[];
   bosTokenId?: number;
+  padTokenId?: number;
+  /** Names of transformers' classes, as config.json has them. */
+  architectures: readonly string[];
+  /** How many labels a classification head has, where config.json says it. */
+  labels?: number;
+  /** transformers' standard deviation of new weights. */
+  initializerRange: number;
 }
 
 // Keys that describe training, export or bookkeeping and change nothing in a forward pass without dropout. Dropout probabilities are among
 // them: this package never applies dropout, so that a sampled token's log-prob and the trained one agree (GPT-2's own config has 0.1).
 const HARMLESS = new Set(
   (
-    '_name_or_path architectures transformers_version use_cache initializer_range pad_token_id bos_token_id eos_token_id unk_token_id ' +
+    '_name_or_path architectures transformers_version use_cache initializer_range num_labels pad_token_id bos_token_id eos_token_id unk_token_id ' +
     'sep_token_id cls_token_id mask_token_id decoder_start_token_id torch_dtype dtype attention_dropout hidden_dropout embd_pdrop ' +
     'resid_pdrop attn_pdrop dropout summary_activation summary_first_dropout summary_proj_to_labels summary_type summary_use_proj ' +
     'task_specific_params problem_type id2label label2id output_attentions output_hidden_states return_dict return_dict_in_generate ' +
@@ -62,11 +69,19 @@ export function readModelConfig(json: unknown, generation?: unknown): ModelConfi
   ]);
   const dtype = c.get('dtype') ?? c.get('torch_dtype');
   const bos = tokenIds(c.get('bos_token_id'), 'bos_token_id')[0];
+  const pad = c.get('pad_token_id') === -1 ? undefined : tokenIds(c.get('pad_token_id'), 'pad_token_id')[0]; // -1: "none", in old folders
+  const architectures = c.get('architectures');
+  const names = c.get('id2label');
+  const labels = c.get('num_labels') ?? (typeof names === 'object' && names !== null ? Object.keys(names).length : undefined);
   return {
     modelType,
     native,
     ...(typeof dtype === 'string' ? { dtype: dtype.replace(/^torch\./, '') } : {}),
     eosTokenIds: [...eos].filter((id) => id < native.vocabSize),
     ...(bos !== undefined ? { bosTokenId: bos } : {}),
+    ...(pad !== undefined ? { padTokenId: pad } : {}),
+    architectures: Array.isArray(architectures) ? architectures.filter((name) => typeof name === 'string') : [],
+    ...(typeof labels === 'number' ? { labels } : {}),
+    initializerRange: c.has('initializer_range') ? c.number('initializer_range') : 0.02,
   };
 }

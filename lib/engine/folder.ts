@@ -90,10 +90,16 @@ function valueOf(text: string, key: string): { begin: number; end: number } | un
  * transformers refuses an integer where it expects a float.
  */
 function configText(text: string, dtype: string): string {
-  const place = valueOf(text, 'dtype') ?? valueOf(text, 'torch_dtype');
-  if (!place) return text.replace('{', `{\n  "dtype": "${dtype}",`);
+  return withKey(text, valueOf(text, 'dtype') || !valueOf(text, 'torch_dtype') ? 'dtype' : 'torch_dtype', dtype);
+}
+
+/** A (valid) JSON text whose outermost object has this value for the key. */
+export function withKey(text: string, key: string, value: unknown): string {
+  const place = valueOf(text, key);
+  const json = JSON.stringify(value);
+  if (!place) return text.replace('{', `{\n  "${key}": ${json},`);
   const tail = /\s*$/.exec(text.slice(place.begin, place.end))![0];
-  return `${text.slice(0, place.begin)} "${dtype}"${tail}${text.slice(place.end)}`;
+  return `${text.slice(0, place.begin)} ${json}${tail}${text.slice(place.end)}`;
 }
 
 /**

@@ -40,6 +40,8 @@ export interface GenerateOptions {
   stop?: string | readonly string[];
   /** Go on after an end token. Default false. */
   ignoreEos?: boolean;
+  /** Number of prompts[0] for the random numbers: prompts drawn in parts get the samples of one call. Default 0. */
+  promptOffset?: number;
   signal?: AbortSignal;
 }
 
@@ -98,7 +100,7 @@ export function readLoadOptions(options: LoadOptions): Required<Pick<LoadOptions
 
 const GENERATE_KEYS = [
   ...['numGenerations', 'maxNewTokens', 'temperature', 'topK', 'topP', 'minP', 'repetitionPenalty', 'seed', 'step', 'stop'],
-  ...['ignoreEos', 'signal'],
+  ...['promptOffset', 'ignoreEos', 'signal'],
 ];
 
 export function readGenerateOptions(options: GenerateOptions) {
@@ -115,6 +117,7 @@ export function readGenerateOptions(options: GenerateOptions) {
     repetitionPenalty: number('repetitionPenalty', o.repetitionPenalty, 1, 'a number greater than 0', (v) => v > 0 && v < Infinity),
     seed: o.seed === undefined ? undefined : integer('seed', o.seed, 0, 0, Number.MAX_SAFE_INTEGER),
     step: integer('step', o.step, 0, 0, 2 ** 32 - 1),
+    promptOffset: integer('promptOffset', o.promptOffset, 0, 0),
     stop: stopStrings(o.stop),
     ignoreEos: boolean('ignoreEos', o.ignoreEos),
     signal: o.signal,

@@ -4,9 +4,10 @@ import { join } from 'node:path';
 import { FusedGrpoError, incompatible, invalidType, invalidValue, rejectUnknown } from '../errors.js';
 import { resolveModel } from '../hub/resolve.js';
 import { engine } from '../native.js';
-import type { NativeCompletion, NativeModel, TokenLists } from './addon.js';
+import type { NativeCompletion, NativeModel } from './addon.js';
 import { checkSignal, settle } from './call.js';
 import { ChatTemplate, type ChatMessage } from './chat.js';
+import { refuseClassifier } from './classification.js';
 import type { ModelConfig } from './config.js';
 import { readFolder, removeShards, runModel, weightFiles, weightsFileName, writeCompanions, type CheckpointFolder } from './folder.js';
 import {
@@ -17,10 +18,10 @@ import {
   type LoadOptions,
   type ScoreOptions,
 } from './options.js';
+import { encodePrompt, join32, needTokenizer, renderChat, type Prompt } from './texts.js';
 import { Tokenizer } from './tokenizer.js';
 
-/** A prompt: text, token ids, or a conversation that goes through the checkpoint's chat template. */
-export type Prompt = string | Int32Array | readonly ChatMessage[];
+export type { Prompt } from './texts.js';
 
 export interface Completion {
   /** Which of the prompts it continues. */
@@ -50,14 +51,6 @@ export interface ScoreResult {
 /** What `score` takes as a completion. A result of `generate` names its prompt itself. */
 export type ScoredCompletion = string | Int32Array | { tokens: Int32Array; promptIndex?: number };
 
-function join32(lists: readonly Int32Array[]): TokenLists {
-  const offsets = new Int32Array(lists.length + 1);
-  lists.forEach((list, i) => (offsets[i + 1] = offsets[i]! + list.length));
-  const tokens = new Int32Array(offsets[lists.length]!);
-  lists.forEach((list, i) => tokens.set(list, offsets[i]));
-  return { tokens, offsets };
-}
-
 function split32(flat: Float32Array, offsets: Int32Array): Float32Array[] {
   return Array.from({ length: offsets.length - 1 }, (_, i) => flat.slice(offsets[i], offsets[i + 1]));
 }
@@ -69,7 +62,7 @@ export class Policy {
   private constructor(
     /** @internal */ readonly native: NativeModel,
     /** @internal */ readonly config: ModelConfig,
-    private readonly folder: CheckpointFolder,
+    /** @internal */ readonly folder: CheckpointFolder,
     /** The folder it was loaded from. */
     readonly path: string,
     /** What weights and activations are held in. */
@@ -78,7 +71,7 @@ export class Policy {
     readonly parameterCount: number,
     /** Undefined when the folder has no tokenizer.json: the policy then works on token ids alone. */
     readonly tokenizer: Tokenizer | undefined,
-    private readonly chat: ChatTemplate | undefined,
+    /** @internal */ readonly chat: ChatTemplate | undefined,
   ) {}
 
   /**
@@ -95,6 +88,7 @@ export class Policy {
     checkSignal(signal);
     const folder = readFolder(runModel(await resolveModel(dir, hub)));
     const { config, path } = folder;
+    refuseClassifier(config, path);
     const dtype = wanted !== 'auto' ? wanted : config.dtype === 'bfloat16' ? 'bfloat16' : 'float32';
     const tokenizer = Tokenizer.load(path);
     const chat = tokenizer && ChatTemplate.load(path, tokenizer.config);
@@ -133,21 +127,12 @@ export class Policy {
 
   /** Token ids of a prompt. Text gets what the tokenizer's post-processor adds (BOS where the model has one); a conversation does not. */
   encode(prompt: Prompt, name = 'prompt'): Int32Array {
-    if (prompt instanceof Int32Array) return prompt;
-    if (typeof prompt === 'string') return this.needTokenizer(name).encode(prompt);
-    if (!Array.isArray(prompt)) throw invalidType(name, 'a string, an Int32Array or an array of chat messages', prompt);
-    return this.needTokenizer(name).encode(this.render(prompt as readonly ChatMessage[], name), false);
+    return encodePrompt(this, prompt, name);
   }
 
   /** A conversation as text, ending where the assistant's turn begins (or, without a generation prompt, after the last message). */
   render(messages: readonly ChatMessage[], name = 'messages', addGenerationPrompt = true): string {
-    messages.forEach((m, i) => {
-      if (typeof m?.role !== 'string' || typeof m.content !== 'string')
-        throw invalidType(`${name}[${i}]`, 'a chat message { role: string, content: string }', m);
-    });
-    if (messages.length === 0) throw invalidValue(name, 'at least one chat message', messages);
-    if (!this.chat) throw new FusedGrpoError('ERR_TOKENIZER', `${this.path} has no chat template, so ${name} must be text or token ids`);
-    return this.chat.render(messages, addGenerationPrompt);
+    return renderChat(this, messages, name, addGenerationPrompt);
   }
 
   /** Text of token ids, special tokens skipped. */
@@ -156,8 +141,7 @@ export class Policy {
   }
 
   private needTokenizer(name: string): Tokenizer {
-    if (this.tokenizer) return this.tokenizer;
-    throw new FusedGrpoError('ERR_TOKENIZER', `${this.path} has no tokenizer.json, so ${name} must be token ids (Int32Array)`);
+    return needTokenizer(this, name);
   }
 
   private alive(): void {
@@ -200,7 +184,13 @@ export class Policy {
     if (o.stop.length > 0) this.giveTokenBytes();
     const native = {
       ...{ temperature: o.temperature, topK: o.topK, topP: o.topP, minP: o.minP, repetitionPenalty: o.repetitionPenalty },
-      ...{ seed: o.seed ?? randomInt(2 ** 48 - 1), step: o.step, numGenerations: o.numGenerations, promptOffset: 0, stop: o.stop },
+      ...{
+        seed: o.seed ?? randomInt(2 ** 48 - 1),
+        step: o.step,
+        numGenerations: o.numGenerations,
+        promptOffset: o.promptOffset,
+        stop: o.stop,
+      },
       maxNewTokens: this.maxNewTokens(o.maxNewTokens, ids),
       eosTokenIds: Int32Array.from(o.ignoreEos ? [] : this.eosTokenIds),
     };

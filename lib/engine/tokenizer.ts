@@ -102,6 +102,13 @@ export class Tokenizer {
     return this.hf.decode(kept, { skip_special_tokens: !keepSpecial, clean_up_tokenization_spaces: false });
   }
 
+  /** A special token that tokenizer_config.json names (as a string, or an object that holds it): its text and, if it is a token, its id. */
+  specialToken(key: 'pad_token' | 'eos_token'): { text: string; id: number | undefined } | undefined {
+    const value = this.config[key];
+    const text = typeof value === 'string' ? value : (value as { content?: unknown } | null | undefined)?.content;
+    return typeof text === 'string' ? { text, id: this.entries().find(([piece]) => piece === text)?.[1] } : undefined;
+  }
+
   /** The largest token id plus one. */
   get size(): number {
     return this.entries().reduce((most, [, id]) => Math.max(most, id + 1), 0);

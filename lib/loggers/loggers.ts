@@ -1,11 +1,13 @@
 // Calls a run's loggers so that none of them can harm the run.
-import { invalidType } from '../errors.js';
+import { join } from 'node:path';
+import { incompatible, invalidType } from '../errors.js';
+import { TensorBoardLogger } from './tensorboard.js';
 import type { Logger, RunEnd, RunStart } from './types.js';
 
 const PATIENCE_MS = 10_000;
 
 /** Checks what a caller gave as `loggers`. @throws TypeError naming the entry */
-export function checkLoggers(loggers: unknown): Logger[] {
+function checkLoggers(loggers: unknown): Logger[] {
   if (loggers === undefined) return [];
   if (!Array.isArray(loggers)) throw invalidType('loggers', 'an array of loggers', loggers);
   loggers.forEach((logger: Partial<Logger> | null, i) => {
@@ -65,4 +67,12 @@ export class Loggers {
     const name = logger.name ?? logger.constructor?.name ?? 'logger';
     process.emitWarning(`The logger ${name} failed and the run goes on without what it missed: ${message}`, 'FusedGrpoWarning');
   }
+}
+
+/** A run's loggers: the one that reportTo asks for, and the caller's. @throws TypeError */
+export function loggersOf({ reportTo, outputDir }: { reportTo?: string; outputDir?: string }, given: unknown): Loggers {
+  const own = checkLoggers(given);
+  if (reportTo !== 'tensorboard') return new Loggers(own);
+  if (outputDir === undefined) throw incompatible("reportTo: 'tensorboard' needs outputDir");
+  return new Loggers([new TensorBoardLogger(join(outputDir, 'tensorboard')), ...own]);
 }

@@ -12,12 +12,17 @@ export interface MemoryShape {
   /** Tokens of the longest prompt, and of a completion at most. */
   promptTokens: number;
   maxCompletionLength: number;
+  /** 0: chosen by the engine. */
   microBatchTokens: number;
+  /** Of the option of that name. */
+  workspaceBytes: number;
   fused: boolean;
   /** A second model is held and scored (beta above 0). */
   reference: boolean;
   /** Completions are scored before training on them: by the reference, or because a rollout is trained on more than once. */
   scored: boolean;
+  /** The next rollout is sampled by a copy of the policy. */
+  generateAhead: boolean;
   /** Bytes of the process before any model is there. */
   baseBytes: number;
 }
@@ -34,6 +39,8 @@ const CACHE_BUDGET = 2 * 2 ** 30; // kCacheBudget of native/torch/generate.cc
 const WAVE_SEQUENCES = 512; // kMaxSequences
 const SCORED_ROWS = 4096; // Policy.score's tokenBudget
 const SCORED_LOGITS = 64 * 2 ** 20; // kLogitBytes of native/torch/score.cc
+const UNFUSED_BUDGET = 24; // bytes for each logit that a micro-batch is cut by, unfused (Trainer::accumulate)
+const UNFUSED_COPIES = 12; // measured: three float32 copies of the logits that autograd keeps
 const ALLOCATOR = 1.1; // sizes are rounded up, and freed blocks kept for a while (native/torch/caching_allocator.h)
 
 /** Bytes that a row (a token) of a micro-batch keeps for its gradient; as Trainer::bytes_per_row, without the logits. */
@@ -54,11 +61,19 @@ function cacheBytes(s: MemoryShape, size: number): number {
   return prompt * together;
 }
 
+/** Tokens of a micro-batch: as many as are asked for, or as Trainer::row_budget chooses. */
+export function microBatchTokensOf(s: Pick<MemoryShape, 'model' | 'dtype' | 'microBatchTokens' | 'fused'>): number {
+  if (s.microBatchTokens > 0) return s.microBatchTokens;
+  const { layer, passing } = rowBytes(s.model, s.dtype === 'float32' ? 4 : 2);
+  const row = s.model.layers * layer + passing + (s.fused ? 0 : UNFUSED_BUDGET * s.model.vocabSize);
+  return Math.min(8192, Math.max(256, Math.floor(1.5e9 / row)));
+}
+
 /** Rows and completion tokens of the largest micro-batch. */
 function microBatch(s: MemoryShape): { rows: number; logits: number } {
   const prompts = Math.ceil(s.stepCompletions / s.numGenerations);
   const longest = s.promptTokens + s.maxCompletionLength - 1;
-  const limit = Math.max(longest, s.microBatchTokens);
+  const limit = Math.max(longest, microBatchTokensOf(s));
   return {
     rows: Math.min(limit, prompts * s.promptTokens + s.stepCompletions * (s.maxCompletionLength - 1)),
     logits: Math.min(limit, s.stepCompletions * s.maxCompletionLength),
@@ -68,6 +83,10 @@ function microBatch(s: MemoryShape): { rows: number; logits: number } {
 function packedBytes(parameters: number): number {
   const limit = Number(process.env.FUSED_GRPO_PACKED_MB ?? 64);
   return parameters * 4e-6 <= limit ? parameters * 4 : 0;
+}
+
+function logitBytes({ model, fused, workspaceBytes }: MemoryShape, tokens: number, size: number): number {
+  return fused ? Math.min(workspaceBytes, tokens * model.vocabSize * size) : tokens * model.vocabSize * (UNFUSED_COPIES + size);
 }
 
 /** The parts of a GRPO run's peak. They add up: freed memory of one phase is kept for the next. */
@@ -84,6 +103,7 @@ export function memoryParts(s: MemoryShape): MemoryPart[] {
     { name: 'moments', bytes: n * 8, note: "AdamW's two, float32" },
     { name: 'master copies', bytes: s.dtype === 'float32' ? 0 : n * 4, note: 'float32 weights of the optimizer' },
     { name: 'reference', bytes: s.reference ? n * size : 0, note: 'beta is above 0' },
+    { name: 'sampler', bytes: s.generateAhead ? n * size : 0, note: 'generateAhead: a copy of the policy' },
     { name: 'KV cache', bytes: ALLOCATOR * cacheBytes(s, size), note: 'of the completions sampled together' },
     { name: 'packed weights', bytes: packedBytes(n), note: 'for sampling with a small model' },
     {
@@ -94,8 +114,8 @@ export function memoryParts(s: MemoryShape): MemoryPart[] {
     { name: 'micro-batch', bytes: ALLOCATOR * rows * (s.model.layers * layer + passing), note: `activations of ${rows} tokens` },
     {
       name: 'logits',
-      bytes: ALLOCATOR * logits * s.model.vocabSize * (s.fused ? size : 3 * 4 + size),
-      note: `of ${logits} tokens${s.fused ? '' : ', unfused'}`,
+      bytes: ALLOCATOR * logitBytes(s, logits, size),
+      note: s.fused ? 'a part of the rows at a time (workspaceBytes)' : `of ${logits} tokens, unfused`,
     },
   ];
   return parts.filter((part) => part.bytes > 0);
@@ -113,13 +133,15 @@ export interface Saving {
 /** Changes that make a run smaller, the largest saving first. */
 export function savings(s: MemoryShape): Saving[] {
   const now = totalBytes(memoryParts(s));
-  const micro = Math.max(s.promptTokens + s.maxCompletionLength - 1, Math.floor(s.microBatchTokens / 8));
+  const micro = Math.max(s.promptTokens + s.maxCompletionLength - 1, Math.floor(microBatchTokensOf(s) / 8));
   const options: [string, Partial<MemoryShape>][] = [
     [`microBatchTokens: ${micro}`, { microBatchTokens: micro }],
     ["dtype: 'bfloat16'", { dtype: 'bfloat16' }],
     ['beta: 0 (no reference)', { reference: false, scored: s.scored && !s.reference }],
     [`maxCompletionLength: ${s.maxCompletionLength >> 1}`, { maxCompletionLength: Math.max(1, s.maxCompletionLength >> 1) }],
     ['fused: true', { fused: true }],
+    ['generateAhead: false', { generateAhead: false }],
+    [`workspaceBytes: ${2 ** 25}`, { workspaceBytes: Math.min(s.workspaceBytes, 2 ** 25) }],
   ];
   return options
     .map(([change, more]) => ({ change, bytes: totalBytes(memoryParts({ ...s, ...more })) }))

@@ -5,13 +5,13 @@ import { capabilities } from '../capabilities.js';
 import type { ColumnMapping } from '../data/columns.js';
 import { FusedGrpoError } from '../errors.js';
 import { resolveGRPOConfig, type GRPOConfig, type ResolvedGRPOConfig } from '../trainer/config.js';
-import { nameRewards, scoreRewards, type RewardFn } from '../trainer/rewards.js';
+import type { GRPOTrainerOptions } from '../trainer/grpo-trainer.js';
+import { nameRewards, scoreRewards } from '../trainer/rewards.js';
 import { rewardInput } from '../trainer/rollout.js';
 import { checkPromptRow } from '../trainer/rows.js';
-import { automaticMicroBatchTokens } from '../trainer/run.js';
 import { countSteps, stepsPerRollout } from '../trainer/schedule.js';
 import type { ModelConfig } from '../engine/config.js';
-import { memoryParts, savings, totalBytes, type MemoryPart, type MemoryShape, type Saving } from './memory.js';
+import { memoryParts, microBatchTokensOf, savings, totalBytes, type MemoryPart, type MemoryShape, type Saving } from './memory.js';
 import { parameterCount } from './parameters.js';
 import { measurePrompts, type PromptStats } from './prompts.js';
 
@@ -21,7 +21,7 @@ export interface PlanInput {
   weights: boolean;
   dataset: string;
   columnMapping?: ColumnMapping;
-  rewardFuncs: RewardFn | RewardFn[];
+  rewardFuncs: GRPOTrainerOptions['rewardFuncs'];
   config: GRPOConfig;
 }
 
@@ -88,7 +88,7 @@ export async function planRun(input: PlanInput): Promise<RunPlan> {
   const config = resolveGRPOConfig(input.config);
   const { config: model, path } = readFolder(runModel(input.folder));
   if (input.weights) weightFiles(path);
-  const { vocabSize, maxPositions } = model.native;
+  const { maxPositions } = model.native;
   const data = await measurePrompts(input.dataset, path, promptLimit(config, maxPositions), {
     check: checkPromptRow,
     columnMapping: input.columnMapping,
@@ -100,9 +100,9 @@ export async function planRun(input: PlanInput): Promise<RunPlan> {
     ...{ model: model.native, dtype: dtypeOf(config, model), numGenerations: config.numGenerations, fused: config.fused },
     ...{ rolloutCompletions: config.rolloutCompletions, stepCompletions: config.stepCompletions },
     ...{ promptTokens: data.tokens.max, maxCompletionLength: config.maxCompletionLength },
-    microBatchTokens: config.microBatchTokens || automaticMicroBatchTokens({ vocabSize }),
+    ...{ microBatchTokens: config.microBatchTokens, workspaceBytes: config.workspaceBytes, generateAhead: config.generateAhead },
     reference: config.beta > 0,
-    scored: config.beta > 0 || (stepsPerRollout(config) > 1 && !config.reuseSamplingLogps),
+    scored: config.beta > 0 || ((stepsPerRollout(config) > 1 || config.generateAhead) && !config.reuseSamplingLogps),
     baseBytes: process.memoryUsage().rss,
   };
   const parts = memoryParts(shape);
@@ -120,7 +120,7 @@ export async function planRun(input: PlanInput): Promise<RunPlan> {
     promptsPerRollout,
     completionsPerStep: config.stepCompletions,
     tokensPerStep: config.stepCompletions * (data.tokens.max + config.maxCompletionLength),
-    microBatchTokens: shape.microBatchTokens,
+    microBatchTokens: microBatchTokensOf(shape),
     memory: { parts, totalBytes: total, machineBytes, availableBytes },
     fits,
     savings: fits ? [] : savings(shape),

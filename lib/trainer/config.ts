@@ -2,11 +2,12 @@
 import { incompatible } from '../errors.js';
 import { resolveOptions, type OptionTable } from '../options.js';
 import { BASELINES, dependentDefaults } from '../ops/config.js';
+import { EVAL_METRICS } from './evaluate.js';
 import { checkLoss, lossOptions } from './loss.js';
 import { rejectTrlNames } from './trl.js';
 
 /** Options that every trainer has: optimizer, schedule, length of the run, output. */
-const commonOptions = {
+export const commonOptions = {
   outputDir: {
     type: 'string',
     description: "Folder for checkpoints, metrics.jsonl and the run's config.json; nothing is written without it",
@@ -30,7 +31,13 @@ const commonOptions = {
     default: 0,
     min: 0,
     description:
-      "Tokens per forward and backward (a prompt that several completions share counts once); 0: chosen so that a micro-batch's logits stay near 256 MB. Does not change results beyond rounding, but for statistics of a micro-batch (topEntropyQuantile, clip_cov, kl_cov)",
+      'Tokens per forward and backward (a prompt that several completions share counts once); 0: as many as need about 1.5 GB. Does not change results beyond rounding, but for statistics of a micro-batch (topEntropyQuantile, clip_cov, kl_cov)',
+  },
+  workspaceBytes: {
+    type: 'integer',
+    default: 2 ** 28,
+    min: 1,
+    description: 'Memory for logits, which exist for a part of the rows at a time',
   },
   learningRate: { type: 'number', default: 1e-6, min: 0, description: 'Peak learning rate of AdamW' },
   lrSchedulerType: {
@@ -60,6 +67,13 @@ const commonOptions = {
     default: 'none',
     description: "'tensorboard': event files in outputDir/tensorboard, beside metrics.jsonl",
   },
+  maxSkippedSteps: {
+    type: 'integer',
+    default: 3,
+    min: 0,
+    description:
+      'A step whose loss or gradient is not finite is left out (weights and moments stay as they are; outputDir/non-finite/ names the sequences); after this many more in a row the run ends. 0: at the first',
+  },
   fused: { type: 'boolean', default: true, description: 'false: the loss by unfused libtorch operations (same numbers, for comparison)' },
   device: {
     type: 'enum',
@@ -78,7 +92,7 @@ const commonOptions = {
 /** Every option of GRPOConfig. */
 export const grpoConfigOptions = {
   ...commonOptions,
-  numGenerations: { type: 'integer', default: 8, min: 2, description: 'Completions per prompt: the group' },
+  numGenerations: { type: 'integer', default: 8, min: 1, description: 'Completions per prompt: the group' },
   numIterations: { type: 'integer', default: 1, min: 1, description: 'Times each rollout is trained on (mu in the paper)' },
   stepsPerGeneration: {
     type: 'integer',
@@ -128,10 +142,66 @@ export const grpoConfigOptions = {
     description: 'Several reward functions: add the rewards and normalize, or the other way round (GDPO)',
   },
   rewardWeights: { type: 'numbers', description: 'One weight per reward function; default 1 each' },
+  transform: {
+    type: 'enum',
+    values: ['none', 'rank'],
+    default: 'none',
+    description: "'rank': average ranks inside the group replace the rewards",
+  },
+  dynamicSampling: {
+    type: 'boolean',
+    default: false,
+    description: 'Sample further prompts in place of groups whose rewards are all equal (DAPO)',
+  },
+  maxResamples: {
+    type: 'integer',
+    default: 3,
+    min: 1,
+    description:
+      'dynamicSampling: further rounds of prompts per rollout at most; what is still missing is filled with groups that teach nothing',
+  },
+  generateAhead: {
+    type: 'boolean',
+    default: false,
+    description:
+      'Sample the next rollout on a second thread while this one is trained on, by a copy of the policy as it was before (one rollout stale; the ratio to its log-probs corrects for it)',
+  },
+  refModelSyncSteps: {
+    type: 'integer',
+    default: 0,
+    min: 0,
+    description:
+      'Iterative GRPO: the reference becomes the policy every so many steps; 0: never (TRL: sync_ref_model, ref_model_sync_steps, mixup 1)',
+  },
+  evalSteps: {
+    type: 'integer',
+    default: 0,
+    min: 0,
+    description: 'Evaluate on evalDataset every so many steps, and at the end; 0: at the end only',
+  },
+  evalNumGenerations: { type: 'integer', min: 1, description: 'Samples per row of evalDataset: the K of pass@K; default numGenerations' },
+  evalPassThreshold: { type: 'number', default: 1, description: 'A completion passes when its reward is at least this' },
+  metricForBestModel: {
+    type: 'enum',
+    values: EVAL_METRICS,
+    default: 'evalReward',
+    description: 'The best checkpoint by this (greater is better) is kept beside the last saveTotalLimit',
+  },
+  loadBestModelAtEnd: {
+    type: 'boolean',
+    default: false,
+    description: "The run's model/ is that of the best evaluation instead of the last step",
+  },
   reuseSamplingLogps: {
     type: 'boolean',
     default: false,
     description: 'Take the old log-probs from sampling instead of recomputing them (when a rollout is trained on more than once)',
+  },
+  skipZeroAdvantages: {
+    type: 'boolean',
+    default: false,
+    description:
+      'Do not train on completions of advantage 0 (groups whose rewards are all equal): same gradient, less work; loss metrics (entropy, ratio) are then of the others. No effect with a KL or an entropy term in the loss',
   },
   rewardTimeout: {
     type: 'number',
@@ -159,8 +229,8 @@ type ValueOf<S> = S extends { type: 'number' | 'integer' }
       : S extends { type: 'numbers' }
         ? number[]
         : string;
-type Given<T> = { -readonly [K in keyof T]?: ValueOf<T[K]> };
-type Resolved<T> = { -readonly [K in keyof T as T[K] extends { default: unknown } ? K : never]: ValueOf<T[K]> } & {
+export type Given<T> = { -readonly [K in keyof T]?: ValueOf<T[K]> };
+export type Resolved<T> = { -readonly [K in keyof T as T[K] extends { default: unknown } ? K : never]: ValueOf<T[K]> } & {
   -readonly [K in keyof T as T[K] extends { default: unknown } ? never : K]?: ValueOf<T[K]>;
 };
 
@@ -171,6 +241,7 @@ export type ResolvedGRPOConfig = Resolved<typeof grpoConfigOptions> & {
   epsilonHigh: number;
   useBiasCorrectionKl: boolean;
   stepsPerGeneration: number;
+  evalNumGenerations: number;
   /** Completions per optimizer step. */
   stepCompletions: number;
   /** Completions per rollout. */
@@ -182,18 +253,29 @@ export type ResolvedSFTConfig = Resolved<typeof sftConfigOptions>;
 export function resolveGRPOConfig(config: GRPOConfig): ResolvedGRPOConfig {
   rejectTrlNames('GRPOConfig', config, Object.keys(grpoConfigOptions));
   const c = resolveOptions('GRPOConfig', grpoConfigOptions, config) as unknown as ResolvedGRPOConfig;
+  if (c.numGenerations === 1 && (c.baseline === 'group_mean' || c.baseline === 'leave_one_out' || c.scaleRewards === 'group'))
+    throw incompatible("numGenerations 1 is no group: baseline must be 'batch_mean' or 'none', and scaleRewards 'batch' or 'none'");
+  completeConfig(c, config.klEstimator !== undefined);
+  return c;
+}
+
+/** Fills in what depends on other options, and refuses what cannot go together. `klEstimatorGiven`: by the user. */
+export function completeConfig(c: ResolvedGRPOConfig, klEstimatorGiven: boolean): void {
   const accumulation = c.gradientAccumulationSteps;
   c.stepsPerGeneration ??= accumulation;
+  c.evalNumGenerations ??= c.numGenerations;
   checkLoss(c);
   if (c.multiObjectiveAggregation === 'normalize_then_sum') {
-    if (c.scaleRewards !== 'group' || c.baseline !== 'group_mean')
+    if (c.scaleRewards !== 'group' || c.baseline !== 'group_mean' || c.transform !== 'none')
       throw incompatible(
-        "multiObjectiveAggregation 'normalize_then_sum' defines itself what rewards are normalised by: no scaleRewards or baseline",
+        "multiObjectiveAggregation 'normalize_then_sum' defines itself what rewards are normalised by: no scaleRewards, baseline or transform",
       );
     if (c.klInReward)
       throw incompatible("klInReward needs multiObjectiveAggregation 'sum_then_normalize': the KL belongs to no reward function");
   }
-  if (c.klInReward && config.klEstimator === undefined) c.klEstimator = 'k1'; // as TRL's RLOO
+  if (c.refModelSyncSteps > 0 && c.beta === 0) throw incompatible('refModelSyncSteps needs a beta above 0: there is no reference');
+  if (c.dynamicSampling && c.klInReward) throw incompatible('dynamicSampling looks at rewards alone: no klInReward');
+  if (c.klInReward && !klEstimatorGiven) c.klEstimator = 'k1'; // as TRL's RLOO
   if (c.klInReward && c.beta === 0) throw incompatible('klInReward needs a beta above 0');
   Object.assign(c, dependentDefaults(c));
   if (c.stepsPerGeneration % accumulation !== 0 && accumulation % c.stepsPerGeneration !== 0)
@@ -208,7 +290,6 @@ export function resolveGRPOConfig(config: GRPOConfig): ResolvedGRPOConfig {
       `A rollout of ${c.rolloutCompletions} completions (perDeviceTrainBatchSize ${c.perDeviceTrainBatchSize} x ${c.rolloutCompletions / c.perDeviceTrainBatchSize}) is not a multiple of numGenerations (${c.numGenerations})`,
     );
   if (c.resume !== undefined && c.outputDir === undefined && c.resume === 'auto') throw incompatible("resume: 'auto' needs outputDir");
-  return c;
 }
 
 export function resolveSFTConfig(config: SFTConfig): ResolvedSFTConfig {

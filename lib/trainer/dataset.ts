@@ -111,6 +111,8 @@ export interface OpenOptions {
   lazy: boolean;
   check: RowCheck;
   columnMapping?: ColumnMapping;
+  /** Of the option, for messages; default trainDataset. */
+  name?: string;
   /** Files from this size are streamed when lazy and not shuffled. Default 256 MB. */
   streamBytes?: number;
 }
@@ -134,6 +136,10 @@ async function* checkedPlaces(rows: AsyncIterable<PlacedRow>, { check, columnMap
 async function* checked(rows: AsyncIterable<PlacedRow>, options: RowOptions): AsyncGenerator<Row> {
   for await (const { row } of checkedPlaces(rows, options)) yield row;
 }
+
+/** Rows of an iterable once, in their order, renamed and checked. */
+export const eachRow = (rows: Iterable<Row> | AsyncIterable<Row>, options: RowOptions): AsyncGenerator<Row> =>
+  checked(placed(rows), options);
 
 /** All rows of a file once, in their order, each with what names it. */
 export const readRows = (path: string, options: RowOptions): AsyncGenerator<PlacedRow> => checkedPlaces(fileRows(path), options);
@@ -162,7 +168,11 @@ export async function openDataset(dataset: Dataset, options: OpenOptions): Promi
   }
   const iterable = dataset as Partial<AsyncIterable<Row>> & Partial<Iterable<Row>>;
   if (!dataset || (!iterable[Symbol.iterator] && !iterable[Symbol.asyncIterator]))
-    throw invalidType('trainDataset', 'the path of a .jsonl, .json or .parquet file, an array or an (async) iterable of rows', dataset);
+    throw invalidType(
+      options.name ?? 'trainDataset',
+      'the path of a .jsonl, .json or .parquet file, an array or an (async) iterable of rows',
+      dataset,
+    );
   const open = () => checked(placed(dataset), options);
   if (!Array.isArray(dataset) && options.lazy) return new StreamSource(open, 'The data set');
   return collect(open(), 'The data set', options.seed);

@@ -1,5 +1,17 @@
 // Files of a run. Everything is written whole or not at all: into a temporary name, synced, then renamed.
-import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readdirSync, renameSync, rmSync, writeSync, appendFileSync } from 'node:fs';
+import {
+  closeSync,
+  cpSync,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  writeSync,
+  appendFileSync,
+} from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { FusedGrpoError } from '../errors.js';
 
@@ -44,6 +56,11 @@ export function writeFileAtomic(path: string, text: string): void {
     rmSync(part, { force: true });
     throw ioError('write', path, cause);
   }
+}
+
+/** The model of a checkpoint folder, without what belongs to its trainer. */
+export async function copyModel(checkpoint: string, folder: string): Promise<void> {
+  cpSync(checkpoint, folder, { recursive: true, filter: (source) => source !== join(checkpoint, 'trainer') });
 }
 
 /** Appends one JSON line. */

@@ -1,28 +1,38 @@
+import { join } from 'node:path';
 import type { ColumnMapping } from '../data/columns.js';
-import type { ChatMessage } from '../engine/chat.js';
 import { Policy } from '../engine/policy.js';
-import { FusedGrpoError, invalidType, rejectUnknown } from '../errors.js';
+import { FusedGrpoError, incompatible, invalidType, rejectUnknown } from '../errors.js';
 import type { Logger } from '../loggers/types.js';
+import type { RewardModel } from '../reward/reward-model.js';
+import type { ValueResult } from '../engine/training.js';
 import { stepLoss } from './loss.js';
 import { resolveGRPOConfig, type GRPOConfig, type ResolvedGRPOConfig } from './config.js';
-import type { Row, Dataset } from './dataset.js';
+import { openDataset, type Dataset, type Row } from './dataset.js';
 import { checkPromptRow } from './rows.js';
-import { nameRewards, type NamedReward, type RewardFn } from './rewards.js';
-import { decodeRollout, drawRollout, encodeRollout, minibatch, toBatch, trainedTokens, type Rollout } from './rollout.js';
+import { memoryOf, nameRewards, setMemory, type NamedReward, type RewardFn } from './rewards.js';
+import type { Critic } from './critic.js';
+import { minibatch, toBatch, trainedTokens } from './batch.js';
+import { evaluatePolicy, type EvalMetrics } from './evaluate.js';
+import { RolloutSource } from './rollout-source.js';
+import type { Rollout } from './rollout.js';
 import { Run } from './run.js';
+import { SampleLog, sampleOf } from './samples.js';
 import { countSteps, learningRateAt, stepsPerRollout } from './schedule.js';
-import { rewardGroups, stepMetrics, stepSamples } from './step-metrics.js';
-import type { GRPOStep, RewardGroup } from './types.js';
+import { stepMetrics } from './step-metrics.js';
+import type { GRPOStep } from './types.js';
 
 export interface GRPOTrainerOptions {
   /** A folder in Hugging Face layout, or a loaded Policy (which stays the caller's to dispose). */
   model: string | Policy;
-  rewardFuncs: RewardFn | RewardFn[];
+  /** Functions, or loaded reward models (which stay the caller's to dispose): one, or several whose rewards are added by `rewardWeights`. */
+  rewardFuncs: RewardFn | RewardModel | (RewardFn | RewardModel)[];
   /** Rows of { prompt: string | ChatMessage[], ...columns }; the columns reach the reward functions. */
   trainDataset: Dataset;
-  /** Our column <- the data set's name for it: { prompt: 'question', answer: 'solution' }. */
+  /** Our column <- the data set's name for it: { prompt: 'question', answer: 'solution' }. evalDataset's columns are renamed as well. */
   columnMapping?: ColumnMapping;
   config?: GRPOConfig;
+  /** Rows as in trainDataset: evaluated every config.evalSteps steps and at the end, by the same reward functions. */
+  evalDataset?: Dataset;
   /** The reference of the KL term (beta > 0); default: the model as it is when the run begins. */
   refModel?: string | Policy;
   /** Aborting saves a checkpoint (when there is an outputDir) and rejects with signal.reason. */
@@ -32,14 +42,19 @@ export interface GRPOTrainerOptions {
   onStep?: (step: GRPOStep) => void | Promise<void>;
 }
 
-const MAX_EXTRA_SAMPLES = 50;
-const OPTION_NAMES = ['model', 'rewardFuncs', 'trainDataset', 'columnMapping', 'config', 'refModel', 'signal', 'loggers', 'onStep'];
+const OPTION_NAMES = [
+  ...['model', 'rewardFuncs', 'trainDataset', 'evalDataset', 'columnMapping', 'config', 'refModel', 'signal', 'loggers', 'onStep'],
+];
 // Changing one of these on resume would change which rows and samples come next.
 const LAYOUT_OPTIONS = [
   'numGenerations',
   'perDeviceTrainBatchSize',
   'gradientAccumulationSteps',
   'stepsPerGeneration',
+  'dynamicSampling',
+  'maxResamples',
+  'generateAhead',
+  'refModelSyncSteps',
   'numIterations',
   'seed',
   'shuffleDataset',
@@ -55,34 +70,54 @@ const LAYOUT_OPTIONS = [
  * Errors: TypeError/RangeError for options; FusedGrpoError with a code for data, model, reward and training failures. Whatever ends a
  * run early, the steps made so far are saved first.
  */
+/** What distinguishes the trainers that share this one's loop. */
+export interface TrainerSetup {
+  kind: 'grpo' | 'ppo';
+  name: string;
+  resolve: (config: object) => ResolvedGRPOConfig;
+  critic?: (config: ResolvedGRPOConfig, signal: AbortSignal) => Critic;
+}
+
+const GRPO: TrainerSetup = { kind: 'grpo', name: 'GRPOTrainer', resolve: resolveGRPOConfig };
+
 export class GRPOTrainer implements AsyncIterable<GRPOStep> {
   readonly config: ResolvedGRPOConfig;
   private readonly rewards: NamedReward[];
   private readonly run: Run;
-  private reference?: Policy;
-  private rollout?: Rollout;
-  private rolloutsDrawn = 0;
-  /** Prompts whose completions are kept whenever they come again: the first ones of the run. */
-  private followed?: ReadonlySet<string>;
-  private extraSamples = 0;
-  private groups: RewardGroup[] = [];
+  private readonly rollouts: RolloutSource;
+  private readonly critic?: Critic;
+  private evalRows?: Row[];
+  private readonly sampleLog = new SampleLog();
+  private lastRollout?: Rollout;
 
-  constructor(private readonly options: GRPOTrainerOptions) {
-    if (options === null || typeof options !== 'object') throw invalidType('GRPOTrainer options', 'an object', options);
-    rejectUnknown('GRPOTrainer', options, OPTION_NAMES);
-    this.config = resolveGRPOConfig(options.config ?? {});
+  constructor(
+    private readonly options: GRPOTrainerOptions,
+    /** @internal */ setup: TrainerSetup = GRPO,
+  ) {
+    if (options === null || typeof options !== 'object') throw invalidType(`${setup.name} options`, 'an object', options);
+    rejectUnknown(setup.name, options, setup.critic ? [...OPTION_NAMES, 'valueModel'] : OPTION_NAMES);
+    this.config = setup.resolve(options.config ?? {});
     this.rewards = nameRewards(options.rewardFuncs, this.config.rewardWeights);
     this.run = new Run({
-      kind: 'grpo',
+      kind: setup.kind,
       model: options.model,
       dataset: options.trainDataset,
       columnMapping: options.columnMapping,
       check: checkPromptRow,
       config: this.config,
       settings: Object.fromEntries(LAYOUT_OPTIONS.map((name) => [name, this.config[name]])),
+      loadBestModelAtEnd: this.config.loadBestModelAtEnd,
+      saveMore: async (folder) => {
+        await this.rollouts.save(folder);
+        await this.critic?.save(folder);
+      },
       signal: options.signal,
       loggers: options.loggers,
     });
+    const { run, config, rewards, stepsPerRollout } = this;
+    const critic = (this.critic = setup.critic?.(config, run.signal));
+    this.rollouts = new RolloutSource({ run, config, rewards, stepsPerRollout, critic, model: options.model, refModel: options.refModel });
+    if (config.evalSteps > 0 && options.evalDataset === undefined) throw incompatible('evalSteps needs evalDataset');
   }
 
   /** The policy being trained, once training has begun. */
@@ -111,8 +146,8 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
   /** Frees what this trainer loaded: not a Policy that was passed in. */
   dispose(): void {
     this.run.dispose();
-    if (this.reference && this.reference !== this.options.refModel) this.reference.dispose();
-    this.reference = undefined;
+    this.rollouts.dispose();
+    this.critic?.dispose();
   }
 
   [Symbol.dispose](): void {
@@ -123,87 +158,100 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
     return stepsPerRollout(this.config);
   }
 
-  private async loadReference(): Promise<Policy | undefined> {
-    const { refModel, model } = this.options;
-    const { signal } = this.run;
-    if (this.config.beta === 0) return undefined;
-    if (refModel instanceof Policy) return refModel;
-    const folder = refModel ?? (typeof model === 'string' ? model : undefined);
-    if (folder === undefined) return (model as Policy).clone();
-    return Policy.load(folder, { device: this.config.device, dtype: this.config.dtype, signal });
-  }
-
   async *[Symbol.asyncIterator](): AsyncGenerator<GRPOStep, void, undefined> {
     const { run } = this;
     const resumed = await run.start((source) => countSteps(this.config, source.length!));
-    if (resumed) {
-      this.rolloutsDrawn = resumed.rolloutsDrawn!;
-      this.rollout = resumed.rollout ? decodeRollout(resumed.rollout) : undefined;
-    }
+    await this.critic?.open(run.policy, resumed && join(run.resumedFrom!, 'trainer'));
+    if (resumed) await this.rollouts.restore(resumed, run.resumedFrom!);
+    this.evalRows ??= await this.readEvalRows();
     yield* run.steps(
       () => this.makeStep(),
-      () => ({ rolloutsDrawn: this.rolloutsDrawn, rollout: this.rollout && encodeRollout(this.rollout) }),
+      () => this.rollouts.state(),
       async (step) => {
-        this.logStep(step);
+        try {
+          Object.assign(step.metrics, await this.evaluateStep());
+        } finally {
+          const { line, always } = this.sampleLog.lineOf(step, this.lastRollout!, this.config.numGenerations);
+          run.log(step.metrics, line, always); // an evaluation that fails does not undo the step
+        }
         await this.options.onStep?.(step);
       },
     );
   }
 
-  private logStep({ step, metrics, samples }: GRPOStep): void {
-    // A followed prompt that comes all the time must not undo the thinning out of samples.
-    const again = this.extraSamples < MAX_EXTRA_SAMPLES && samples.some((s) => this.followed?.has(s.prompt));
-    if (again) ++this.extraSamples;
-    this.followed ??= new Set([...new Set(samples.map((s) => s.prompt))].slice(0, 2));
-    this.run.log(metrics, { step, samples: stepSamples(samples, this.followed), groups: this.groups }, again);
+  private async readEvalRows(): Promise<Row[] | undefined> {
+    const { evalDataset } = this.options;
+    if (evalDataset === undefined) return undefined;
+    const source = await openDataset(evalDataset, {
+      ...{ seed: null, lazy: false, check: checkPromptRow, name: 'evalDataset', columnMapping: this.options.columnMapping },
+    });
+    return source.take(source.length!);
   }
 
-  private async ensureRollout(): Promise<Rollout> {
-    this.reference ??= await this.loadReference(); // before the first step: a Policy passed in is still untouched
-    if (this.rollout) return this.rollout;
+  /** The policy as it is on evalDataset: greedy and sampled rewards, pass@1 and pass@K. Between steps, or after the run. */
+  async evaluate(): Promise<EvalMetrics> {
+    const rows = (this.evalRows ??= await this.readEvalRows());
+    if (!rows) throw incompatible('evaluate() needs evalDataset');
+    const { run, config, rewards } = this;
+    const state = { step: run.step, totalSteps: run.totalSteps, epoch: run.epoch };
+    if (memoryOf(rewards)) await this.rollouts.settled();
+    const memory = memoryOf(rewards); // statistics of training's rewards alone
+    try {
+      return await evaluatePolicy(rows, { policy: this.policy, rewards, config, signal: run.signal }, state);
+    } finally {
+      if (memory) setMemory(rewards, memory);
+    }
+  }
+
+  /** After a step: an evaluation, where one is due, and whether it is the best so far. */
+  private async evaluateStep(): Promise<Partial<EvalMetrics>> {
     const { run, config } = this;
-    const context = { policy: run.policy, reference: this.reference, rewards: this.rewards, config, signal: run.signal };
-    this.rollout = await run.withRows(config.rolloutCompletions / config.numGenerations, (rows: Row[]) =>
-      drawRollout(context, rows, this.rolloutsDrawn, this.stepsPerRollout > 1, {
-        step: run.step,
-        totalSteps: run.totalSteps,
-        epoch: run.epoch,
-      }),
-    );
-    ++this.rolloutsDrawn;
-    return this.rollout;
+    const due = run.step === run.totalSteps || (config.evalSteps > 0 && run.step % config.evalSteps === 0);
+    if (!this.evalRows || !due) return {};
+    const metrics = await this.evaluate();
+    run.consider(config.metricForBestModel, metrics[config.metricForBestModel]);
+    return metrics;
   }
 
   private async makeStep(): Promise<GRPOStep> {
     const { run, config } = this;
     const begin = performance.now();
-    const rollout = await this.ensureRollout();
+    const rollout = await this.rollouts.next();
     const fresh = rollout.used === 0;
     const chosen = minibatch(rollout, config);
     const learningRate = learningRateAt(config, run.step, run.totalSteps);
     const loss = stepLoss(config, trainedTokens(rollout, chosen, config), chosen.length);
-    const trained = await run.update(toBatch(rollout, chosen, config), loss, learningRate);
-    if (++rollout.used === this.stepsPerRollout) this.rollout = undefined;
+    const { critic } = this;
+    let judged: ValueResult | undefined;
+    const trained = await run.update(
+      toBatch(rollout, chosen, config),
+      loss,
+      learningRate,
+      critic && {
+        accumulate: async (options) => void (judged = await critic.accumulate(rollout, chosen, options)),
+        step: () => critic.step(learningRate),
+        discard: () => critic.discard(),
+      },
+    );
+    this.rollouts.used();
+    this.lastRollout = rollout;
     const phases = fresh ? rollout.seconds : { generate: 0, reward: 0, score: 0 };
     const seconds = { ...phases, ...trained.seconds, total: (performance.now() - begin) / 1000 };
     const step = run.step + 1;
-    const metrics = stepMetrics({ step, epoch: run.epoch, rollout, chosen, rewards: this.rewards, trained, learningRate, seconds, config });
-    this.groups = rewardGroups(rollout.prompts.map(promptText), rollout.rewards, config.numGenerations);
+    const skippedSteps = run.skipped.total;
+    const metrics = stepMetrics({
+      skippedSteps,
+      step,
+      epoch: rollout.epoch ?? run.epoch,
+      rollout,
+      chosen,
+      rewards: this.rewards,
+      trained,
+      learningRate,
+      seconds,
+      config,
+    });
+    if (critic && judged && !trained.skipped) Object.assign(metrics, critic.metrics(judged));
     return { step, metrics, samples: [...chosen].map((i) => sampleOf(rollout, i, config.numGenerations)) };
   }
-}
-
-const promptText = (prompt: string | ChatMessage[]): string =>
-  typeof prompt === 'string' ? prompt : prompt.map((m) => `${m.role}: ${m.content}`).join('\n');
-
-function sampleOf(rollout: Rollout, i: number, numGenerations: number): GRPOStep['samples'][number] {
-  const prompt = rollout.prompts[Math.floor(i / numGenerations)]!;
-  const completion = rollout.completions[i]!;
-  return {
-    prompt: promptText(prompt),
-    completion: completion.text,
-    reward: rollout.rewards[i]!,
-    advantage: rollout.advantages[i]!,
-    finishReason: completion.finishReason,
-  };
 }

@@ -1,6 +1,8 @@
 // Calling reward functions: user code, so everything it can do wrong is told in plain words.
 import { FusedGrpoError, invalidType } from '../errors.js';
 import type { ChatMessage } from '../engine/chat.js';
+import { ModelReward, RewardModel } from '../reward/reward-model.js';
+import { checkSteps, isStepRewards, meanStepReward, type StepRewards } from './process-rewards.js';
 
 /** What every reward function can see of the run. */
 export interface TrainerState {
@@ -22,16 +24,40 @@ export interface RewardInput {
   [column: string]: unknown;
 }
 
-/** One number per completion; null: this function has nothing to say about that completion. */
-export type RewardFn = (input: RewardInput) => ArrayLike<number | null | undefined> | Promise<ArrayLike<number | null | undefined>>;
+/** Of one completion. null: the function has nothing to say about it. */
+export type RewardValue = number | null | undefined | StepRewards;
+
+/** One number per completion, or for process supervision the rewards of its steps. */
+export type RewardFn = (input: RewardInput) => ArrayLike<RewardValue> | Promise<ArrayLike<RewardValue>>;
 
 export interface NamedReward {
   name: string;
-  fn: RewardFn;
+  fn: (input: RewardInput, signal?: AbortSignal) => ReturnType<RewardFn>;
   weight: number;
+  /** Set where a checkpoint must hold something of it. */
+  memory?: { state: unknown };
 }
 
-/** Gives each function a name (its own, else rewardK) and a weight. */
+/** What the functions remember, in their order; undefined where none does. */
+export const memoryOf = (rewards: NamedReward[]): unknown[] | undefined =>
+  rewards.some((r) => r.memory) ? rewards.map((r) => r.memory?.state) : undefined;
+
+export const setMemory = (rewards: NamedReward[], state: unknown[] | undefined): void =>
+  rewards.forEach(({ memory }, i) => memory && (memory.state = state?.[i]));
+
+/** A name, unless it was given out before: then with a number. */
+function uniqueName(base: string, used: Map<string, number>): string {
+  const seen = used.get(base) ?? 0;
+  used.set(base, seen + 1);
+  return seen ? `${base}_${seen + 1}` : base;
+}
+
+function ofModel(model: RewardModel): Pick<NamedReward, 'fn' | 'memory'> {
+  const memory = new ModelReward(model);
+  return { fn: (input, signal) => memory.score(input, signal), memory };
+}
+
+/** Gives each function (or reward model) a name (its own, else rewardK) and a weight. */
 export function nameRewards(rewardFuncs: unknown, weights?: number[]): NamedReward[] {
   const list: unknown[] = Array.isArray(rewardFuncs) ? rewardFuncs : [rewardFuncs];
   if (list.length === 0) throw invalidType('rewardFuncs', 'at least one reward function', rewardFuncs);
@@ -39,11 +65,12 @@ export function nameRewards(rewardFuncs: unknown, weights?: number[]): NamedRewa
     throw invalidType('rewardWeights', `${list.length} numbers, one per reward function,`, weights);
   const used = new Map<string, number>();
   return list.map((fn, i) => {
-    if (typeof fn !== 'function') throw invalidType(Array.isArray(rewardFuncs) ? `rewardFuncs[${i}]` : 'rewardFuncs', 'a function', fn);
-    const base = fn.name || `reward${i}`;
-    const seen = used.get(base) ?? 0;
-    used.set(base, seen + 1);
-    return { name: seen ? `${base}_${seen + 1}` : base, fn: fn as RewardFn, weight: weights?.[i] ?? 1 };
+    const weight = weights?.[i] ?? 1;
+    if (fn instanceof RewardModel) return { name: uniqueName(fn.name, used), ...ofModel(fn), weight };
+    if (typeof fn !== 'function')
+      throw invalidType(Array.isArray(rewardFuncs) ? `rewardFuncs[${i}]` : 'rewardFuncs', 'a function or a RewardModel', fn);
+    const call = fn as RewardFn;
+    return { name: uniqueName(call.name || `reward${i}`, used), fn: (input) => call(input), weight };
   });
 }
 
@@ -73,7 +100,12 @@ function withTimeout<T>(work: T | Promise<T>, seconds: number, name: string, sig
   });
 }
 
-function checkValues(name: string, values: unknown, count: number): Float64Array {
+interface Checked {
+  values: Float64Array;
+  steps?: (StepRewards | undefined)[];
+}
+
+function checkValues(name: string, values: unknown, count: number): Checked {
   const list = values as ArrayLike<unknown>;
   if (values === null || typeof values !== 'object' || typeof list.length !== 'number')
     throw new FusedGrpoError(
@@ -83,11 +115,16 @@ function checkValues(name: string, values: unknown, count: number): Float64Array
   if (list.length !== count)
     throw new FusedGrpoError('ERR_REWARD', `Reward function '${name}' returned ${list.length} values for ${count} completions`);
   const checked = new Float64Array(count);
+  const steps: (StepRewards | undefined)[] = [];
   for (let i = 0; i < count; ++i) {
     const value = list[i];
     if (value === null || value === undefined)
       checked[i] = NaN; // nothing to say
-    else if (typeof value !== 'number' && typeof value !== 'boolean')
+    else if (isStepRewards(value)) {
+      checkSteps(name, i, value);
+      steps[i] = value;
+      checked[i] = meanStepReward(value);
+    } else if (typeof value !== 'number' && typeof value !== 'boolean')
       throw new FusedGrpoError(
         'ERR_REWARD',
         `Reward function '${name}' returned a ${typeof value} for completion ${i}; a finite number is needed`,
@@ -96,14 +133,25 @@ function checkValues(name: string, values: unknown, count: number): Float64Array
       throw new FusedGrpoError('ERR_REWARD', `Reward function '${name}' returned ${value} for completion ${i}; a finite number is needed`);
     else checked[i] = Number(value);
   }
-  return checked;
+  if (steps.length === 0) return { values: checked };
+  const other = checked.findIndex((v, i) => !steps[i] && !Number.isNaN(v));
+  if (other >= 0)
+    throw new FusedGrpoError(
+      'ERR_REWARD',
+      `Reward function '${name}' returned steps for some completions and a number for completion ${other}`,
+    );
+  return { values: checked, steps: Array.from({ length: count }, (_, i) => steps[i]) };
 }
 
 export interface ScoredRewards {
   /** (B) weighted sum over the functions; NaN where no function had anything to say. */
   total: Float64Array;
-  /** Per function (B); NaN: nothing to say. */
+  /** Per function (B); NaN: nothing to say. Of steps, their mean. */
   byFunction: Float64Array[];
+  /** Per function: undefined when it judges whole completions, else each completion's steps. */
+  steps: ((StepRewards | undefined)[] | undefined)[];
+  /** (B) weighted sum over the functions that judge whole completions. */
+  outcome: Float64Array;
 }
 
 /** Runs all reward functions (concurrently where they are async) and sums them with their weights. */
@@ -113,11 +161,11 @@ export async function scoreRewards(
   options: { timeout: number; signal?: AbortSignal },
 ): Promise<ScoredRewards> {
   const count = input.completions.length;
-  const byFunction = await Promise.all(
+  const checked = await Promise.all(
     rewards.map(async ({ name, fn }) => {
       let values: unknown;
       try {
-        values = await withTimeout(fn(input), options.timeout, name, options.signal);
+        values = await withTimeout(fn(input, options.signal), options.timeout, name, options.signal);
       } catch (cause) {
         if (options.signal?.aborted || cause instanceof FusedGrpoError) throw cause;
         throw new FusedGrpoError(
@@ -129,16 +177,17 @@ export async function scoreRewards(
       return checkValues(name, values, count);
     }),
   );
-  const total = new Float64Array(count);
-  for (let i = 0; i < count; ++i) {
-    let said = false;
-    rewards.forEach(({ weight }, k) => {
-      const value = byFunction[k]![i]!;
-      if (Number.isNaN(value)) return;
-      said = true;
-      total[i]! += weight * value;
-    });
-    if (!said) total[i] = NaN;
-  }
-  return { total, byFunction };
+  const byFunction = checked.map((c) => c.values);
+  const steps = checked.map((c) => c.steps);
+  const all = rewards.map((_, k) => k);
+  const outcome = all.filter((k) => !steps[k]);
+  return { total: weighted(rewards, byFunction, all, count), byFunction, steps, outcome: weighted(rewards, byFunction, outcome, count) };
+}
+
+/** The sum over functions `of`; NaN where none of them had anything to say. */
+function weighted(rewards: NamedReward[], byFunction: Float64Array[], of: number[], count: number): Float64Array {
+  return Float64Array.from({ length: count }, (_, i) => {
+    const said = of.filter((k) => !Number.isNaN(byFunction[k]![i]));
+    return said.length === 0 ? NaN : said.reduce((sum, k) => sum + rewards[k]!.weight * byFunction[k]![i]!, 0);
+  });
 }

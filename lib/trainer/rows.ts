@@ -22,6 +22,28 @@ export const checkPromptRow: RowCheck = (row, where) => {
     throw new FusedGrpoError('ERR_DATA', `${where}: "prompt" must be a string or a list of { role, content } messages`);
 };
 
+const isText = (value: unknown): value is string => typeof value === 'string';
+
+/** Reward model: { chosen, rejected, prompt?, margin? }: text, or conversations (a chat prompt also takes the answers as text). */
+export const checkPreferenceRow: RowCheck = (row, where) => {
+  const fail = (what: string): never => {
+    throw new FusedGrpoError('ERR_DATA', `${where}: ${what}`);
+  };
+  if (row === null || typeof row !== 'object') fail('expected an object with "chosen" and "rejected"');
+  const { prompt, margin } = row;
+  for (const side of ['chosen', 'rejected']) {
+    const value = row[side];
+    if (value === undefined) fail(`there is no "${side}"; the row has ${Object.keys(row).join(', ') || 'no columns'}`);
+    if (!isText(value) && !isChat(value)) fail(`"${side}" must be a string or a list of { role, content } messages`);
+    if (value === '' && (prompt === undefined || prompt === '')) fail(`"${side}" is empty`);
+  }
+  if (isText(row.chosen) !== isText(row.rejected)) fail('"chosen" and "rejected" must both be text or both be messages');
+  if (prompt !== undefined && !isText(prompt) && !isChat(prompt)) fail('"prompt" must be a string or a list of { role, content } messages');
+  if (isText(prompt) && !isText(row.chosen)) fail('"prompt" is text, but "chosen" and "rejected" are messages');
+  if (margin !== undefined && margin !== null && (typeof margin !== 'number' || !Number.isFinite(margin)))
+    fail('"margin" must be a number');
+};
+
 /** SFT: { text } or { prompt, completion } or { messages }. */
 export const checkSFTRow: RowCheck = (row, where) => {
   if (row === null || typeof row !== 'object') throw new FusedGrpoError('ERR_DATA', `${where}: expected an object`);

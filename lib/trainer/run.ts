@@ -1,17 +1,18 @@
 // What every trainer's run has in common: the policy, the data cursor, the optimizer step, the run folder, saving and resuming.
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { checkMapping, type ColumnMapping } from '../data/columns.js';
 import { Policy } from '../engine/policy.js';
 import { FusedGrpoError, incompatible, invalidType } from '../errors.js';
-import { Loggers, checkLoggers } from '../loggers/loggers.js';
-import { TensorBoardLogger } from '../loggers/tensorboard.js';
+import { Loggers, loggersOf } from '../loggers/loggers.js';
 import type { Logger } from '../loggers/types.js';
-import { findResume, loadCheckpoint, saveCheckpoint, type TrainerCheckpoint } from './checkpoint.js';
+import { findResume, loadCheckpoint, saveCheckpoint, type Best, type TrainerCheckpoint, type TrainerKind } from './checkpoint.js';
 import type { ResolvedSFTConfig } from './config.js';
 import { openDataset, type Cursor, type Dataset, type Row, type RowCheck, type RowSource } from './dataset.js';
-import { appendJsonLine, makeFolder, writeFileAtomic, writeFolderAtomic } from './files.js';
-import { Training, type AccumulateResult, type TrainBatch, type TrainLoss } from '../engine/training.js';
+import { copyModel, writeFileAtomic, writeFolderAtomic } from './files.js';
+import { RunFolder, type LoggedSamples } from './run-folder.js';
+import { isNonFinite, recordNonFinite, type Reader, type Skipped } from './non-finite.js';
+import { Training, type AccumulateResult, type NativeTraining, type TrainBatch, type TrainLoss } from '../engine/training.js';
 
 // SFTConfig's common part: what Run itself reads.
 type CommonConfig = Pick<
@@ -30,49 +31,84 @@ type CommonConfig = Pick<
   | 'saveTotalLimit'
   | 'resume'
   | 'reportTo'
-  | 'fused'
+  | 'maxSkippedSteps'
   | 'device'
   | 'dtype'
->;
+> & { fused?: boolean; workspaceBytes?: number; skipZeroAdvantages?: boolean };
 
-export interface RunOptions {
-  kind: 'grpo' | 'sft';
-  model: string | Policy;
+/** What a run needs of the model it trains. */
+export interface TrainedModel {
+  readonly native: NativeTraining;
+  readonly path: string;
+  readonly vocabSize: number;
+  save(dir: string): Promise<void>;
+  dispose(): void;
+}
+
+export interface RunOptions<M extends TrainedModel = Policy> {
+  kind: TrainerKind;
+  model: string | M;
+  /** How another model than a policy is loaded, when `model` is a folder. */
+  load?: (folder: string, signal: AbortSignal) => Promise<M>;
   dataset: Dataset;
   columnMapping?: ColumnMapping;
+  /** What is made of the data set before the first step: rows left out, say. */
+  prepare?: (dataset: Dataset) => Promise<Dataset>;
   check: RowCheck;
   config: CommonConfig;
   /** Options that a resumed run must share with the one that wrote the checkpoint. */
   settings: Record<string, unknown>;
+  /** The run's model/ is that of the best evaluation. */
+  loadBestModelAtEnd?: boolean;
+  /** Adds the trainer's own files to a checkpoint. */
+  saveMore?: (folder: string) => Promise<void>;
   signal?: AbortSignal;
   loggers?: Logger[];
 }
 
-export type Trained = AccumulateResult & { gradNorm: number; seconds: { train: number; optimizer: number } };
+/** `skipped`: the step was not made, as something was not finite; its numbers are NaN. */
+export type Updated<R> = R & { gradNorm: number; skipped?: boolean; seconds: { train: number; optimizer: number } };
+export type Trained = Updated<AccumulateResult>;
 
-const LOGITS_BYTES = 256e6;
-const MAX_MICRO_BATCH_TOKENS = 8192;
+/** What there is to say of a step that was not made. */
+const NOT_MADE: AccumulateResult = {
+  ...{ loss: NaN, tokens: 0, sequences: 0, entropy: NaN, meanLogp: NaN },
+  clipRatio: { low: NaN, high: NaN, region: NaN },
+  ratio: { min: NaN, mean: NaN, max: NaN },
+};
 
-/** Tokens of a micro-batch when none are asked for: what keeps its logits within 256 MB. */
-export const automaticMicroBatchTokens = (policy: Pick<Policy, 'vocabSize'>): number =>
-  Math.max(256, Math.min(MAX_MICRO_BATCH_TOKENS, Math.floor(LOGITS_BYTES / (4 * policy.vocabSize))));
-
-/** The logger that reportTo asks for. */
-function boardOf({ reportTo, outputDir }: Pick<CommonConfig, 'reportTo' | 'outputDir'>): Logger[] {
-  if (reportTo !== 'tensorboard') return [];
-  if (outputDir === undefined) throw incompatible("reportTo: 'tensorboard' needs outputDir");
-  return [new TensorBoardLogger(join(outputDir, 'tensorboard'))];
+/** A model that is trained beside the policy. */
+export interface SecondModel {
+  /** Throws when its gradients are not finite. */
+  accumulate(options: { microBatchTokens: number; signal: AbortSignal }): Promise<void>;
+  step(): Promise<void>;
+  discard(): Promise<void>;
 }
 
-export class Run {
-  policy!: Policy;
+/** How a step that is not finite is told. */
+export interface NotMade<R> {
+  result: R;
+  /** Writes down which part of the batch is to blame; returns the file's name. */
+  record?: (error: FusedGrpoError) => Promise<string | undefined>;
+}
+
+export class Run<M extends TrainedModel = Policy> {
+  policy!: M;
   source!: RowSource;
   /** Optimizer steps made. */
   step = 0;
   totalSteps = 0;
+  /** Steps left out, and how many of them in a row. */
+  skipped: Skipped = { total: 0, inRow: 0 };
+  /** The best evaluation so far; its checkpoint is kept. */
+  best?: Best;
   private training!: Training;
+  private readonly folder: RunFolder;
   private savedStep = -1;
   private readonly loggers: Loggers;
+  private saveWanted = false;
+  /** The checkpoint that this run continues from. */
+  resumedFrom?: string;
   /** Ends when the user's signal does, or at dispose(). */
   readonly signal: AbortSignal;
   private readonly controller = new AbortController();
@@ -80,23 +116,20 @@ export class Run {
   /** Rows taken for a step that failed, and where the cursor stood before them: for a checkpoint they do not count. */
   private pending?: { rows: Row[]; before: Cursor };
 
-  constructor(private readonly options: RunOptions) {
+  constructor(private readonly options: RunOptions<M>) {
+    this.folder = new RunFolder(options.config);
+    checkMapping(options.columnMapping);
+    this.loggers = loggersOf(options.config, options.loggers);
     const { model, config, signal } = options;
     this.signal = signal ? AbortSignal.any([signal, this.controller.signal]) : this.controller.signal;
-    if (typeof model !== 'string' && !(model instanceof Policy)) throw invalidType('model', 'a folder or a Policy', model);
-    checkMapping(options.columnMapping);
-    this.loggers = new Loggers([...boardOf(config), ...checkLoggers(options.loggers)]);
-    if (config.resume !== undefined && model instanceof Policy)
+    if (typeof model !== 'string' && !options.load && !(model instanceof Policy)) throw invalidType('model', 'a folder or a Policy', model);
+    if (config.resume !== undefined && typeof model !== 'string')
       throw incompatible('resume needs `model` as a folder: a checkpoint replaces the weights');
   }
 
   get epoch(): number {
     const { epoch, index } = this.source.cursor;
     return epoch + (this.source.length ? index / this.source.length : 0);
-  }
-
-  get microBatchTokens(): number {
-    return this.options.config.microBatchTokens || automaticMicroBatchTokens(this.policy);
   }
 
   /**
@@ -120,34 +153,33 @@ export class Run {
   private async open(countSteps: (source: RowSource) => number): Promise<TrainerCheckpoint | undefined> {
     const { config, dataset, check, model } = this.options;
     const { signal } = this;
-    const { columnMapping } = this.options;
+    const data = (await this.options.prepare?.(dataset)) ?? dataset;
+    const columnMapping = this.options.prepare ? undefined : this.options.columnMapping; // prepare has renamed them
     const seed = config.shuffleDataset ? config.seed : null;
-    this.source = await openDataset(dataset, { seed, lazy: config.maxSteps > 0, check, columnMapping });
+    this.source = await openDataset(data, { seed, lazy: config.maxSteps > 0, check, columnMapping });
     this.totalSteps = config.maxSteps > 0 ? config.maxSteps : countSteps(this.source);
-    const from = findResume(config.resume, config.outputDir);
-    this.policy =
-      model instanceof Policy ? model : await Policy.load(from ?? model, { device: config.device, dtype: config.dtype, signal });
+    const from = await findResume(config.resume, config.outputDir);
+    this.policy = typeof model === 'string' ? await this.loadModel(from ?? model, signal) : model;
     this.training = new Training(this.policy);
-    if (config.outputDir !== undefined) this.openFolder(config.outputDir, from !== undefined);
+    this.folder.open(this.described(), from !== undefined);
     if (from === undefined) return undefined;
     const state = await loadCheckpoint(from, this.training, this.options.kind, this.options.settings);
     this.step = this.savedStep = state.step;
+    this.skipped = state.skipped ?? this.skipped;
+    this.best = state.best;
+    this.resumedFrom = from;
     await this.source.seek(state.cursor);
-    this.truncateLogs();
+    this.folder.truncate(this.step);
     return state;
   }
 
-  private openFolder(outputDir: string, resumed: boolean): void {
-    makeFolder(outputDir);
-    // A run that ended before its first checkpoint is continued from its beginning.
-    if (!resumed && this.options.config.resume === 'auto') this.truncateLogs();
-    else if (!resumed && existsSync(join(outputDir, 'metrics.jsonl')))
-      throw new FusedGrpoError('ERR_DATA', `${outputDir} already holds a run; give another outputDir, or resume: 'auto' to continue it`);
-    writeFileAtomic(join(outputDir, 'config.json'), JSON.stringify(this.describe(), null, 2) + '\n');
+  private async loadModel(folder: string, signal: AbortSignal): Promise<M> {
+    const { load, config } = this.options;
+    if (load) return load(folder, signal);
+    return (await Policy.load(folder, { device: config.device, dtype: config.dtype, signal })) as TrainedModel as M;
   }
 
-  /** The run as its config.json has it. */
-  private describe(): Record<string, unknown> {
+  private described(): Record<string, unknown> {
     const { config, kind, model, dataset, columnMapping } = this.options;
     return {
       trainer: kind,
@@ -158,57 +190,94 @@ export class Run {
     };
   }
 
-  /** After a crash the logs may be ahead of the checkpoint: the steps to be repeated are taken out. */
-  private truncateLogs(): void {
-    const { outputDir } = this.options.config;
-    if (outputDir === undefined) return;
-    for (const name of ['metrics.jsonl', 'samples.jsonl']) {
-      const path = join(outputDir, name);
-      if (!existsSync(path)) continue;
-      const kept = readFileSync(path, 'utf8')
-        .split('\n')
-        .filter((line) => {
-          try {
-            return (JSON.parse(line) as { step: number }).step <= this.step;
-          } catch {
-            return false; // the empty end, or a line cut off by the crash
-          }
-        });
-      writeFileAtomic(path, kept.map((line) => line + '\n').join(''));
-    }
-  }
-
-  /** Hands `n` rows to `use`; when it fails they count as not taken. */
-  async withRows<T>(n: number, use: (rows: Row[]) => Promise<T>): Promise<T> {
-    if (!this.pending) {
-      const before = { ...this.source.cursor };
-      this.pending = { rows: await this.source.take(n), before };
-    }
-    const result = await use(this.pending.rows);
+  /** Lets `use` take rows; when it fails they count as not taken, and the next one gets the same. */
+  async withRows<T>(use: (take: (n: number) => Promise<Row[]>) => Promise<T>): Promise<T> {
+    const pending = (this.pending ??= { rows: [], before: { ...this.source.cursor } });
+    let given = 0;
+    const result = await use(async (n) => {
+      const missing = given + n - pending.rows.length;
+      if (missing > 0) pending.rows.push(...(await this.source.take(missing)));
+      return pending.rows.slice(given, (given += n));
+    });
     this.pending = undefined;
     return result;
   }
 
-  /** Gradients of the batch, then one AdamW step. Nothing is changed when this throws. */
-  async update(batch: TrainBatch, loss: TrainLoss, learningRate: number): Promise<Trained> {
+  /** Gradients of the policy loss (and of another model's, which is stepped if and only if the policy is), then one AdamW step. */
+  async update(batch: TrainBatch, loss: TrainLoss, learningRate: number, other?: SecondModel): Promise<Trained> {
+    const { fused = true, skipZeroAdvantages = false, workspaceBytes, outputDir } = this.options.config;
+    const { training, signal } = this;
+    const trained = await this.optimize(
+      async (_, options) => {
+        await other?.accumulate(options);
+        return training.accumulate(batch, loss, { ...options, workspaceBytes, fused, skipZeroAdvantages });
+      },
+      learningRate,
+      {
+        result: NOT_MADE,
+        record: (error) =>
+          recordNonFinite(error, this.step + 1, batch, loss, { policy: this.policy as Reader, training, outputDir, signal }),
+      },
+    ).catch(async (error: unknown) => {
+      await other?.discard().catch(() => undefined); // the first error is the one to tell
+      throw error;
+    });
+    await (trained.skipped ? other?.discard() : other?.step());
+    return trained;
+  }
+
+  /**
+   * Gradients, then one AdamW step. Nothing is changed when this throws, or when something is not finite: such a step is left out and
+   * counted, until there are more than maxSkippedSteps of them in a row.
+   */
+  async optimize<R extends object>(
+    gradients: (training: Training, options: { microBatchTokens: number; signal: AbortSignal }) => Promise<R>,
+    learningRate: number,
+    notMade: NotMade<R>,
+  ): Promise<Updated<R>> {
+    const begin = performance.now();
+    try {
+      const updated = await this.tryOptimize(gradients, learningRate);
+      this.skipped.inRow = 0;
+      return updated;
+    } catch (error) {
+      if (!isNonFinite(error)) throw error;
+      await this.skip(error, notMade.record);
+      return { ...notMade.result, gradNorm: NaN, skipped: true, seconds: { train: (performance.now() - begin) / 1000, optimizer: 0 } };
+    }
+  }
+
+  private async skip(error: FusedGrpoError, record: NotMade<unknown>['record']): Promise<void> {
+    const { maxSkippedSteps } = this.options.config;
+    const file = await record?.(error);
+    const where = file === undefined ? '' : `; the sequences are in ${file}`;
+    if (this.skipped.inRow >= maxSkippedSteps)
+      throw new FusedGrpoError(
+        error.code,
+        maxSkippedSteps === 0
+          ? `${error.message}${where}`
+          : `${error.message}: ${this.skipped.inRow + 1} steps in a row were not finite (maxSkippedSteps ${maxSkippedSteps})${where}`,
+        { cause: error },
+      );
+    this.skipped = { total: this.skipped.total + 1, inRow: this.skipped.inRow + 1 };
+    process.emitWarning(`step ${this.step + 1} was left out: ${error.message}${where}`, 'FusedGrpoWarning');
+  }
+
+  private async tryOptimize<R extends object>(
+    gradients: (training: Training, options: { microBatchTokens: number; signal: AbortSignal }) => Promise<R>,
+    learningRate: number,
+  ): Promise<Updated<R>> {
     const { config } = this.options;
     const begin = performance.now();
-    const { signal, microBatchTokens } = this;
-    const result = await this.training.accumulate(batch, loss, { microBatchTokens, fused: config.fused, signal });
+    const result = await gradients(this.training, { microBatchTokens: config.microBatchTokens, signal: this.signal });
     const middle = performance.now();
     const { weightDecay, adamBeta1, adamBeta2, adamEpsilon, maxGradNorm } = config;
     const gradNorm = await this.training.optimizerStep({ learningRate, weightDecay, adamBeta1, adamBeta2, adamEpsilon, maxGradNorm });
     return { ...result, gradNorm, seconds: { train: (middle - begin) / 1000, optimizer: (performance.now() - middle) / 1000 } };
   }
 
-  /** Appends to the run folder's logs. Samples are thinned out so that long runs stay readable, unless they are wanted `always`. */
-  log(metrics: { step: number }, samples?: { step: number; samples: unknown; groups?: unknown }, always = false): void {
-    const { outputDir } = this.options.config;
-    if (outputDir === undefined) return;
-    appendJsonLine(join(outputDir, 'metrics.jsonl'), metrics);
-    const every = Math.max(1, Math.floor(this.totalSteps / 50));
-    if (samples && (always || this.step < 5 || this.step % every === 0 || this.step === this.totalSteps))
-      appendJsonLine(join(outputDir, 'samples.jsonl'), samples);
+  log(metrics: { step: number }, samples?: LoggedSamples, always = false): void {
+    this.folder.log(metrics, samples, { step: this.step, totalSteps: this.totalSteps, always });
   }
 
   /**
@@ -229,7 +298,13 @@ export class Run {
       saving = false;
     };
     const { outputDir } = config;
-    await this.loggers.start({ kind: this.options.kind, config: this.describe(), step: this.step, totalSteps: this.totalSteps, outputDir });
+    await this.loggers.start({
+      kind: this.options.kind,
+      config: this.described(),
+      step: this.step,
+      totalSteps: this.totalSteps,
+      outputDir,
+    });
     try {
       while (this.step < this.totalSteps) {
         this.signal.throwIfAborted();
@@ -237,7 +312,7 @@ export class Run {
         this.step = step.step;
         await after(step);
         await this.loggers.step(step.metrics, step.step);
-        if (config.saveSteps > 0 && this.step % config.saveSteps === 0) await save();
+        if (this.saveWanted || (config.saveSteps > 0 && this.step % config.saveSteps === 0)) await save();
         yield step;
       }
       await save();
@@ -256,22 +331,37 @@ export class Run {
   }
 
   private async save(state: Partial<TrainerCheckpoint>): Promise<void> {
-    const { config, kind, settings } = this.options;
+    const { config, kind, settings, saveMore } = this.options;
     if (config.outputDir === undefined || this.step === this.savedStep || this.step === 0) return;
     const cursor = this.pending?.before ?? { ...this.source.cursor };
     await saveCheckpoint(
       config.outputDir,
       this.policy,
       this.training,
-      { trainer: kind, step: this.step, cursor, settings, ...state },
+      { trainer: kind, step: this.step, cursor, settings, skipped: this.skipped, best: this.best, ...state },
       config.saveTotalLimit,
+      saveMore,
     );
     this.savedStep = this.step;
+    this.saveWanted = false;
   }
 
   private async saveModel(): Promise<void> {
     const { outputDir } = this.options.config;
-    if (outputDir !== undefined) await writeFolderAtomic(join(outputDir, 'model'), (part) => this.policy.save(part));
+    if (outputDir === undefined) return;
+    const { best } = this;
+    const wanted = this.options.loadBestModelAtEnd && best && best.step !== this.step;
+    const from = wanted ? join(outputDir, `checkpoint-${best.step}`) : '';
+    await writeFolderAtomic(join(outputDir, 'model'), (part) => (existsSync(from) ? copyModel(from, part) : this.policy.save(part)));
+  }
+
+  /** Compares an evaluation of the step that has just been made with the best so far; a better one is saved. */
+  consider(metric: string, value: number): void {
+    if (this.best?.metric === metric && !(value > this.best.value)) return;
+    this.best = { step: this.step, metric, value };
+    this.saveWanted = true;
+    const { outputDir } = this.options.config;
+    if (outputDir !== undefined) writeFileAtomic(join(outputDir, 'best.json'), JSON.stringify(this.best) + '\n');
   }
 
   /** Ends a loop under way (its step is not made) and frees the policy, unless it is the caller's. */

@@ -100,7 +100,7 @@ export class SFTTrainer implements AsyncIterable<SFTStep> {
     const batchSize = config.perDeviceTrainBatchSize * config.gradientAccumulationSteps;
     await run.start((source) => Math.ceil((source.length! * config.numTrainEpochs) / batchSize));
     yield* run.steps(
-      () => run.withRows(batchSize, (rows) => this.makeStep(rows)),
+      () => run.withRows(async (take) => this.makeStep(await take(batchSize))),
       () => ({}),
       async (step) => {
         run.log(step.metrics);

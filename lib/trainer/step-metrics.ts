@@ -2,7 +2,7 @@ import type { ResolvedGRPOConfig } from './config.js';
 import type { NamedReward } from './rewards.js';
 import type { Rollout } from './rollout.js';
 import type { Trained } from './run.js';
-import type { RewardGroup, Sample, StepMetrics } from './types.js';
+import type { StepMetrics } from './types.js';
 
 const known = (values: ArrayLike<number>): number[] => Array.from(values).filter((v) => !Number.isNaN(v));
 const mean = (values: number[]): number => values.reduce((a, b) => a + b, 0) / Math.max(1, values.length);
@@ -27,6 +27,7 @@ export function quantiles(values: readonly number[]): StepMetrics['rewardQuantil
 export function stepMetrics(from: {
   step: number;
   epoch: number;
+  skippedSteps: number;
   rollout: Rollout;
   chosen: Int32Array;
   rewards: NamedReward[];
@@ -65,6 +66,8 @@ export function stepMetrics(from: {
       min: lengths.reduce((a, b) => Math.min(a, b), Infinity),
       max: lengths.reduce((a, b) => Math.max(a, b), 0),
     },
+    ...(rollout.groupsSampled === undefined ? {} : { groupsSampled: rollout.groupsSampled }),
+    skippedSteps: from.skippedSteps,
     truncated: rollout.completions.filter((c) => c.finishReason === 'length').length / rollout.completions.length,
     learningRate: from.learningRate,
     gradNorm: trained.gradNorm,
@@ -73,30 +76,4 @@ export function stepMetrics(from: {
     seconds,
     peakMemoryBytes: process.resourceUsage().maxRSS * 1024,
   };
-}
-
-/**
- * The few samples of a step that are kept on disk: the best, the worst, two between, and the best of each prompt that is followed through
- * the run.
- */
-export function stepSamples(samples: Sample[], followed: ReadonlySet<string> = new Set(), keep = 4): Sample[] {
-  const ranked = [...samples].sort((a, b) => b.reward - a.reward);
-  const picked =
-    samples.length <= keep ? ranked : Array.from({ length: keep }, (_, k) => ranked[Math.round((k * (ranked.length - 1)) / (keep - 1))]!);
-  const best = [...followed].map((prompt) => ranked.find((s) => s.prompt === prompt));
-  return [...new Set([...picked, ...best.filter((s) => s !== undefined)])];
-}
-
-const MAX_GROUPS = 16;
-const PROMPT_LENGTH = 80;
-
-/** The rewards of a rollout's first groups; the numGenerations rewards of a prompt lie side by side. */
-export function rewardGroups(prompts: readonly string[], rewards: ArrayLike<number>, numGenerations: number): RewardGroup[] {
-  return prompts.slice(0, MAX_GROUPS).map((prompt, g) => ({
-    prompt: prompt.length > PROMPT_LENGTH ? prompt.slice(0, PROMPT_LENGTH) + '…' : prompt,
-    rewards: Array.from({ length: numGenerations }, (_, i) => {
-      const reward = rewards[g * numGenerations + i]!;
-      return Number.isNaN(reward) ? null : Number(reward.toPrecision(6));
-    }),
-  }));
 }

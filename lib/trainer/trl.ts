@@ -4,6 +4,7 @@ import { unknownOption } from '../errors.js';
 /** Fields whose option here has another name than TRL's in camelCase. */
 export const TRL_RENAMED: Readonly<Record<string, string>> = {
   resume_from_checkpoint: 'resume',
+  num_generations_eval: 'evalNumGenerations',
   vllm_importance_sampling_mode: 'samplerImportanceSampling',
   vllm_importance_sampling_clip_max: 'samplerImportanceSamplingClipMax',
   vllm_importance_sampling_clip_min: 'samplerImportanceSamplingClipMin',
@@ -17,6 +18,10 @@ export const TRL_NOTES: Readonly<Record<string, string>> = {
   save_steps: 'A whole number; 0: only at the end',
   save_total_limit: 'Default 2: all would fill the disk',
   resume_from_checkpoint: "A checkpoint's or a run's folder, or 'auto'",
+  eval_steps: 'A whole number; 0: at the end only',
+  load_best_model_at_end: 'model/ is then that of the best evaluation',
+  metric_for_best_model: 'evalReward and the like',
+  ref_model_sync_steps: '0: never; TRL needs sync_ref_model besides, and mixes by ref_model_mixup_alpha, which is 1 here',
   report_to: "'none' or 'tensorboard'; metrics.jsonl is always written. Other services: the `loggers` option",
   vllm_importance_sampling_mode: 'Off unless given: sampling and scoring are one engine here',
   epsilon: 'Default 0.2 (gmpo: 0.4)',
@@ -27,14 +32,14 @@ export const TRL_NOTES: Readonly<Record<string, string>> = {
 };
 
 const VLLM = 'There is no vLLM: the engine samples itself, on the weights being trained';
-const EVAL = 'Nothing is evaluated during a run: run your evaluation on checkpoint-N/ or model/';
+const EVAL = 'Give evalDataset and evalSteps (0: at the end only): that is all there is to choose';
 const HUB = 'Nothing is uploaded: model/ in outputDir is a folder that `hf upload` takes as it is';
 const PROCESSES = 'A run is one process on one machine';
 const LOADER = 'There is no data loader: rows are in memory, or read as they are needed';
 const LOG = 'Every step is logged: metrics.jsonl, and the `loggers` option';
 const TRACKIO = 'There is no trackio; use reportTo or the `loggers` option';
 const ENTROPY = 'entropyCoef stays what it is: an adaptive coefficient is not implemented';
-const REFERENCE = 'The reference stays what it was at the start: a moving one is not implemented';
+const REFERENCE = 'refModelSyncSteps above 0 makes the policy the reference every so many steps: whole, not mixed';
 const FP16 = "float16 training is not implemented: dtype 'bfloat16' or 'float32'";
 const COMPILE = 'There is nothing to compile: the kernels are built ahead of time';
 const CONTINUOUS = 'The engine schedules its own sampling; there is nothing to choose';
@@ -49,9 +54,8 @@ const REFUSED: readonly (readonly [reason: string, names: string])[] = [
   ['Deprecated in TRL too: samplerImportanceSamplingClipMax', 'vllm_importance_sampling_cap'],
   [
     EVAL,
-    'eval_strategy eval_steps eval_delay per_device_eval_batch_size prediction_loss_only eval_on_start eval_do_concat_batches ' +
-      'eval_use_gather_object eval_accumulation_steps include_for_metrics batch_eval_metrics num_generations_eval do_eval do_predict ' +
-      'bf16_full_eval fp16_full_eval load_best_model_at_end metric_for_best_model greater_is_better',
+    'eval_strategy eval_delay per_device_eval_batch_size prediction_loss_only eval_on_start eval_do_concat_batches ' +
+      'eval_use_gather_object eval_accumulation_steps include_for_metrics batch_eval_metrics do_eval do_predict bf16_full_eval fp16_full_eval',
   ],
   [HUB, 'push_to_hub hub_token hub_private_repo hub_model_id hub_strategy hub_always_push hub_revision log_completions_hub_repo'],
   [
@@ -112,7 +116,8 @@ const REFUSED: readonly (readonly [reason: string, names: string])[] = [
   ['Say stepsPerGeneration: generation_batch_size / perDeviceTrainBatchSize', 'generation_batch_size'],
   ['temperature, topP, topK, minP and repetitionPenalty are the options of sampling', 'generation_kwargs'],
   ["A chat template gets the messages and nothing else: put what it needs into a prompt's messages", 'chat_template_kwargs'],
-  [REFERENCE, 'sync_ref_model ref_model_mixup_alpha ref_model_sync_steps'],
+  [REFERENCE, 'sync_ref_model ref_model_mixup_alpha'],
+  ['The metrics of metricForBestModel are all better when greater', 'greater_is_better'],
   [ENTROPY, 'use_adaptive_entropy entropy_coef_min entropy_coef_max entropy_coef_delta entropy_target'],
   ['A completion is one turn: tools are not called', 'max_tool_calling_iterations'],
 ];

@@ -1,5 +1,8 @@
+import type { CriticMetrics } from './critic.js';
+import type { EvalMetrics } from './evaluate.js';
+
 /** One line of metrics.jsonl, and what a GRPOTrainer step yields as `metrics`; docs/metrics.md explains each. Means are over the step's selected tokens or completions. */
-export interface StepMetrics {
+export interface StepMetrics extends Partial<EvalMetrics>, Partial<CriticMetrics> {
   step: number;
   epoch: number;
   loss: number;
@@ -19,6 +22,10 @@ export interface StepMetrics {
   clipRatio: { low: number; high: number; region: number };
   ratio: { min: number; mean: number; max: number };
   completionLength: { mean: number; min: number; max: number };
+  /** Dynamic sampling: groups sampled for this rollout; those beyond the trained ones had equal rewards. */
+  groupsSampled?: number;
+  /** Steps of the run so far that were left out because something was not finite: this step's loss is then NaN (null in metrics.jsonl). */
+  skippedSteps: number;
   /** Share of completions that hit maxCompletionLength. */
   truncated: number;
   learningRate: number;

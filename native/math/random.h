@@ -2,6 +2,7 @@
 // Counter-based random numbers: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
 // A number depends on its key and counter alone, never on what was drawn before, on which thread, or beside which other
 // sequences.
+#include <cmath>
 #include <cstdint>
 
 #include "math/scalar.h"
@@ -29,6 +30,12 @@ FG_HD inline double token_uniform(uint64_t seed, uint32_t step, uint32_t prompt,
       philox4x32(static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32), {{token, completion, prompt, step}});
   const uint64_t bits = (uint64_t{r.v[0]} << 32 | r.v[1]) >> 11;
   return static_cast<double>(bits) * 0x1.0p-53;
+}
+
+/// Standard normal number `index` of a seed (Box-Muller).
+inline double seeded_normal(uint64_t seed, uint32_t index) {
+  const double radius = std::sqrt(-2 * std::log(1 - token_uniform(seed, 0, 0, 0, index)));
+  return radius * std::cos(2 * 3.14159265358979323846 * token_uniform(seed, 0, 0, 1, index));
 }
 
 }  // namespace fg

@@ -125,7 +125,12 @@ class LinearLoss {
   at::Tensor logits(Range r, const at::Tensor& hidden) {
     at::Tensor z = buffer_.narrow(0, 0, r.size());
     head_logits(z, hidden, a_.weight);
+    if (a_.softcap > 0) z.div_(a_.softcap).tanh_().mul_(a_.softcap);
     return z;
+  }
+  /// d(capped)/d(z) of logits that are about to be overwritten by the gradient of the capped ones; undefined: 1.
+  at::Tensor cap_slope(const at::Tensor& z) const {
+    return a_.softcap > 0 ? 1 - (z / a_.softcap).square() : at::Tensor();
   }
   Rows matrix(const at::Tensor& z) const { return {z.data_ptr(), dtype_of(z), z.size(1), z.size(1), 0}; }
 
@@ -150,7 +155,7 @@ class LinearLoss {
       weights.push_back(float(records_[size_t(row)].weight));
       if (with_sequences && ends_sequence(i)) offsets.push_back(int32_t(i + 1 - r.begin));
     }
-    const at::Tensor h = hidden(r), z = logits(r, h);
+    const at::Tensor h = hidden(r), z = logits(r, h), slope = cap_slope(z);
     const auto pointer = [](const auto& v) { return v.empty() ? nullptr : v.data(); };
     kernels::GrpoLossArgs k;
     k.batch.layout.rows = r.size();
@@ -166,11 +171,12 @@ class LinearLoss {
     if (!found(t.status, r)) return;
     out_.metrics.merge(t.metrics);
     keep(r, t);
-    back(r, h, z);
+    back(r, h, z, slope);
   }
 
-  /// The gradient of the logits in `z` becomes those of the hidden states and of the head.
-  void back(Range r, const at::Tensor& h, const at::Tensor& z) {
+  /// The gradient of the (capped) logits in `z` becomes those of the hidden states and of the head.
+  void back(Range r, const at::Tensor& h, at::Tensor z, const at::Tensor& slope) {
+    if (slope.defined()) z.mul_(slope);
     if (by_way_of_float(z)) {
       const at::Tensor grad = head_gradients_by_float(z, h, a_.weight, a_.grad_weight).to(a_.grad_hidden.scalar_type());
       at::Tensor(a_.grad_hidden).index_copy_(0, indices(r), grad);
@@ -211,12 +217,12 @@ class LinearLoss {
   void gradient(Range r, const std::vector<float>& by_logps, const std::vector<float>& by_entropies) {
     const auto targets = gathered(r, a_.targets);
     const auto g = gathered(r, by_logps.data()), h = gathered(r, by_entropies.data());
-    const at::Tensor rows = hidden(r), z = logits(r, rows);
+    const at::Tensor rows = hidden(r), z = logits(r, rows), slope = cap_slope(z);
     kernels::SelectiveLogpBackwardArgs k;
     k.layout.rows = r.size(), k.layout.sequences = 1;
     k.logits = k.grad = matrix(z), k.targets = targets.data(), k.temperature = a_.temperature;
     k.grad_logps = g.data(), k.grad_entropies = a_.batch.has_entropy_term() ? h.data() : nullptr;
-    if (found(tensor_selective_logp_backward(k, a_.hidden.device()).status, r)) back(r, rows, z);
+    if (found(tensor_selective_logp_backward(k, a_.hidden.device()).status, r)) back(r, rows, z, slope);
   }
 
   bool found(const Status& s, Range r) {

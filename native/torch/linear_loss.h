@@ -10,6 +10,7 @@ struct LinearLossArgs {
   kernels::PolicyBatch batch;        // on the host
   const int32_t* targets = nullptr;  // (rows), on the host
   double temperature = 1;
+  double softcap = 0;  // of the logits: softcap * tanh(z / softcap); 0: none
   bool want_entropy = false;
   bool skip_zero_advantages = false;  // tokens that cannot contribute are left out, of the metrics as well
   at::Tensor hidden;                  // (rows, width) float32 or 16 bits

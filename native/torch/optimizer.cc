@@ -51,6 +51,10 @@ at::Tensor Optimizer::gradient_of(const at::Tensor& leaf) {
   TORCH_CHECK(false, "not a trained parameter");
 }
 
+void Optimizer::complete_gradients() {
+  for (auto& slot : slots_) gradient_of(slot.parameter);
+}
+
 std::vector<kernels::AdamWTensor> Optimizer::views() const {
   std::vector<kernels::AdamWTensor> views;
   for (const auto& s : slots_)
@@ -60,12 +64,16 @@ std::vector<kernels::AdamWTensor> Optimizer::views() const {
   return views;
 }
 
-double Optimizer::step(const AdamWOptions& options) {
+double Optimizer::gradient_norm() const {
   const auto tensors = views();
-  const Context context = cpu_context();
   const auto count = static_cast<int64_t>(tensors.size());
   std::vector<double> workspace(kernels::gradient_norm_workspace(tensors.data(), count));
-  const double norm = kernels::gradient_norm(context, tensors.data(), count, workspace.data());
+  return kernels::gradient_norm(cpu_context(), tensors.data(), count, workspace.data());
+}
+
+double Optimizer::step(const AdamWOptions& options) {
+  const auto tensors = views();
+  const double norm = gradient_norm();
   if (!std::isfinite(norm)) {
     zero_gradients();
     throw CodedError("ERR_TRAINING", "The gradient is not finite: the optimizer step was not made");
@@ -79,7 +87,7 @@ double Optimizer::step(const AdamWOptions& options) {
                        static_cast<float>(1 - std::pow(options.beta1, t)),
                        static_cast<float>(1 - std::pow(options.beta2, t)),
                        clip_scale(norm, options.max_gradient_norm)};
-  kernels::adamw(context, tensors.data(), count, step);
+  kernels::adamw(cpu_context(), tensors.data(), static_cast<int64_t>(tensors.size()), step);
   for (auto& slot : slots_) slot.touched = false;
   return norm;
 }

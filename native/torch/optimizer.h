@@ -26,6 +26,12 @@ class Optimizer {
   /// The float32 gradient of parameter `leaf` (made as zeros at first use), for a product that adds to it directly.
   at::Tensor gradient_of(const at::Tensor& leaf);
 
+  /// Gradients of zeros where there are none: a step whose every part was left out is still a step.
+  void complete_gradients();
+
+  /// Norm of the accumulated gradients.
+  double gradient_norm() const;
+
   /// One AdamW step; gradients are zero afterwards. Returns their norm before clipping. Throws when the norm is not
   /// finite: nothing is changed then, except that the gradients are zero.
   double step(const AdamWOptions& options);

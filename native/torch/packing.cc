@@ -67,6 +67,18 @@ PackedSequences pack_sequences(const std::vector<Sequence>& all, const std::vect
   return packer.finish();
 }
 
+PackedSequences pack_last_rows(const std::vector<Sequence>& all, const std::vector<int64_t>& members) {
+  PackedSequences packed = pack_sequences(all, members);
+  std::vector<int64_t> last;
+  int64_t end = 0;
+  for (const int64_t i : members) {
+    end += all[i].completion_length;
+    last.push_back(packed.wanted.const_data_ptr<int64_t>()[end - 1]);
+  }
+  packed.wanted = at::tensor(last, at::kLong);
+  return packed;
+}
+
 std::vector<std::vector<int64_t>> cut_sequences(const std::vector<Sequence>& all, int64_t budget) {
   std::unordered_map<std::string_view, size_t> place;  // of a prompt among the prompts
   std::vector<std::vector<int64_t>> of_prompt;
@@ -90,6 +102,20 @@ std::vector<std::vector<int64_t>> cut_sequences(const std::vector<Sequence>& all
       there = true;
       parts.back().push_back(i);
     }
+  }
+  return parts;
+}
+
+std::vector<std::vector<int64_t>> cut_pairs(const std::vector<Sequence>& all, int64_t budget) {
+  std::vector<std::vector<int64_t>> parts;
+  int64_t used = 0;
+  for (size_t i = 0; i + 1 < all.size(); i += 2) {
+    const Sequence &a = all[i], &b = all[i + 1];
+    const int64_t prompts = prompt_of(a) == prompt_of(b) ? a.prompt_length : a.prompt_length + b.prompt_length;
+    const int64_t rows = prompts + a.completion_length - 1 + b.completion_length - 1;
+    if (parts.empty() || used + rows > budget) parts.emplace_back(), used = 0;
+    used += rows;
+    parts.back().push_back(static_cast<int64_t>(i)), parts.back().push_back(static_cast<int64_t>(i) + 1);
   }
   return parts;
 }

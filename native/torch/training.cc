@@ -4,10 +4,8 @@
 #include <string>
 
 #include "torch/caching_allocator.h"
-#include "torch/cpu_context.h"
-#include "torch/dtype.h"
 #include "torch/error.h"
-#include "torch/head_products.h"
+#include "torch/linear_loss.h"
 #include "torch/packing.h"
 #include "torch/reference.h"
 
@@ -48,6 +46,12 @@ const char* describe(kernels::Fault fault) {
   throw CodedError("ERR_NON_FINITE", std::string("Training stopped: ") + describe(status.fault) + " of completion " +
                                          std::to_string(members[at]) + ", token " +
                                          std::to_string(status.row - offsets[at]) + " is not finite");
+}
+
+/// Where a token of advantage 0 has no part in anything: neither a KL, nor entropy, nor a statistic of the batch.
+bool skips(const TrainOptions& o) {
+  return o.skip_zero_advantages && o.loss.beta == 0 && o.entropy_weight == 0 && o.loss.top_entropy_quantile >= 1 &&
+         !chooses_by_covariance(o.loss.loss_type);
 }
 
 template <class T>
@@ -107,36 +111,23 @@ Trainer::Part Trainer::gather(const TrainBatch& batch, const std::vector<int64_t
   return part;
 }
 
-kernels::GrpoLossArgs Trainer::loss_args(Part& part, const TrainOptions& options, const at::Tensor& logits) const {
-  kernels::GrpoLossArgs args;
+kernels::PolicyMetrics Trainer::fused_loss(Part& part, const TrainOptions& options, const at::Tensor& rows) {
+  LinearLossArgs args;
   args.batch = part.view(options);
-  args.logits = {logits.data_ptr(), dtype_of(logits), model_.vocab(), model_.vocab(), 0};
-  args.grad = args.logits;
   args.targets = part.targets.data();
   args.temperature = options.temperature;
-  args.logps = part.logps.data();
+  args.softcap = model_.logit_softcap();
   args.want_entropy = true;
-  args.records = part.records.data();
-  return args;
-}
-
-kernels::PolicyMetrics Trainer::fused_loss(Part& part, const TrainOptions& options, const at::Tensor& rows) {
-  kernels::PolicyMetrics metrics;
-  at::Tensor grad_rows;
-  {
-    at::NoGradGuard no_grad;
-    const at::Tensor& weight = model_.head_weight();
-    const at::Tensor logits = buffer_.fill(model_, rows);
-    at::Tensor capped_slope;  // of cap * tanh(z / cap), for the architectures that have a cap
-    if (const double cap = model_.logit_softcap(); cap > 0) capped_slope = 1 - (logits / cap).square();
-    const kernels::Status status =
-        kernels::grpo_loss(cpu_context(), options.loss, loss_args(part, options, logits), &metrics);
-    if (!status.ok()) throw_fault(status, part.offsets, part.members);
-    if (capped_slope.defined()) logits.mul_(capped_slope);  // the buffer now holds the gradient
-    grad_rows = head_gradients(logits, rows, weight, optimizer_.gradient_of(weight));
-  }
-  torch::autograd::backward({rows}, {grad_rows});
-  return metrics;
+  args.hidden = rows.detach();
+  args.weight = model_.head_weight().detach();
+  args.grad_hidden = at::empty_like(args.hidden);
+  args.grad_weight = optimizer_.gradient_of(model_.head_weight());
+  args.workspace_bytes = options.workspace_bytes;
+  const LinearLossOutcome result = linear_grpo_loss(args, options.loss);
+  if (!result.status.ok()) throw_fault(result.status, part.offsets, part.members);
+  std::copy_n(result.logps.const_data_ptr<float>(), part.size(), part.logps.begin());
+  torch::autograd::backward({rows}, {args.grad_hidden});
+  return result.metrics;
 }
 
 kernels::PolicyMetrics Trainer::unfused_loss(Part& part, const TrainOptions& options, const at::Tensor& rows) {
@@ -166,19 +157,33 @@ int64_t Trainer::bytes_per_row() const {
   const int64_t inner = (c.gated_mlp ? 3 : 2) * c.intermediate;
   // What a layer keeps for its gradient: both norms and residual sums, q, k, v and what was attended, the MLP's inside.
   const int64_t layer = 4 * c.hidden + joint + attended + inner;
-  // Of one layer at a time: gradients on their way. Once: the logits, which become their gradient.
-  const int64_t passing = 2 * inner + 2 * joint + 4 * c.hidden;
-  return (c.layers * layer + passing + c.vocab) * static_cast<int64_t>(c10::elementSize(model_.dtype()));
+  const int64_t passing = 2 * inner + 2 * joint + 4 * c.hidden;  // of one layer at a time: gradients on their way
+  return (c.layers * layer + passing) * static_cast<int64_t>(c10::elementSize(model_.dtype()));
+}
+
+int64_t Trainer::row_budget(int64_t asked, int64_t more_bytes) const {
+  constexpr int64_t kBytes = 1'500'000'000, kLeast = 256, kMost = 8192;
+  return asked ? asked : std::clamp(kBytes / (bytes_per_row() + more_bytes), kLeast, kMost);
+}
+
+/// Some token of the sequence can get a gradient.
+bool Trainer::contributes(const TrainBatch& batch, const std::vector<int64_t>& starts, int64_t s) {
+  const bool per_token = static_cast<int64_t>(batch.advantages.size()) != batch.sequences();
+  const auto all = batch.advantages.begin();
+  return per_token ? std::any_of(all + starts[s], all + starts[s + 1], [](float a) { return a != 0; })
+                   : *(all + s) != 0;
 }
 
 void Trainer::throw_out_of_memory(const std::vector<Sequence>& sequences, const std::vector<int64_t>& members,
-                                  size_t before) const {
+                                  size_t before, int64_t workspace) const {
   const int64_t rows = pack_sequences(sequences, members).ids.size(0);
   int64_t longest = 0;
   for (const int64_t i : members)
     longest = std::max(longest, sequences[i].prompt_length + sequences[i].completion_length - 1);
   // What could be had, a quarter left for what is not counted. (Another model's tensors are in it.)
-  const auto got = std::max<int64_t>(0, static_cast<int64_t>(memory_peak()) - static_cast<int64_t>(before));
+  const int64_t logits =
+      std::min(workspace, rows * model_.vocab() * static_cast<int64_t>(c10::elementSize(model_.dtype())));
+  const auto got = std::max<int64_t>(0, static_cast<int64_t>(memory_peak()) - static_cast<int64_t>(before) - logits);
   const int64_t fits = std::min(rows / 2, got / bytes_per_row() * 3 / 4);
   const std::string what = "Not enough memory to train on " + std::to_string(members.size()) + " sequences (" +
                            std::to_string(rows) +
@@ -194,21 +199,36 @@ void Trainer::throw_out_of_memory(const std::vector<Sequence>& sequences, const 
 TrainResult Trainer::accumulate(const TrainBatch& batch, const TrainOptions& options, const std::atomic<bool>& abort) {
   std::vector<int64_t> starts(batch.sequences() + 1, 0);  // where each sequence's completion begins among the N tokens
   for (int64_t s = 0; s < batch.sequences(); ++s) starts[s + 1] = starts[s] + std::max<int64_t>(0, batch.completion(s));
-  at::AutoGradMode grad_mode(true);
   TrainResult result;
-  const std::vector<Sequence> sequences = sequences_of(batch);
-  for (const auto& members : cut_sequences(sequences, options.micro_batch_tokens)) {
+  std::vector<Sequence> sequences = sequences_of(batch);
+  if (skips(options)) {
+    for (int64_t s = 0; s < batch.sequences(); ++s)
+      if (!contributes(batch, starts, s)) sequences[s].completion_length = 0;  // cut_sequences leaves it out
+    optimizer_.complete_gradients();
+  }
+  // Unfused, autograd keeps a handful of float32 copies of the logits.
+  const int64_t budget = row_budget(options.micro_batch_tokens, options.fused ? 0 : 24 * model_.vocab());
+  each_part(
+      sequences, cut_sequences(sequences, budget), options.workspace_bytes, abort,
+      [&](const std::vector<int64_t>& members) { micro_batch(batch, starts, sequences, members, options, result); });
+  return result;
+}
+
+void Trainer::each_part(const std::vector<Sequence>& sequences, const Parts& parts, int64_t workspace,
+                        const std::atomic<bool>& abort,
+                        const std::function<void(const std::vector<int64_t>& members)>& micro_batch) {
+  at::AutoGradMode grad_mode(true);
+  for (const auto& members : parts) {
     if (abort) throw CodedError("ERR_ABORTED", "The operation was aborted");
     const size_t before = start_memory_peak();
     try {
-      micro_batch(batch, starts, sequences, members, options, result);
+      micro_batch(members);
     } catch (const c10::OutOfMemoryError&) {
-      throw_out_of_memory(sequences, members, before);
+      throw_out_of_memory(sequences, members, before, workspace);
     } catch (const std::bad_alloc&) {
-      throw_out_of_memory(sequences, members, before);
+      throw_out_of_memory(sequences, members, before, workspace);
     }
   }
-  return result;
 }
 
 }  // namespace fg

@@ -1,17 +1,17 @@
 #pragma once
-// Gradients of one optimizer step: the batch is cut into micro-batches; each runs the model forward, the head's
-// product, the fused loss (which turns the logits into their gradient in place), and the backward. Logits exist for one
-// micro-batch at a time.
+// Gradients of one optimizer step: the batch is cut into micro-batches; each runs the model forward, the head with the
+// fused loss (linear_loss.h: logits exist for a part of the rows at a time), and the backward.
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
 #include "kernels/kernels.h"
-#include "torch/logits_buffer.h"
 #include "torch/model/transformer.h"
 #include "torch/optimizer.h"
 #include "torch/packing.h"
+#include "torch/scalar_batches.h"
 
 namespace fg {
 
@@ -35,10 +35,12 @@ struct TrainBatch {
 struct TrainOptions {
   LossParams loss;
   double temperature = 1;
-  double normalizer = 1;      // of the whole optimizer step
-  double entropy_weight = 0;  // entropyCoef / (tokens of the whole optimizer step)
-  int64_t micro_batch_tokens = 8192;
-  bool fused = true;  // false: the unfused libtorch twin, differentiated by autograd
+  double normalizer = 1;                       // of the whole optimizer step
+  double entropy_weight = 0;                   // entropyCoef / (tokens of the whole optimizer step)
+  int64_t micro_batch_tokens = 0;              // rows of one forward and backward; 0: row_budget()
+  int64_t workspace_bytes = int64_t{1} << 28;  // for logits
+  bool skip_zero_advantages = false;           // sequences without any gradient are left out, of the metrics as well
+  bool fused = true;                           // false: the unfused libtorch twin, differentiated by autograd
 };
 
 struct TrainResult {
@@ -57,25 +59,36 @@ class Trainer {
   /// ERR_NON_FINITE, ...); the accumulated gradients are then incomplete and must be thrown away with
   /// optimizer().zero_gradients().
   TrainResult accumulate(const TrainBatch& batch, const TrainOptions& options, const std::atomic<bool>& abort);
+  /// The same for models with a scalar head (scalar_training.cc).
+  PairResult accumulate_pairs(const PairBatch& batch, const PairOptions& options, const std::atomic<bool>& abort);
+  ValueResult accumulate_values(const ValueBatch& batch, const ValueOptions& options, const std::atomic<bool>& abort);
 
  private:
   struct Part;  // one micro-batch
+  using Parts = std::vector<std::vector<int64_t>>;
+  /// Runs `micro_batch` on one part of the sequences after the other, each in its own memory.
+  void each_part(const std::vector<Sequence>& sequences, const Parts& parts, int64_t workspace,
+                 const std::atomic<bool>& abort,
+                 const std::function<void(const std::vector<int64_t>& members)>& micro_batch);
+  /// From the derivatives of the loss by the values of `rows` to the gradients of all parameters.
+  void scalar_backward(const at::Tensor& rows, const std::vector<float>& by_value);
   Part gather(const TrainBatch& batch, const std::vector<int64_t>& starts, const std::vector<int64_t>& members) const;
   void micro_batch(const TrainBatch& batch, const std::vector<int64_t>& starts, const std::vector<Sequence>& sequences,
                    const std::vector<int64_t>& members, const TrainOptions& options, TrainResult& result);
-  /// Bytes that a row of a micro-batch needs, about.
+  static bool contributes(const TrainBatch& batch, const std::vector<int64_t>& starts, int64_t sequence);
+  /// Bytes that a row of a micro-batch needs, about, its logits left out (fused: they are bounded by the workspace).
   int64_t bytes_per_row() const;
-  /// Says which microBatchTokens would fit; `before`: bytes in use when the micro-batch began.
+  /// Rows of a micro-batch: as many as are asked for; 0: about 1.5 GB, of which each row needs `more_bytes` besides.
+  int64_t row_budget(int64_t asked, int64_t more_bytes = 0) const;
+  /// Says which microBatchTokens would fit; `before`: bytes in use when the micro-batch began; `workspace`: of logits.
   [[noreturn]] void throw_out_of_memory(const std::vector<Sequence>& sequences, const std::vector<int64_t>& members,
-                                        size_t before) const;
-  kernels::GrpoLossArgs loss_args(Part& part, const TrainOptions& options, const at::Tensor& logits) const;
+                                        size_t before, int64_t workspace) const;
   kernels::PolicyMetrics fused_loss(Part& part, const TrainOptions& options, const at::Tensor& rows);
   kernels::PolicyMetrics unfused_loss(Part& part, const TrainOptions& options, const at::Tensor& rows);
 
   std::shared_ptr<Transformer> owner_;
   Transformer& model_;
   Optimizer optimizer_;
-  LogitsBuffer buffer_;  // of one micro-batch
 };
 
 }  // namespace fg

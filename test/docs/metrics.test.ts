@@ -5,6 +5,8 @@ import { join } from 'node:path';
 import { arithmeticProblems, correctAnswer } from '../../lib/demo/arithmetic.js';
 import { demoModel } from '../../lib/demo/lesson.js';
 import { GRPOTrainer } from '../../lib/trainer/grpo-trainer.js';
+import { PPOTrainer } from '../../lib/trainer/ppo-trainer.js';
+import { RewardTrainer } from '../../lib/trainer/reward-trainer.js';
 import { SFTTrainer } from '../../lib/trainer/sft-trainer.js';
 
 const text = readFileSync(join(__dirname, '..', '..', 'docs', 'metrics.md'), 'utf8');
@@ -34,6 +36,43 @@ test('every metric of a GRPO run is explained, and nothing else', async () => {
   const names = keysOf(metrics).map((key) => key.replace(/^rewards\.[^.]+\./, 'rewards.NAME.'));
   expect([...rows.keys()].sort()).toEqual([...names].sort());
   for (const [name, [, meaning]] of rows) expect([name, meaning!.length > 8]).toEqual([name, true]);
+});
+
+test('what dynamic sampling and an evaluation add', async () => {
+  const { train, heldOut } = arithmeticProblems();
+  const trainer = new GRPOTrainer({
+    model: demoModel(),
+    rewardFuncs: [correctAnswer],
+    trainDataset: train,
+    evalDataset: heldOut.slice(0, 4),
+    config: { numGenerations: 4, perDeviceTrainBatchSize: 8, maxCompletionLength: 3, maxSteps: 1, beta: 0.1, dynamicSampling: true },
+  });
+  const { metrics } = (await trainer.train())!;
+  trainer.dispose();
+  const usual = rowsOf('grpo');
+  const names = keysOf(metrics).filter((key) => !usual.has(key) && !key.startsWith('rewards.'));
+  expect([...rowsOf('more').keys()].sort()).toEqual(names.sort());
+});
+
+test("what PPO's critic adds", async () => {
+  const config = { perDeviceTrainBatchSize: 8, maxCompletionLength: 3, maxSteps: 1 };
+  const trainer = new PPOTrainer({ model: demoModel(), rewardFuncs: [correctAnswer], trainDataset: arithmeticProblems().train, config });
+  const { metrics } = (await trainer.train())!;
+  trainer.dispose();
+  const usual = rowsOf('grpo');
+  const names = keysOf(metrics).filter((key) => !usual.has(key) && !key.startsWith('rewards.'));
+  expect([...rowsOf('ppo').keys()].sort()).toEqual(names.sort());
+});
+
+test('every metric of a reward model is explained, and nothing else', async () => {
+  const pairs = [{ better: '1+1=2', worse: '1+1=3' }];
+  const trainer = new RewardTrainer({
+    ...{ model: demoModel(), trainDataset: pairs, evalDataset: pairs, columnMapping: { chosen: 'better', rejected: 'worse' } },
+    config: { maxSteps: 1, perDeviceTrainBatchSize: 1 },
+  });
+  const { metrics } = (await trainer.train())!;
+  trainer.dispose();
+  expect([...rowsOf('reward').keys()].sort()).toEqual(keysOf(metrics).sort());
 });
 
 test('every metric of an SFT run is explained, and nothing else', async () => {

@@ -93,6 +93,8 @@ describe('memory', () => {
       microBatchTokens: 30_000,
       fused: true,
       reference: true,
+      generateAhead: false,
+      workspaceBytes: 2 ** 28,
       scored: true,
     },
     baseBytes: 2e8,
@@ -105,7 +107,8 @@ describe('memory', () => {
     expect([part('weights', { dtype: 'bfloat16' }), part('master copies', { dtype: 'bfloat16' })]).toEqual([2 * n, 4 * n]);
     expect([part('reference'), part('reference', { reference: false })]).toEqual([4 * n, undefined]);
     expect(part('micro-batch', { microBatchTokens: 3000 })! / part('micro-batch')!).toBeCloseTo(0.1);
-    expect(part('logits', { fused: false })! / part('logits')!).toBe(4);
+    expect(part('logits')).toBeCloseTo(1.1 * 2 ** 28); // the workspace
+    expect(part('logits', { fused: false })).toBeCloseTo(1.1 * 30_000 * 128_000 * 16, -3);
     expect(part('KV cache', { rolloutCompletions: 8 })! / part('KV cache')!).toBeCloseTo(1 / 8);
   });
 

@@ -280,7 +280,7 @@ describe('bad input', () => {
     expect(() => new GRPOTrainer(options({ rewardFunc: 1 }))).toThrow(
       /Unknown option 'rewardFunc' of GRPOTrainer; did you mean 'rewardFuncs'\?/,
     );
-    expect(() => new GRPOTrainer(options({ rewardFuncs: 'x' }))).toThrow(/a function for rewardFuncs/);
+    expect(() => new GRPOTrainer(options({ rewardFuncs: 'x' }))).toThrow(/a function or a RewardModel for rewardFuncs/);
     expect(() => new GRPOTrainer(options({ model: 3 }))).toThrow(/a folder or a Policy for model/);
     expect(() => new GRPOTrainer(undefined as never)).toThrow(/Expected an object for GRPOTrainer options/);
   });

@@ -61,7 +61,7 @@ test('names and weights', () => {
   const same = () => [1];
   expect(nameRewards([same, same, () => [1]]).map((r) => r.name)).toEqual(['same', 'same_2', 'reward2']);
   expect(() => nameRewards([])).toThrow(/at least one reward function/);
-  expect(() => nameRewards('reward.mjs')).toThrow(/a function for rewardFuncs/);
+  expect(() => nameRewards('reward.mjs')).toThrow(/a function or a RewardModel for rewardFuncs/);
   expect(() => nameRewards([same, 3])).toThrow(/rewardFuncs\[1\]/);
   expect(() => nameRewards([same], [1, 2])).toThrow(/1 numbers, one per reward function/);
 });

@@ -1,6 +1,8 @@
 import { expect, test } from '@jest/globals';
 import { resolveGRPOConfig } from '../../lib/trainer/config.js';
-import { decodeRollout, encodeRollout, minibatch, toBatch, type Rollout } from '../../lib/trainer/rollout.js';
+import { minibatch, toBatch } from '../../lib/trainer/batch.js';
+import { decodeRollout, encodeRollout } from '../../lib/trainer/rollout-state.js';
+import type { Rollout } from '../../lib/trainer/rollout.js';
 
 function rollout(count: number, numGenerations: number): Rollout {
   const completions = Array.from({ length: count }, (_, i) => ({

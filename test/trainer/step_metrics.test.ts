@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { correctAnswer } from '../../lib/demo/arithmetic.js';
 import { demoModel } from '../../lib/demo/lesson.js';
 import { GRPOTrainer } from '../../lib/trainer/grpo-trainer.js';
-import { quantiles, rewardGroups, stepSamples } from '../../lib/trainer/step-metrics.js';
+import { rewardGroups, stepSamples } from '../../lib/trainer/samples.js';
+import { quantiles } from '../../lib/trainer/step-metrics.js';
 import type { RewardGroup, Sample } from '../../lib/trainer/types.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'metrics '));

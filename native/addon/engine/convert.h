@@ -2,10 +2,12 @@
 // Reading plain JavaScript objects and typed arrays. lib/engine validates; these checks only keep wrong calls from
 // reading wild memory.
 #include <cmath>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "addon/common/napi_min.h"
+#include "torch/model/config.h"
 
 namespace fg {
 
@@ -68,6 +70,13 @@ struct TokenLists {
 };
 /// Checks the offsets, and every id against the vocabulary.
 TokenLists token_lists(const Napi::Value& value, const std::string& name, int64_t vocab);
+
+/// How a scalar head begins, { std, seed }; undefined or null: there is none.
+inline std::optional<ScoreInit> score_init(const Napi::Value& value) {
+  if (value.IsUndefined() || value.IsNull()) return std::nullopt;
+  const Napi::Object o = object_at(value, "scalarHead");
+  return ScoreInit{number_at(o, "std"), static_cast<uint64_t>(integer_at(o, "seed"))};
+}
 
 template <class Array, class T>
 Array to_typed(Napi::Env env, const std::vector<T>& from) {

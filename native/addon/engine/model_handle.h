@@ -31,7 +31,8 @@ class ModelHandle : public Napi::ObjectWrap<ModelHandle> {
  private:
   // model_load.cc
   Napi::Value load(
-      const Napi::CallbackInfo& info);  // (config, files: string[], dtype) -> call<{ parameters, bytes, ... }>
+      const Napi::CallbackInfo& info);  // (config, files: string[], dtype, scalarHead?: true (in the files) or { std,
+                                        // seed } of a new one) -> call<{ parameters, bytes, ... }>
   Napi::Value save(const Napi::CallbackInfo& info);     // (file) -> call<void>
   Napi::Value dispose(const Napi::CallbackInfo& info);  // ()
   Napi::Value parameters(
@@ -51,10 +52,15 @@ class ModelHandle : public Napi::ObjectWrap<ModelHandle> {
   Napi::Value accumulate(const Napi::CallbackInfo& info);      // (batch, options) -> call<AccumulateResult>
   Napi::Value optimizer_step(const Napi::CallbackInfo& info);  // (options) -> call<number>: the gradient norm
   Napi::Value zero_grad(const Napi::CallbackInfo& info);       // () -> call<void>
+  Napi::Value gradient_norm(const Napi::CallbackInfo& info);   // () -> call<number>
   Napi::Value save_optimizer(const Napi::CallbackInfo& info);  // (file) -> call<void>
   Napi::Value load_optimizer(const Napi::CallbackInfo& info);  // (file) -> call<void>
-  Napi::Value clone_into(
-      const Napi::CallbackInfo& info);  // (empty Model) -> call<void>: copies of the weights, not trainable
+  Napi::Value clone_into(const Napi::CallbackInfo&
+                             info);  // (empty Model, scalarHead?) -> call<void>: copies of the weights, not trainable
+  // model_scalar.cc
+  Napi::Value values(const Napi::CallbackInfo& info);  // (prompts, completions, options) -> call<Float32Array>
+  Napi::Value accumulate_pairs(const Napi::CallbackInfo& info);   // (batch, options) -> call<PairResult>
+  Napi::Value accumulate_values(const Napi::CallbackInfo& info);  // (batch, options) -> call<ValueResult>
 
   /// Queues `work(model, abort)`; the model is there.
   template <class Fn>

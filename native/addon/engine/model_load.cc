@@ -98,8 +98,12 @@ Napi::Function ModelHandle::define(Napi::Env env) {
                          InstanceMethod("accumulate", &ModelHandle::accumulate),
                          InstanceMethod("optimizerStep", &ModelHandle::optimizer_step),
                          InstanceMethod("zeroGrad", &ModelHandle::zero_grad),
+                         InstanceMethod("gradientNorm", &ModelHandle::gradient_norm),
                          InstanceMethod("saveOptimizer", &ModelHandle::save_optimizer),
                          InstanceMethod("loadOptimizer", &ModelHandle::load_optimizer),
+                         InstanceMethod("values", &ModelHandle::values),
+                         InstanceMethod("accumulatePairs", &ModelHandle::accumulate_pairs),
+                         InstanceMethod("accumulateValues", &ModelHandle::accumulate_values),
                          InstanceMethod("cloneInto", &ModelHandle::clone_into),
                          InstanceMethod("setTokenBytes", &ModelHandle::set_token_bytes),
                      });
@@ -127,7 +131,9 @@ void ModelHandle::report_memory(Napi::Env env, int64_t bytes) {
 
 Napi::Value ModelHandle::load(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
-    const ModelConfig config = read_config(info[0]);
+    ModelConfig config = read_config(info[0]);
+    config.scalar_head = !info[3].IsUndefined() && !info[3].IsNull();
+    if (config.scalar_head && !info[3].IsBoolean()) config.score_init = score_init(info[3]);
     const std::vector<std::string> files = strings_at(info[1], "files");
     const std::string dtype = string_of(info[2], "dtype");
     if (dtype != "float32" && dtype != "bfloat16") throw bad_argument("dtype", "'float32' or 'bfloat16'");

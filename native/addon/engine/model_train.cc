@@ -2,32 +2,10 @@
 #include <limits>
 
 #include "addon/common/loss_arguments.h"
-#include "addon/engine/model_handle.h"
-#include "torch/training.h"
+#include "addon/engine/model_training.h"
 
 namespace fg {
 namespace {
-
-struct ModelTraining : TrainingState {
-  explicit ModelTraining(std::shared_ptr<Transformer> model) : trainer(std::move(model)) {}
-  Trainer trainer;
-};
-
-/// Created at the first use: a model that only samples pays nothing.
-Trainer& trainer_of(ModelState& state) {
-  if (!state.training) state.training = std::make_unique<ModelTraining>(state.model);
-  return static_cast<ModelTraining&>(*state.training).trainer;
-}
-
-template <class T>
-std::vector<T> optional(const Napi::Object& o, const char* key, napi_typedarray_type type, const char* what) {
-  const Napi::Value v = o.Get(key);
-  return v.IsUndefined() || v.IsNull() ? std::vector<T>() : copy_typed<T>(v, key, type, what);
-}
-
-void check(bool ok, const char* what) {
-  if (!ok) throw UserError(UserError::Kind::range, "ERR_INVALID_ARG", std::string("Expected ") + what);
-}
 
 TrainBatch batch_of(const Napi::Object& o, int64_t vocab) {
   TrainBatch b;
@@ -40,22 +18,22 @@ TrainBatch batch_of(const Napi::Object& o, int64_t vocab) {
   b.sampler_logps = optional<float>(o, "samplerLogps", napi_float32_array, "a Float32Array");
   b.mask = optional<uint8_t>(o, "mask", napi_uint8_array, "a Uint8Array");
   b.truncated = optional<uint8_t>(o, "truncated", napi_uint8_array, "a Uint8Array");
-  check(b.offsets.size() == b.prompt_lengths.size() + 1 && b.offsets.front() == 0 &&
-            b.offsets.back() == static_cast<int64_t>(b.tokens.size()),
-        "offsets (B + 1) from 0 to the number of tokens");
+  expect(b.offsets.size() == b.prompt_lengths.size() + 1 && b.offsets.front() == 0 &&
+             b.offsets.back() == static_cast<int64_t>(b.tokens.size()),
+         "offsets (B + 1) from 0 to the number of tokens");
   int64_t completion_tokens = 0;
   for (int64_t s = 0; s < b.sequences(); ++s) {
-    check(b.length(s) >= 1 && b.prompt_lengths[s] >= 1 && b.prompt_lengths[s] <= b.length(s),
-          "promptLengths from 1 to the sequence's length");
+    expect(b.length(s) >= 1 && b.prompt_lengths[s] >= 1 && b.prompt_lengths[s] <= b.length(s),
+           "promptLengths from 1 to the sequence's length");
     completion_tokens += b.completion(s);
   }
-  for (const int32_t id : b.tokens) check(id >= 0 && id < vocab, "token ids within the vocabulary");
+  for (const int32_t id : b.tokens) expect(id >= 0 && id < vocab, "token ids within the vocabulary");
   const auto fits = [&](size_t size) { return size == 0 || static_cast<int64_t>(size) == completion_tokens; };
-  check(fits(b.old_logps.size()) && fits(b.ref_logps.size()) && fits(b.sampler_logps.size()) && fits(b.mask.size()),
-        "one log-prob (and mask) per completion token");
-  check(static_cast<int64_t>(b.advantages.size()) == b.sequences() || fits(b.advantages.size()),
-        "one advantage per sequence or per completion token");
-  check(b.truncated.empty() || b.truncated.size() == b.prompt_lengths.size(), "one truncated flag per sequence");
+  expect(fits(b.old_logps.size()) && fits(b.ref_logps.size()) && fits(b.sampler_logps.size()) && fits(b.mask.size()),
+         "one log-prob (and mask) per completion token");
+  expect(static_cast<int64_t>(b.advantages.size()) == b.sequences() || fits(b.advantages.size()),
+         "one advantage per sequence or per completion token");
+  expect(b.truncated.empty() || b.truncated.size() == b.prompt_lengths.size(), "one truncated flag per sequence");
   return b;
 }
 
@@ -68,9 +46,11 @@ TrainOptions options_of(const Napi::Object& o) {
   const double entropy_coef = number_at(o, "entropyCoef"), entropy_normalizer = number_at(o, "entropyNormalizer");
   t.micro_batch_tokens = integer_at(o, "microBatchTokens");
   t.fused = bool_at(o, "fused");
-  check(t.normalizer > 0 && t.temperature > 0 && t.micro_batch_tokens > 0,
-        "a positive normalizer, temperature and microBatchTokens");
-  check(entropy_coef == 0 || entropy_normalizer > 0, "a positive entropyNormalizer");
+  t.workspace_bytes = integer_at(o, "workspaceBytes");
+  t.skip_zero_advantages = bool_at(o, "skipZeroAdvantages");
+  expect(t.normalizer > 0 && t.temperature > 0 && t.micro_batch_tokens >= 0,
+         "a positive normalizer and temperature, and microBatchTokens of at least 0");
+  expect(entropy_coef == 0 || entropy_normalizer > 0, "a positive entropyNormalizer");
   if (entropy_coef != 0) t.entropy_weight = entropy_coef / entropy_normalizer;
   return t;
 }
@@ -97,10 +77,6 @@ Napi::Value to_js(Napi::Env env, const TrainResult& result, bool with_kl) {
   return out;
 }
 
-Deliver nothing() {
-  return [](Napi::Env env) { return env.Undefined(); };
-}
-
 }  // namespace
 
 Napi::Value ModelHandle::accumulate(const Napi::CallbackInfo& info) {
@@ -109,9 +85,9 @@ Napi::Value ModelHandle::accumulate(const Napi::CallbackInfo& info) {
     const Napi::Object o = object_at(info[1], "options");
     TrainOptions options = options_of(o);
     if (!bool_at(o, "maskTruncatedCompletions")) batch->truncated.clear();
-    check(options.loss.beta == 0 || !batch->ref_logps.empty() || batch->tokens.empty(), "refLogps when beta is not 0");
-    check(options.loss.sampler == SamplerCorrection::none || !batch->sampler_logps.empty() || batch->tokens.empty(),
-          "samplerLogps for samplerImportanceSampling");
+    expect(options.loss.beta == 0 || !batch->ref_logps.empty() || batch->tokens.empty(), "refLogps when beta is not 0");
+    expect(options.loss.sampler == SamplerCorrection::none || !batch->sampler_logps.empty() || batch->tokens.empty(),
+           "samplerLogps for samplerImportanceSampling");
     return submit(info, [batch, options](ModelState& state, const std::atomic<bool>& abort) -> Deliver {
       const TrainResult result = trainer_of(state).accumulate(*batch, options, abort);
       return [result, with_kl = options.loss.beta != 0](Napi::Env env) { return to_js(env, result, with_kl); };
@@ -126,6 +102,15 @@ Napi::Value ModelHandle::optimizer_step(const Napi::CallbackInfo& info) {
                                number_at(o, "adamBeta2"),    number_at(o, "adamEpsilon"), number_at(o, "maxGradNorm")};
     return submit(info, [options](ModelState& state, const std::atomic<bool>&) -> Deliver {
       const double norm = trainer_of(state).optimizer().step(options);
+      return [norm](Napi::Env env) { return Napi::Number::New(env, norm); };
+    });
+  });
+}
+
+Napi::Value ModelHandle::gradient_norm(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    return submit(info, [](ModelState& state, const std::atomic<bool>&) -> Deliver {
+      const double norm = trainer_of(state).optimizer().gradient_norm();
       return [norm](Napi::Env env) { return Napi::Number::New(env, norm); };
     });
   });
@@ -162,8 +147,9 @@ Napi::Value ModelHandle::clone_into(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     ModelHandle* target = Unwrap(object_at(info[0], "target"));
     auto keep = std::make_shared<Napi::ObjectReference>(Napi::Persistent(info[0].As<Napi::Object>()));
-    return submit(info, [target, keep, vocab = vocab_](ModelState& state, const std::atomic<bool>&) -> Deliver {
-      auto copy = state.model->clone();
+    const std::optional<ScoreInit> head = score_init(info[1]);
+    return submit(info, [target, keep, head, vocab = vocab_](ModelState& state, const std::atomic<bool>&) -> Deliver {
+      auto copy = head ? state.model->clone_with_scalar_head(*head) : state.model->clone();
       // On the event loop, where `target` is used; nothing has been queued on it yet.
       return [target, keep, copy, vocab](Napi::Env env) {
         target->state_->model = copy;

@@ -2,6 +2,7 @@
 // What distinguishes the supported architectures, as data. lib/engine/config.ts derives it from config.json and refuses
 // what is not here.
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,12 @@ struct RopeConfig {
 /// How tensors are named and oriented on disk.
 enum class Naming { llama, gpt2 };
 
+/// How a scalar head begins where there is none yet: normal with this deviation, by a seed.
+struct ScoreInit {
+  double std = 0;
+  uint64_t seed = 0;
+};
+
 struct ModelConfig {
   Naming naming = Naming::llama;
   int64_t vocab = 0, hidden = 0, layers = 0, heads = 0, kv_heads = 0, head_dim = 0, intermediate = 0, max_positions = 0;
@@ -35,6 +42,9 @@ struct ModelConfig {
   RopeConfig rope, rope_local;
   std::vector<int32_t> layer_rope;    // per layer: 0 none, 1 rope, 2 rope_local
   std::vector<int32_t> layer_window;  // per layer: attends to that many last positions, itself included; 0: to all
+  /// Instead of the language model's head one row of weights without bias, score.weight (a reward model, a critic).
+  bool scalar_head = false;
+  std::optional<ScoreInit> score_init;  // unset: the checkpoint must have it
 };
 
 }  // namespace fg

@@ -53,10 +53,29 @@ std::shared_ptr<Transformer> Transformer::load(const ModelConfig& config, const 
   return std::shared_ptr<Transformer>(new Transformer(config, load_weights(config, checkpoint, dtype, abort)));
 }
 
-std::shared_ptr<Transformer> Transformer::clone() const {
+std::shared_ptr<Transformer> Transformer::copy_as(const ModelConfig& config) const {
   static const std::atomic<bool> never{false};
   return std::shared_ptr<Transformer>(
-      new Transformer(config_, load_weights(config_, ModelSource(weights_.named), dtype(), never)));
+      new Transformer(config, load_weights(config, ModelSource(weights_.named), dtype(), never)));
+}
+
+std::shared_ptr<Transformer> Transformer::clone() const { return copy_as(config_); }
+
+std::shared_ptr<Transformer> Transformer::clone_with_scalar_head(const ScoreInit& init) const {
+  ModelConfig config = config_;
+  config.scalar_head = true;
+  config.score_init = init;
+  return copy_as(config);
+}
+
+const at::Tensor& Transformer::head_weight() const {
+  if (config_.scalar_head) throw model_error("The model has a scalar head: it has values, but no logits");
+  return weights_.head;
+}
+
+const at::Tensor& Transformer::score_weight() const {
+  if (!config_.scalar_head) throw model_error("The model is a language model: it has no scalar head");
+  return weights_.score;
 }
 
 const RopeTable* Transformer::rope(int64_t layer, int64_t positions) {
@@ -141,7 +160,7 @@ at::Tensor Transformer::layers(const at::Tensor& ids, const ops::RowMap& rows, c
 }
 
 at::Tensor Transformer::logits(const at::Tensor& rows) const {
-  const at::Tensor z = at::mm(rows, weights_.head.t());
+  const at::Tensor z = at::mm(rows, head_weight().t());
   return config_.logit_softcap > 0 ? at::tanh(z / config_.logit_softcap) * config_.logit_softcap : z;
 }
 

@@ -25,6 +25,8 @@ class Transformer {
                                            at::ScalarType dtype, const std::atomic<bool>& abort);
   /// A second model with copies of the weights, not trainable (a frozen reference).
   std::shared_ptr<Transformer> clone() const;
+  /// The same with a scalar head: the model's own, or a new one in place of the language model's head.
+  std::shared_ptr<Transformer> clone_with_scalar_head(const ScoreInit& init) const;
 
   /// ids (N) int64 of packed sequences, described by `rows`. Returns (N, hidden) after the final norm, or with `wanted`
   /// (M) int64 only those rows; what follows the last attention is then computed for them alone. Differentiable when
@@ -39,8 +41,10 @@ class Transformer {
 
   /// rows (N, hidden) -> logits (N, vocab) in the model's dtype, soft cap included. Differentiable.
   at::Tensor logits(const at::Tensor& rows) const;
-  /// (vocab, hidden); the embedding itself when tied.
-  const at::Tensor& head_weight() const { return weights_.head; }
+  /// (vocab, hidden); the embedding itself when tied. Throws CodedError (ERR_MODEL) with a scalar head.
+  const at::Tensor& head_weight() const;
+  /// (1, hidden). Throws CodedError (ERR_MODEL) without a scalar head.
+  const at::Tensor& score_weight() const;
   /// 0: none; else logits = cap * tanh(logits / cap).
   double logit_softcap() const { return config_.logit_softcap; }
 
@@ -69,6 +73,7 @@ class Transformer {
   at::Tensor embed(const at::Tensor& ids, const ops::RowMap& rows) const;
   at::Tensor attention(const at::Tensor& qkv, int64_t layer, const ops::RowMap& rows, const KvSink& sink);
   at::Tensor mlp(const at::Tensor& x, const LayerWeights& layer) const;
+  std::shared_ptr<Transformer> copy_as(const ModelConfig& config) const;
 
   ModelConfig config_;
   Weights weights_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <unordered_set>
 
+#include "math/random.h"
 #include "torch/error.h"
 
 namespace fg {
@@ -25,7 +26,9 @@ class Builder {
     if (abort_.load()) throw CodedError("ERR_ABORTED", "loading was aborted");
     source_.copy_to(name, storage);
     used_.insert(name);
-    w_.named.emplace_back(name, storage);
+    // Beside a head that has no prefix, transformers expects the bare GPT2Model's names with theirs.
+    const bool bare = c_.scalar_head && c_.naming == Naming::gpt2 && w_.prefix.empty() && name != kScore;
+    w_.named.emplace_back(bare ? "transformer." + name : name, storage);
     return storage;
   }
   at::Tensor allocate(std::vector<int64_t> shape) { return at::empty(shape, at::TensorOptions().dtype(dtype_)); }
@@ -117,7 +120,23 @@ class Builder {
     head("lm_head.weight");
   }
 
+  /// score.weight, or a new one; the language model's head is not read.
+  void score(const std::string& language_head) {
+    used_.insert(language_head);
+    if (source_.has(kScore) || !c_.score_init) {
+      w_.score = parameter(kScore, {1, c_.hidden});
+      return;
+    }
+    at::Tensor fresh = at::empty({1, c_.hidden});
+    for (int64_t i = 0; i < c_.hidden; ++i)
+      fresh.mutable_data_ptr<float>()[i] =
+          static_cast<float>(c_.score_init->std * seeded_normal(c_.score_init->seed, static_cast<uint32_t>(i)));
+    w_.score = allocate({1, c_.hidden}).copy_(fresh);
+    w_.named.emplace_back(kScore, w_.score);
+  }
+
   void head(const std::string& name) {
+    if (c_.scalar_head) return score(name);
     if (!c_.tied_head) {
       w_.head = parameter(name, {c_.vocab, c_.hidden});
       return;
@@ -149,6 +168,7 @@ class Builder {
                       "': config.json does not describe these weights");
   }
 
+  static constexpr const char* kScore = "score.weight";
   const ModelConfig& c_;
   const TensorSource& source_;
   const at::ScalarType dtype_;

@@ -32,6 +32,7 @@ using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
 
 struct Weights {
   at::Tensor embedding, positions, head;  // head: its own tensor, or the embedding when tied
+  at::Tensor score;                       // (1, hidden) with a scalar head; there is no `head` then
   NormWeights final_norm;
   std::vector<LayerWeights> layers;
   NamedTensors named;  // every leaf once, in checkpoint order

@@ -1,0 +1,64 @@
+// What of a rollout one optimizer step trains on, as the engine takes it.
+import type { TrainBatch } from '../engine/training.js';
+import { permutation } from '../random.js';
+import type { ResolvedGRPOConfig } from './config.js';
+import type { Rollout } from './rollout.js';
+
+/** Which completions the next optimizer step on this rollout trains on: shuffled parts of equal size, the same in every iteration. */
+export function minibatch(rollout: Rollout, config: ResolvedGRPOConfig): Int32Array {
+  const count = rollout.completions.length;
+  const parts = count / config.stepCompletions;
+  if (parts === 1) return Int32Array.from({ length: count }, (_, i) => i);
+  const order = permutation(count, config.seed, rollout.index, 1);
+  const part = rollout.used % parts;
+  return order.slice(part * config.stepCompletions, (part + 1) * config.stepCompletions);
+}
+
+export function concatenate<T extends Int32Array | Float32Array>(arrays: T[], make: new (n: number) => T): T {
+  const all = new make(arrays.reduce((n, a) => n + a.length, 0));
+  let at = 0;
+  for (const array of arrays) {
+    all.set(array, at);
+    at += array.length;
+  }
+  return all;
+}
+
+/** Completion tokens of the chosen that carry a loss. */
+export function trainedTokens(rollout: Rollout, chosen: Int32Array, config: Pick<ResolvedGRPOConfig, 'maskTruncatedCompletions'>): number {
+  let tokens = 0;
+  for (const i of chosen) {
+    const completion = rollout.completions[i]!;
+    if (!(config.maskTruncatedCompletions && completion.finishReason === 'length')) tokens += completion.tokens.length;
+  }
+  return tokens;
+}
+
+/** The chosen completions as the engine takes them. */
+export function toBatch(
+  rollout: Rollout,
+  chosen: Int32Array,
+  config: Pick<ResolvedGRPOConfig, 'numGenerations' | 'samplerImportanceSampling'>,
+): TrainBatch {
+  const { numGenerations } = config;
+  const picks = [...chosen];
+  const pairs = picks.map((i) => [rollout.promptTokens[Math.floor(i / numGenerations)]!, rollout.completions[i]!.tokens] as const);
+  const offsets = new Int32Array(picks.length + 1);
+  pairs.forEach(([prompt, completion], k) => (offsets[k + 1] = offsets[k]! + prompt.length + completion.length));
+  const pick = (logps?: Float32Array[]) =>
+    logps &&
+    concatenate(
+      picks.map((i) => logps[i]!),
+      Float32Array,
+    );
+  return {
+    tokens: concatenate(pairs.flat(), Int32Array),
+    offsets,
+    promptLengths: Int32Array.from(pairs, ([prompt]) => prompt.length),
+    advantages: pick(rollout.tokenAdvantages) ?? Float32Array.from(picks, (i) => rollout.advantages[i]!),
+    truncated: Uint8Array.from(picks, (i) => (rollout.completions[i]!.finishReason === 'length' ? 1 : 0)),
+    oldLogps: pick(rollout.oldLogps),
+    refLogps: pick(rollout.refLogps),
+    samplerLogps: config.samplerImportanceSampling && pick(rollout.completions.map((c) => c.logps)),
+  };
+}

@@ -1,0 +1,88 @@
+// Evaluation: greedy and sampled completions of every row of a data set, scored by the run's reward functions.
+import type { Policy } from '../engine/policy.js';
+import type { ResolvedGRPOConfig } from './config.js';
+import type { Row } from './dataset.js';
+import { scoreRewards, type NamedReward, type TrainerState } from './rewards.js';
+import { encodePrompts, rewardInput } from './rollout.js';
+
+/** Of one evaluation; part of its step's metrics. Means over the rows of evalDataset. */
+export interface EvalMetrics {
+  /** Mean reward of sampled completions (evalNumGenerations a row, at `temperature`). */
+  evalReward: number;
+  /** Mean reward of the greedy completion. */
+  evalRewardGreedy: number;
+  /** Share of greedy completions whose reward is at least evalPassThreshold. */
+  evalPassGreedy: number;
+  /** pass@1: share of sampled completions that pass. */
+  evalPassAt1: number;
+  /** pass@K, K = evalNumGenerations: share of rows of which at least one of K samples passes. */
+  evalPassAtK: number;
+  evalK: number;
+  evalSeconds: number;
+}
+
+export const EVAL_METRICS = ['evalReward', 'evalRewardGreedy', 'evalPassGreedy', 'evalPassAt1', 'evalPassAtK'] as const;
+
+export interface EvalContext {
+  policy: Policy;
+  rewards: NamedReward[];
+  config: ResolvedGRPOConfig;
+  signal?: AbortSignal;
+}
+
+const EVAL_SEED = 0x5eed; // evaluations draw the same numbers every time, and none that training draws
+
+/** Rewards of `count` completions of each row, rows in order; greedy: one each, the likeliest token every time. */
+async function rewardsOf(
+  rows: Row[],
+  from: number,
+  count: number,
+  greedy: boolean,
+  context: EvalContext,
+  state: TrainerState,
+): Promise<Float64Array> {
+  const { policy, config, rewards, signal } = context;
+  const { temperature, topK, topP, minP } = config;
+  const sampling = greedy ? { temperature: 0 } : { temperature, topK, topP, minP };
+  const { completions } = await policy.generate(encodePrompts(context, rows), {
+    ...sampling,
+    numGenerations: count,
+    maxNewTokens: config.maxCompletionLength,
+    repetitionPenalty: config.repetitionPenalty,
+    seed: config.seed + EVAL_SEED,
+    promptOffset: from,
+    signal,
+  });
+  const options = { timeout: config.rewardTimeout, signal };
+  return (await scoreRewards(rewards, rewardInput(rows, completions, count, state), options)).total;
+}
+
+/** Sums over the rows of a part. A completion that no reward function has anything to say about counts as 0 and as not passed. */
+function tally(sums: Record<string, number>, greedy: Float64Array, sampled: Float64Array, k: number, threshold: number): void {
+  const add = (key: string, value: number) => (sums[key] = (sums[key] ?? 0) + value);
+  greedy.forEach((reward, i) => {
+    const group = sampled.subarray(i * k, (i + 1) * k);
+    const passed = group.filter((r) => r >= threshold).length;
+    add('rows', 1);
+    add('evalRewardGreedy', reward || 0);
+    add('evalPassGreedy', reward >= threshold ? 1 : 0);
+    add('evalReward', group.reduce((a, b) => a + (b || 0), 0) / k);
+    add('evalPassAt1', passed / k);
+    add('evalPassAtK', passed > 0 ? 1 : 0);
+  });
+}
+
+/** Evaluates the policy as it is. Reproducible: a row's samples depend on the seed and the row alone. */
+export async function evaluatePolicy(rows: Row[], context: EvalContext, state: TrainerState): Promise<EvalMetrics> {
+  const begin = performance.now();
+  const { evalNumGenerations: k, evalPassThreshold, rolloutCompletions } = context.config;
+  const part = Math.max(1, Math.floor(rolloutCompletions / k));
+  const sums: Record<string, number> = {};
+  for (let at = 0; at < rows.length; at += part) {
+    const some = rows.slice(at, at + part);
+    const greedy = await rewardsOf(some, at, 1, true, context, state);
+    tally(sums, greedy, await rewardsOf(some, at, k, false, context, state), k, evalPassThreshold);
+  }
+  const means = Object.fromEntries(EVAL_METRICS.map((name) => [name, sums[name]! / sums.rows!]));
+  return { ...(means as unknown as EvalMetrics), evalK: k, evalSeconds: (performance.now() - begin) / 1000 };
+}

@@ -1,0 +1,173 @@
+// Where a GRPO run's rollouts come from: sampling (dynamic, or ahead of training), the reference and its renewal, and their part in checkpoints.
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { Policy } from '../engine/policy.js';
+import type { TrainerCheckpoint } from './checkpoint.js';
+import type { ResolvedGRPOConfig } from './config.js';
+import type { Critic } from './critic.js';
+import { sampleInformative } from './dynamic-sampling.js';
+import { memoryOf, setMemory, type NamedReward } from './rewards.js';
+import { decodeRollout, encodeRollout } from './rollout-state.js';
+import { finishRollout, sampleGroups, type Rollout, type RolloutContext } from './rollout.js';
+import type { Run } from './run.js';
+
+export interface RolloutSourceOptions {
+  run: Run;
+  config: ResolvedGRPOConfig;
+  rewards: NamedReward[];
+  model: string | Policy;
+  refModel?: string | Policy;
+  critic?: Critic;
+  /** Optimizer steps on each rollout. */
+  stepsPerRollout: number;
+}
+
+export class RolloutSource {
+  private rollout?: Rollout;
+  private drawn = 0;
+  private reference?: Policy;
+  /** The step at which the reference last became the policy; 0: never. */
+  private syncedAt = 0;
+  /** The next rollout, drawn beside training by a copy of the policy as it was. Without `promise`: still to be started. */
+  private ahead?: { sampler: Policy; promise?: Promise<Rollout>; done?: Rollout };
+  /** What reward functions remembered before a rollout that is still being drawn. */
+  private memoryBefore?: unknown[];
+
+  constructor(private readonly options: RolloutSourceOptions) {}
+
+  /** The rollout of the next step: the one in use, or a new one. */
+  async next(): Promise<Rollout> {
+    this.reference ??= await this.loadReference(); // before the first step: a Policy passed in is still untouched
+    if (this.ahead) this.startAhead(this.ahead.sampler); // of a resumed run: with the reference as it was
+    await this.syncReference();
+    if (this.rollout) return this.rollout;
+    this.rollout = await this.take();
+    const { run, config, stepsPerRollout } = this.options;
+    if (config.generateAhead && run.step + stepsPerRollout < run.totalSteps) this.startAhead(await run.policy.clone());
+    return this.rollout;
+  }
+
+  /** A step has been made on the rollout in use. */
+  used(): void {
+    if (this.rollout && ++this.rollout.used === this.options.stepsPerRollout) this.rollout = undefined;
+  }
+
+  state(): Partial<TrainerCheckpoint> {
+    const { rollout, ahead, drawn: rolloutsDrawn, syncedAt } = this;
+    return {
+      rolloutsDrawn,
+      rollout: rollout && encodeRollout(rollout),
+      ahead: ahead?.done && encodeRollout(ahead.done),
+      aheadPending: ahead !== undefined && ahead.done === undefined,
+      syncedAt,
+      rewards: this.memoryBefore ?? memoryOf(this.options.rewards),
+    };
+  }
+
+  /** Until nothing is being drawn beside training. */
+  async settled(): Promise<void> {
+    await this.ahead?.promise?.catch(() => undefined);
+  }
+
+  /** Weights that a checkpoint needs besides the policy's. */
+  async save(folder: string): Promise<void> {
+    if (this.syncedAt > 0) await this.reference?.save(join(folder, 'reference'));
+    await this.ahead?.sampler.save(join(folder, 'sampler'));
+  }
+
+  async restore(state: TrainerCheckpoint, checkpoint: string): Promise<void> {
+    this.drawn = state.rolloutsDrawn!;
+    this.rollout = state.rollout ? decodeRollout(state.rollout) : undefined;
+    this.syncedAt = state.syncedAt ?? 0;
+    setMemory(this.options.rewards, state.rewards);
+    const load = (name: string) => {
+      const folder = join(checkpoint, 'trainer', name);
+      return existsSync(folder) ? this.load(folder) : undefined;
+    };
+    if (this.syncedAt > 0) this.reference = await load('reference');
+    const sampler = state.ahead || state.aheadPending ? await load('sampler') : undefined;
+    if (!sampler) return;
+    const done = state.ahead ? decodeRollout(state.ahead) : undefined;
+    this.ahead = { sampler, done, promise: done && Promise.resolve(done) };
+  }
+
+  dispose(): void {
+    if (this.reference !== this.options.refModel) this.reference?.dispose();
+    this.ahead?.sampler.dispose();
+    this.reference = this.ahead = undefined;
+  }
+
+  private load(folder: string): Promise<Policy> {
+    const { device, dtype } = this.options.config;
+    return Policy.load(folder, { device, dtype, signal: this.options.run.signal });
+  }
+
+  private async loadReference(): Promise<Policy | undefined> {
+    const { refModel, model, config } = this.options;
+    if (config.beta === 0) return undefined;
+    if (refModel instanceof Policy) return refModel;
+    const folder = refModel ?? (typeof model === 'string' ? model : undefined);
+    return folder === undefined ? (model as Policy).clone() : this.load(folder);
+  }
+
+  /** Iterative GRPO (DeepSeekMath, arXiv:2402.03300, algorithm 1): reference := policy. */
+  private async syncReference(): Promise<void> {
+    const { run, config, refModel } = this.options;
+    const every = config.refModelSyncSteps;
+    if (every === 0 || run.step === 0 || run.step % every !== 0 || this.syncedAt === run.step) return;
+    await this.settled(); // it is being scored by the old one
+    const old = this.reference;
+    this.reference = await run.policy.clone();
+    this.syncedAt = run.step;
+    if (old !== refModel) old?.dispose();
+  }
+
+  private startAhead(sampler: Policy): void {
+    const ahead = (this.ahead ??= { sampler });
+    if (ahead.promise) return;
+    ahead.promise = this.draw(sampler, true).then((rollout) => (ahead.done = rollout));
+    ahead.promise.catch(() => undefined); // told when it is taken
+  }
+
+  private async take(): Promise<Rollout> {
+    const { ahead } = this;
+    if (!ahead) return this.draw(this.options.run.policy, this.options.stepsPerRollout > 1);
+    try {
+      const rollout = await ahead.promise!;
+      ahead.sampler.dispose();
+      this.ahead = undefined;
+      return rollout;
+    } catch (error) {
+      ahead.promise = undefined; // the sampler stays, for another try
+      throw error;
+    }
+  }
+
+  private async draw(policy: Policy, keepOld: boolean): Promise<Rollout> {
+    const { run, config, rewards } = this.options;
+    const context: RolloutContext = { policy, reference: this.reference, rewards, config, critic: this.options.critic, signal: run.signal };
+    const state = { step: run.step, totalSteps: run.totalSteps, epoch: run.epoch };
+    const want = config.rolloutCompletions / config.numGenerations;
+    this.memoryBefore = memoryOf(rewards);
+    const drawn = run.withRows(async (take) => {
+      if (!config.dynamicSampling) {
+        const rows = await take(want);
+        const { epoch } = run; // before another rollout's rows are taken
+        return { ...(await finishRollout(context, await sampleGroups(context, rows, this.drawn, 0, state), this.drawn, keepOld)), epoch };
+      }
+      const { groups, groupsSampled } = await sampleInformative(context, want, take, this.drawn, state);
+      const { epoch } = run;
+      return { ...(await finishRollout(context, groups, this.drawn, keepOld)), groupsSampled, epoch };
+    });
+    try {
+      const rollout = await drawn;
+      ++this.drawn;
+      return rollout;
+    } catch (error) {
+      setMemory(rewards, this.memoryBefore); // it will be drawn again
+      throw error;
+    } finally {
+      this.memoryBefore = undefined;
+    }
+  }
+}
