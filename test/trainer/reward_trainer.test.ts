@@ -146,6 +146,15 @@ describe('a run', () => {
     });
   });
 
+  test('evaluation is the loss of training on the same pairs: margins and centering included', async () => {
+    const rows = sums(8).map((row, i) => ({ ...row, margin: i % 3 }));
+    const config = { ...small, maxSteps: 1, learningRate: 0, centerRewardsCoefficient: 0.1 };
+    const [m] = await train({ model: demoModel(), trainDataset: rows, evalDataset: rows, config });
+    expect(Math.abs(m!.evalLoss! - m!.loss)).toBeLessThan(1e-6);
+    expect(Math.abs(m!.evalMargin! - m!.margin)).toBeLessThan(1e-6);
+    expect(m!.evalAccuracy).toBe(m!.accuracy);
+  });
+
   test('a model that is passed in stays alive and is the one that is trained', async () => {
     const model = await RewardModel.load(join(goldenFolder, 'model'));
     const text = ['Hello world'];
@@ -197,10 +206,15 @@ describe('rows', () => {
 
   test('what is left out or teaches nothing is told; nothing left is an error', async () => {
     const warned = jest.spyOn(process, 'emitWarning').mockImplementation(() => undefined);
-    const rows = [...sums(8), { chosen: '1', rejected: '1' }, { chosen: '1+'.repeat(40), rejected: '1' }];
+    const rows = [
+      ...sums(8),
+      { chosen: '1', rejected: '1' },
+      { chosen: '1+'.repeat(40), rejected: '1' },
+      { chosen: '1', rejected: '2'.repeat(99) },
+    ];
     await train({ model: demoModel(), trainDataset: rows, config: { ...small, maxSteps: 1 } });
     expect(warned.mock.calls.map(([text]) => text)).toEqual([
-      'trainDataset: 1 pair(s) with a side of more than 64 tokens were left out; 1 pair(s) have equal sides: they cannot be told apart and teach nothing',
+      'trainDataset: 2 pair(s) with a side of more than 64 tokens were left out; 1 pair(s) have equal sides: they cannot be told apart and teach nothing',
     ]);
     warned.mockRestore();
     await expect(train({ model: demoModel(), trainDataset: sums(3), config: { ...small, maxLength: 2 } })).rejects.toThrow(
