@@ -202,6 +202,10 @@ describe('what is refused', () => {
     await expect(model.values([Int32Array.of(5)], [new Int32Array(200).fill(4)], { positions: 'last' })).rejects.toMatchObject({
       code: 'ERR_CONTEXT_LENGTH',
     });
+    const [whole, more] = [64, 65].map((n) => new Int32Array(n).fill(4)); // the context: 64
+    expect(await model.values([whole!], [new Int32Array()], { positions: 'last' })).toHaveLength(1);
+    expect(await model.values([more!.slice(0, 5)], [more!.slice(5)], { positions: 'completion' })).toHaveLength(60);
+    await expect(model.values([more!], [new Int32Array()], { positions: 'last' })).rejects.toMatchObject({ code: 'ERR_CONTEXT_LENGTH' });
     const infinite = { ...pairs(), margins: Float32Array.of(0, 0, Infinity, 0) };
     const options = { normalizer: 4, centerRewardsCoefficient: 0, microBatchTokens: 1 };
     await expect(new Training(model).accumulatePairs(infinite, options)).rejects.toThrow(/pair 2 of the step: its margin is not finite/);
