@@ -2,6 +2,8 @@
 import { pathToFileURL } from 'node:url';
 import { capabilities, type Capabilities } from '../capabilities.js';
 import type { FlagTable } from './options.js';
+import type { RewardItem } from '../reward/texts.js';
+import type { RewardStep } from '../trainer/reward-trainer.js';
 import type { StepMetrics, GRPOStep } from '../trainer/types.js';
 
 export interface Output {
@@ -39,6 +41,23 @@ export interface SftModule {
   sftConfigOptions: FlagTable;
 }
 
+export interface RewardModule {
+  RewardTrainer: new (options: {
+    model: string;
+    trainDataset: string;
+    evalDataset?: string;
+    config: object;
+    signal?: AbortSignal;
+  }) => TrainerLike<RewardStep>;
+  rewardConfigOptions: FlagTable;
+  RewardModel: { load(folder: string, options: object): Promise<RewardModelLike> };
+}
+
+export interface RewardModelLike {
+  score(items: readonly RewardItem[], options: { signal?: AbortSignal }): Promise<ArrayLike<number>>;
+  dispose(): void;
+}
+
 export interface Completion {
   promptIndex: number;
   text: string;
@@ -71,6 +90,7 @@ export type BenchModule = typeof import('../bench/index.js');
 export interface CliApi {
   grpo(): GrpoModule;
   sft(): SftModule;
+  reward(): RewardModule;
   policy(): PolicyModule;
   demo(): DemoModule;
   bench(): BenchModule;
@@ -101,6 +121,11 @@ const api: CliApi = {
     ...(require('../presets.js') as GrpoModule),
   }),
   sft: () => ({ ...(require('../trainer/sft-trainer.js') as SftModule), ...(require('../trainer/config.js') as SftModule) }),
+  reward: () => ({
+    ...(require('../trainer/reward-trainer.js') as RewardModule),
+    ...(require('../trainer/reward-config.js') as RewardModule),
+    ...(require('../reward/reward-model.js') as RewardModule),
+  }),
   policy: () => require('../engine/policy.js') as PolicyModule,
   demo: () => require('../demo/demo.js') as DemoModule,
   bench: () => require('../bench/index.js') as BenchModule,

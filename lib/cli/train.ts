@@ -5,7 +5,7 @@ import type { Command } from './command.js';
 import type { CliContext } from './context.js';
 import { requireFlags, type FlagTable, type FlagValues } from './options.js';
 import { short } from './progress.js';
-import { loadRewards } from './rewards.js';
+import { openRewards } from './rewards.js';
 import { runTraining } from './run-training.js';
 import { checkInput, gatherSettings } from './settings.js';
 
@@ -20,9 +20,15 @@ function flags(ctx: CliContext): FlagTable {
     },
     reward: {
       type: 'string',
-      valueName: 'FILE',
+      valueName: 'FILE|DIR',
       required: true,
-      description: 'Module whose default export (a function or an array) or named exports score completions',
+      description:
+        'Module whose default export (a function or an array) or named exports score completions, or the folder of a reward model',
+    },
+    rewardTransform: {
+      type: 'enum',
+      values: ['none', 'sigmoid', 'normalize'],
+      description: "What is made of a reward model's scores; default none",
     },
     output: {
       type: 'string',
@@ -64,7 +70,7 @@ async function run(values: FlagValues, ctx: CliContext): Promise<number> {
   const trainDataset = checkInput('data', 'file', own.data, ctx);
   if (own.output === '') throw new FusedGrpoError('ERR_INVALID_ARG', '--output needs a folder');
   const output = resolve(ctx.cwd, String(own.output));
-  const rewardFuncs = await loadRewards(String(own.reward), ctx);
+  const { rewardFuncs, dispose } = await openRewards(String(own.reward), own.rewardTransform, ctx);
   return runTraining<GRPOStep>(
     {
       label: 'train',
@@ -76,7 +82,7 @@ async function run(values: FlagValues, ctx: CliContext): Promise<number> {
       json: own.json === true,
     },
     ctx,
-  );
+  ).finally(dispose);
 }
 
 export const trainCommand: Command = {
