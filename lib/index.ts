@@ -14,6 +14,7 @@ export { RewardTrainer, type RewardMetrics, type RewardStep, type RewardTrainerO
 export { rewardConfigOptions, type RewardConfig } from './trainer/reward-config.js';
 export { RewardModel, type RewardModelOptions, type RewardTransform } from './reward/reward-model.js';
 export type { RewardItem, RewardText } from './reward/texts.js';
+export { withReplay, type ReplayOptions } from './reward/replay.js';
 export { grpoConfigOptions, sftConfigOptions, type GRPOConfig, type SFTConfig } from './trainer/config.js';
 export type { RewardFn, RewardInput, TrainerState } from './trainer/rewards.js';
 export type { Dataset, Row } from './trainer/dataset.js';

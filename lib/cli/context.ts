@@ -2,6 +2,8 @@
 import { pathToFileURL } from 'node:url';
 import { capabilities, type Capabilities } from '../capabilities.js';
 import type { FlagTable } from './options.js';
+import type { RewardItem } from '../reward/texts.js';
+import type { RewardStep } from '../trainer/reward-trainer.js';
 import type { StepMetrics, GRPOStep } from '../trainer/types.js';
 
 export interface Output {
@@ -46,6 +48,24 @@ export interface SftModule {
   sftConfigOptions: FlagTable;
 }
 
+export interface RewardModule {
+  RewardTrainer: new (options: {
+    model: string;
+    trainDataset: string;
+    evalDataset?: string;
+    columnMapping?: Record<string, string>;
+    config: object;
+    signal?: AbortSignal;
+  }) => TrainerLike<RewardStep>;
+  rewardConfigOptions: FlagTable;
+  RewardModel: { load(folder: string, options: object): Promise<RewardModelLike> };
+}
+
+export interface RewardModelLike {
+  score(items: readonly RewardItem[], options: { signal?: AbortSignal }): Promise<ArrayLike<number>>;
+  dispose(): void;
+}
+
 export interface Completion {
   promptIndex: number;
   text: string;
@@ -84,6 +104,7 @@ export type PlanModule = Pick<typeof import('../plan/plan.js'), 'planRun'>;
 export interface CliApi {
   grpo(): GrpoModule;
   sft(): SftModule;
+  reward(): RewardModule;
   policy(): PolicyModule;
   hub(): HubModule;
   plan(): PlanModule;
@@ -116,6 +137,11 @@ const api: CliApi = {
     ...(require('../presets.js') as GrpoModule),
   }),
   sft: () => ({ ...(require('../trainer/sft-trainer.js') as SftModule), ...(require('../trainer/config.js') as SftModule) }),
+  reward: () => ({
+    ...(require('../trainer/reward-trainer.js') as RewardModule),
+    ...(require('../trainer/reward-config.js') as RewardModule),
+    ...(require('../reward/reward-model.js') as RewardModule),
+  }),
   policy: () => require('../engine/policy.js') as PolicyModule,
   hub: () => require('../hub/resolve.js') as HubModule,
   plan: () => require('../plan/plan.js') as PlanModule,

@@ -12,17 +12,21 @@ import { doctorCommand } from './doctor.js';
 import { EXIT, exitCodeOf, explain } from './errors.js';
 import { generateCommand } from './generate.js';
 import { parseFlags } from './options.js';
+import { rewardScoreCommand, rewardTrainCommand } from './reward.js';
 import { sftCommand } from './sft.js';
 import { trainCommand } from './train.js';
 
-const commands: readonly Command[] = [trainCommand, generateCommand, sftCommand, demoCommand, benchCommand, doctorCommand, buildCommand];
+const commands: readonly Command[] = [
+  ...[trainCommand, generateCommand, sftCommand, rewardTrainCommand, rewardScoreCommand],
+  ...[demoCommand, benchCommand, doctorCommand, buildCommand],
+];
 
 function packageVersion(): string {
   return (JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')) as { version: string }).version;
 }
 
 function toolHelp(): string {
-  const list = commands.map((c) => `  ${c.name.padEnd(10)} ${c.summary}`).join('\n');
+  const list = commands.map((c) => `  ${c.name.padEnd(12)} ${c.summary}`).join('\n');
   return `fused-grpo ${packageVersion()} — train language models by GRPO with handwritten fused kernels
 
 Usage:
@@ -42,9 +46,13 @@ Exit codes: 0 ok, 1 the run failed, 2 bad usage or bad input, 130 interrupted (s
 `;
 }
 
+/** `name` as it stands on the command line: one word, or the first two (`reward train`). */
 function findCommand(name: string): Command {
   const found = commands.find((c) => c.name === name);
   if (found) return found;
+  const word = name.split(' ')[0]!;
+  const parts = commands.filter((c) => c.name.startsWith(`${word} `)).map((c) => `'${c.name}'`);
+  if (parts.length > 0) throw new FusedGrpoError('ERR_INVALID_ARG', `'${word}' is ${parts.join(' or ')}, each with its own --help`);
   const near = nearest(
     name,
     commands.map((c) => c.name),
@@ -53,13 +61,20 @@ function findCommand(name: string): Command {
   throw new FusedGrpoError('ERR_INVALID_ARG', `Unknown command '${name}'; ${hint}`);
 }
 
-async function dispatch([name, ...rest]: readonly string[], ctx: CliContext): Promise<number> {
+/** Commands of two words as one argument. */
+function joinWords([first, second, ...rest]: readonly string[]): readonly string[] {
+  const two = second !== undefined && commands.some((c) => c.name === `${first} ${second}`);
+  return two ? [`${first} ${second}`, ...rest] : [first, second, ...rest].filter((arg) => arg !== undefined);
+}
+
+async function dispatch(argv: readonly string[], ctx: CliContext): Promise<number> {
+  const [name, ...rest] = joinWords(argv);
   if (name === '--version' || name === '-v' || name === 'version') {
     ctx.stdout.write(packageVersion() + '\n');
     return EXIT.ok;
   }
   if (name === undefined || name === '--help' || name === '-h' || name === 'help') {
-    if (name === 'help' && rest[0] !== undefined) return dispatch([rest[0], '--help'], ctx);
+    if (name === 'help' && rest[0] !== undefined) return dispatch([...rest, '--help'], ctx);
     (name === undefined ? ctx.stderr : ctx.stdout).write(toolHelp());
     return name === undefined ? EXIT.usage : EXIT.ok;
   }

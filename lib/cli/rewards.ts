@@ -1,10 +1,10 @@
 // The user's reward module: whose mistakes are told with the file's name.
 import { spawnSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { basename, extname, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { FusedGrpoError } from '../errors.js';
-import type { CliContext } from './context.js';
+import type { CliContext, RewardModelLike } from './context.js';
 
 type AnyFunction = (...args: unknown[]) => unknown;
 const isFunction = (value: unknown): value is AnyFunction => typeof value === 'function';
@@ -44,6 +44,22 @@ function place(error: unknown, file: string): string {
 }
 
 const syntaxReport = (file: string): string => spawnSync(process.execPath, ['--check', file], { encoding: 'utf8' }).stderr;
+
+/** What --reward names: a reward model's folder, or a module. Reward models are to be disposed by the caller. */
+export async function openRewards(
+  path: string,
+  transform: unknown,
+  ctx: Pick<CliContext, 'importModule' | 'cwd' | 'api'>,
+): Promise<{ rewardFuncs: unknown; dispose: () => void }> {
+  const file = resolve(ctx.cwd, path);
+  if (existsSync(file) && statSync(file).isDirectory()) {
+    const model: RewardModelLike = await ctx.api.reward().RewardModel.load(file, transform === undefined ? {} : { transform });
+    return { rewardFuncs: model, dispose: () => model.dispose() };
+  }
+  if (transform !== undefined)
+    throw new FusedGrpoError('ERR_INVALID_ARG', `--reward-transform goes with a reward model's folder; ${path} is a module`);
+  return { rewardFuncs: await loadRewards(path, ctx), dispose: () => undefined };
+}
 
 /**
  * Reward functions of a module: its default export (a function, an array of functions, or an object of them), else every named export

@@ -3,7 +3,6 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { FusedGrpoError } from '../errors.js';
 import { writeRunReport } from '../report/run-folder.js';
-import type { ReportStep } from '../report/types.js';
 import { Watch } from '../report/warnings.js';
 import type { CliContext, TrainerLike } from './context.js';
 import { EXIT, exitCodeOf } from './errors.js';
@@ -67,7 +66,7 @@ function finish<Step>(
 }
 
 /** Trains to the end, an interrupt or an error; errors are thrown on after the report is written. Returns the exit code. */
-export async function runTraining<Step extends { step: number; metrics: ReportStep }>(
+export async function runTraining<Step extends { step: number; metrics: { step: number } }>(
   job: TrainingJob<Step>,
   ctx: CliContext,
 ): Promise<number> {

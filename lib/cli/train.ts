@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import { FusedGrpoError } from '../errors.js';
-import type { RewardFn } from '../trainer/rewards.js';
+import type { GRPOTrainerOptions } from '../trainer/grpo-trainer.js';
 import type { GRPOStep } from '../trainer/types.js';
 import { columnFlag, parseColumns } from './columns.js';
 import type { Command } from './command.js';
@@ -10,7 +10,7 @@ import { planText } from './dry-run.js';
 import { EXIT } from './errors.js';
 import { requireFlags, type FlagTable, type FlagValues } from './options.js';
 import { short } from './progress.js';
-import { loadRewards } from './rewards.js';
+import { openRewards } from './rewards.js';
 import { runTraining } from './run-training.js';
 import { checkInput, gatherSettings } from './settings.js';
 
@@ -26,9 +26,15 @@ function flags(ctx: CliContext): FlagTable {
     column: columnFlag,
     reward: {
       type: 'string',
-      valueName: 'FILE',
+      valueName: 'FILE|DIR',
       required: true,
-      description: 'Module whose default export (a function or an array) or named exports score completions',
+      description:
+        'Module whose default export (a function or an array) or named exports score completions, or the folder of a reward model',
+    },
+    rewardTransform: {
+      type: 'enum',
+      values: ['none', 'sigmoid', 'normalize'],
+      description: "What is made of a reward model's scores; default none",
     },
     output: {
       type: 'string',
@@ -70,13 +76,16 @@ interface Given {
   config: FlagValues;
   trainDataset: string;
   columnMapping?: Record<string, string>;
-  rewardFuncs: RewardFn[];
 }
 
-async function dryRun({ own, config, trainDataset, columnMapping, rewardFuncs }: Given, ctx: CliContext): Promise<number> {
+async function dryRun({ own, config, trainDataset, columnMapping }: Given, ctx: CliContext): Promise<number> {
   const { name, folder } = await checkModel('model', own.model, ctx, { weights: false });
-  const input = { folder, weights: name === folder, dataset: trainDataset, columnMapping, rewardFuncs, config };
-  const plan = await ctx.api.plan().planRun(input);
+  const { rewardFuncs, dispose } = await openRewards(String(own.reward), own.rewardTransform, ctx);
+  const input = { folder, weights: name === folder, dataset: trainDataset, columnMapping, config };
+  const plan = await ctx.api
+    .plan()
+    .planRun({ ...input, rewardFuncs: rewardFuncs as GRPOTrainerOptions['rewardFuncs'] })
+    .finally(dispose);
   ctx.stdout.write(own.json === true ? JSON.stringify(plan) + '\n' : planText(plan));
   return plan.fits ? EXIT.ok : EXIT.failed;
 }
@@ -90,10 +99,10 @@ async function run(values: FlagValues, ctx: CliContext): Promise<number> {
   const trainDataset = checkInput('data', 'file', own.data, ctx);
   if (own.output === '') throw new FusedGrpoError('ERR_INVALID_ARG', '--output needs a folder');
   const columnMapping = parseColumns(own.column);
-  const rewardFuncs = (await loadRewards(String(own.reward), ctx)) as RewardFn[];
-  if (planOnly) return dryRun({ own, config, trainDataset, columnMapping, rewardFuncs }, ctx);
+  if (planOnly) return dryRun({ own, config, trainDataset, columnMapping }, ctx);
   const output = resolve(ctx.cwd, String(own.output));
   const model = (await checkModel('model', own.model, ctx)).name;
+  const { rewardFuncs, dispose } = await openRewards(String(own.reward), own.rewardTransform, ctx);
   return runTraining<GRPOStep>(
     {
       label: 'train',
@@ -107,7 +116,7 @@ async function run(values: FlagValues, ctx: CliContext): Promise<number> {
       json: own.json === true,
     },
     ctx,
-  );
+  ).finally(dispose);
 }
 
 export const trainCommand: Command = {

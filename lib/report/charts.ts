@@ -97,6 +97,12 @@ function timeChart(data: Extract): Chart {
   };
 }
 
+/** A step's pairs, and the held-out ones where they were measured (a reward model's run). */
+function pairChart(data: Extract, title: string, note: string, step: Pick, heldOut: Pick): Chart {
+  const lines = [data.line('pairs of the step', 1, step), data.line('held-out pairs', 3, heldOut)];
+  return { title, note, x: data.x, lines: lines.filter(({ y }) => y.some(Number.isFinite)) };
+}
+
 /** All charts of a run, in the order of the page. */
 export function chartsOf(steps: readonly ReportStep[]): Chart[] {
   const data = new Extract(steps);
@@ -107,14 +113,31 @@ export function chartsOf(steps: readonly ReportStep[]): Chart[] {
     lines: [data.line(title, colour, pick)],
     ...more,
   });
+  const ofPairs = steps.some((s) => Number.isFinite(s.accuracy));
   const graded = steps.some((s) => Number.isFinite(s.reward));
   return [
     rewardChart(data),
     rewardSpread(data),
     rewardParts(data, steps),
+    pairChart(
+      data,
+      'Pairs ranked rightly',
+      'Share of pairs whose chosen side scores higher; 0.5 is guessing.',
+      (s) => s.accuracy,
+      (s) => s.evalAccuracy,
+    ),
+    pairChart(
+      data,
+      'Margin',
+      'Mean score of chosen minus rejected; it may grow for ever.',
+      (s) => s.margin,
+      (s) => s.evalMargin,
+    ),
     one(
       'Loss',
-      graded ? 'In GRPO it hovers around 0 and says little about progress; watch the reward.' : 'Nats per trained token: lower is better.',
+      graded
+        ? 'In GRPO it hovers around 0 and says little about progress; watch the reward.'
+        : `Nats per ${ofPairs ? 'pair: log 2 = 0.69 is guessing' : 'trained token'}; lower is better.`,
       2,
       (s) => s.loss,
     ),

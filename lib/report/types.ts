@@ -1,7 +1,11 @@
+import type { RewardMetrics } from '../trainer/reward-trainer.js';
 import type { RewardGroup, Sample, StepMetrics } from '../trainer/types.js';
 
 /** A step's numbers as read back from metrics.jsonl: anything but the step may be missing, and NaN was written as null. */
-export type ReportStep = { step: number } & { [K in Exclude<keyof StepMetrics, 'step'>]?: StepMetrics[K] | null };
+export type ReportStep = { step: number } & { [K in Exclude<keyof StepMetrics, 'step'>]?: StepMetrics[K] | null } & {
+  [K in 'accuracy' | 'margin' | 'evalAccuracy' | 'evalMargin']?:
+    RewardMetrics[K] | null; // of a reward model's run
+};
 
 export interface ReportSamples {
   step: number;

@@ -94,6 +94,20 @@ function mixed(scored: ScoredRewards, completions: Completion[], context: Advant
   };
 }
 
+/** Mean KL to the reference per token, nats, of what was sampled: the metric where the KL is part of the reward. */
+export function sampledKl(config: ResolvedGRPOConfig, logps: Float32Array[], refLogps: Float32Array[]): number {
+  const tokens = logps.reduce((n, l) => n + l.length, 0);
+  const none = new Float64Array(logps.length);
+  const batch = {
+    rewards: none,
+    logps: concatenate(logps, Float32Array),
+    refLogps: concatenate(refLogps, Float32Array),
+    offsets: offsetsOf(logps),
+  };
+  const total = rewardsWithKl(batch, { beta: 1, klEstimator: config.klEstimator }).reduce((sum, r) => sum - r, 0);
+  return total / Math.max(1, tokens);
+}
+
 /** Standard deviation of the rewards of each group, for metrics; 0 in a group of one. */
 export function groupStdOf(total: Float64Array, { numGenerations }: ResolvedGRPOConfig): Float32Array {
   return groupAdvantages(total, { numGenerations, scaleRewards: 'none', baseline: 'none', nonFinite: 'exclude' }).std;

@@ -3,7 +3,7 @@ import type { ChatMessage } from '../engine/chat.js';
 import type { Policy } from '../engine/policy.js';
 import { FusedGrpoError } from '../errors.js';
 import type { Critic } from './critic.js';
-import { groupStdOf, rolloutAdvantages, type RolloutAdvantages } from './advantages.js';
+import { groupStdOf, rolloutAdvantages, sampledKl, type RolloutAdvantages } from './advantages.js';
 import type { ResolvedGRPOConfig } from './config.js';
 import type { Row } from './dataset.js';
 import { scoreRewards, type NamedReward, type RewardInput, type ScoredRewards, type TrainerState } from './rewards.js';
@@ -26,6 +26,8 @@ export interface Rollout extends RolloutAdvantages {
   rewardsByFunction: Float64Array[];
   oldLogps?: Float32Array[];
   refLogps?: Float32Array[];
+  /** With the KL in the reward: its mean per token, nats. */
+  kl?: number;
   /** Where in the data set its rows ended. */
   epoch?: number;
   /** Groups sampled for it, with dynamic sampling. */
@@ -152,6 +154,7 @@ export async function finishRollout(context: RolloutContext, groups: SampledGrou
       : rolloutAdvantages(scored, completions, context, logps, refLogps)),
     oldLogps,
     refLogps: config.klInReward ? undefined : refLogps,
+    ...(config.klInReward && refLogps ? { kl: sampledKl(config, logps, refLogps) } : {}),
     used: 0,
     seconds,
   };

@@ -57,7 +57,7 @@ export function stepMetrics(from: {
       ]),
     ),
     fracRewardZeroStd: groupStd.filter((s) => s === 0).length / Math.max(1, groupStd.length),
-    ...(trained.kl === undefined ? {} : { kl: trained.kl }),
+    ...((trained.kl ?? rollout.kl) === undefined ? {} : { kl: trained.kl ?? rollout.kl }),
     entropy: trained.entropy,
     clipRatio: trained.clipRatio,
     ratio: trained.ratio,

@@ -15,7 +15,7 @@ export interface StepMetrics extends Partial<EvalMetrics>, Partial<CriticMetrics
   rewards: Record<string, { mean: number; std: number }>;
   /** Share of groups whose rewards are all equal: they teach nothing. */
   fracRewardZeroStd: number;
-  /** KL to the reference (k3), nats per token; absent when beta is 0. */
+  /** KL to the reference by klEstimator, nats per token (with klInReward: of the rollout, when it was sampled); absent when beta is 0. */
   kl?: number;
   /** Nats per token. */
   entropy: number;

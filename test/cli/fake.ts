@@ -27,6 +27,7 @@ export interface FakeTrainerOptions {
   rewardFuncs: ((...args: unknown[]) => unknown)[];
   trainDataset: string;
   columnMapping?: Record<string, string>;
+  evalDataset?: string;
   config: Record<string, unknown>;
   signal?: AbortSignal;
 }
@@ -38,6 +39,8 @@ export interface Script {
   onStep?: (step: number) => void;
   seen?: FakeTrainerOptions;
   disposed?: boolean;
+  /** The reward model that was loaded last. */
+  rewardModel?: { options: object; disposed: boolean };
 }
 
 function fakeTrainer(script: Script) {
@@ -115,6 +118,18 @@ export function fake(script: Script = { steps: 3 }, more: Partial<CliContext> = 
     api: {
       grpo: () => ({ GRPOTrainer: Trainer as never, grpoConfigOptions: sampleOptions, presets }),
       sft: () => ({ SFTTrainer: Trainer as never, sftConfigOptions: sampleOptions }),
+      reward: () => ({
+        RewardTrainer: Trainer as never,
+        rewardConfigOptions: sampleOptions,
+        RewardModel: {
+          load: async (_folder, options) => {
+            script.rewardModel = { options, disposed: false };
+            // As long as a text is.
+            const score = async (items: readonly unknown[]) => items.map((item) => JSON.stringify(item).length);
+            return { score, dispose: () => void (script.rewardModel!.disposed = true) };
+          },
+        },
+      }),
       policy: () => ({
         Policy: { load: async () => ({ generate: async () => ({ completions: [completion] }), dispose: () => undefined }) },
       }),

@@ -1,13 +1,13 @@
 // Scalar heads against numbers made with transformers (scripts/goldens/make_reward_goldens.py): scores, values, both losses' gradients.
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { cpSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Policy } from '../../lib/engine/policy.js';
 import { ScalarModel } from '../../lib/engine/scalar-model.js';
 import { Training, type PairBatch, type ValueBatch } from '../../lib/engine/training.js';
 import { families, goldenModels, largest, lists, loadGolden } from './support.js';
-import { classifierFolder, headGolden as g, readTensors } from './scalar_support.js';
+import { classifierFolder, headGolden as g, readTensors, renameTensors } from './scalar_support.js';
 
 let folder: string;
 beforeAll(() => void (folder = mkdtempSync(join(tmpdir(), 'fg-head-'))));
@@ -155,6 +155,23 @@ describe('a new head', () => {
     await expect(Policy.load(saved)).rejects.toThrow(/it scores text and has no language-model head. Load it with RewardModel.load/);
   });
 
+  test('a bare GPT2Model gets the names that transformers expects beside a head', async () => {
+    const bare = join(folder, 'bare');
+    cpSync(join(goldenModels, 'gpt2'), bare, { recursive: true });
+    renameTensors(join(bare, 'model.safetensors'), (name) => name.replace(/^transformer\./, ''));
+    const [a, b] = [
+      await ScalarModel.load(bare, { newHead: { seed: 1 } }),
+      await ScalarModel.load(join(goldenModels, 'gpt2'), { newHead: { seed: 1 } }),
+    ];
+    await a.save(join(folder, 'bare-saved'));
+    const again = await ScalarModel.load(join(folder, 'bare-saved'));
+    const names = async (model: ScalarModel) => (await model.native.parameters().promise).map((p) => p.name).sort();
+    expect(await names(a)).toEqual(await names(b));
+    const values = (model: ScalarModel) => model.values([ids([5, 6, 7])], [new Int32Array()], { positions: 'last' });
+    expect(await values(again)).toEqual(await values(b));
+    for (const model of [a, b, again]) model.dispose();
+  });
+
   test('in bfloat16 the scores stay near', async () => {
     const dir = join(folder, 'llama');
     const [exact, half] = [await ScalarModel.load(dir, { dtype: 'float32' }), await ScalarModel.load(dir, { dtype: 'bfloat16' })];
@@ -185,6 +202,10 @@ describe('what is refused', () => {
     await expect(model.values([Int32Array.of(5)], [new Int32Array(200).fill(4)], { positions: 'last' })).rejects.toMatchObject({
       code: 'ERR_CONTEXT_LENGTH',
     });
+    const [whole, more] = [64, 65].map((n) => new Int32Array(n).fill(4)); // the context: 64
+    expect(await model.values([whole!], [new Int32Array()], { positions: 'last' })).toHaveLength(1);
+    expect(await model.values([more!.slice(0, 5)], [more!.slice(5)], { positions: 'completion' })).toHaveLength(60);
+    await expect(model.values([more!], [new Int32Array()], { positions: 'last' })).rejects.toMatchObject({ code: 'ERR_CONTEXT_LENGTH' });
     const infinite = { ...pairs(), margins: Float32Array.of(0, 0, Infinity, 0) };
     const options = { normalizer: 4, centerRewardsCoefficient: 0, microBatchTokens: 1 };
     await expect(new Training(model).accumulatePairs(infinite, options)).rejects.toThrow(/pair 2 of the step: its margin is not finite/);

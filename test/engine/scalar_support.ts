@@ -53,6 +53,17 @@ export function classifierFolder(folder: string, family: string, config: object 
   return folder;
 }
 
+/** Gives the tensors of a safetensors file other names. */
+export function renameTensors(file: string, rename: (name: string) => string): void {
+  const bytes = readFileSync(file);
+  const end = 8 + Number(bytes.readBigUInt64LE(0));
+  const entries = Object.entries(JSON.parse(bytes.subarray(8, end).toString()) as Record<string, unknown>);
+  const header = Buffer.from(JSON.stringify(Object.fromEntries(entries.map(([name, value]) => [rename(name), value]))));
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(header.length));
+  writeFileSync(file, Buffer.concat([length, header, bytes.subarray(end)]));
+}
+
 /** Float32 tensors of a safetensors file. */
 export function readTensors(file: string): Map<string, Float32Array> {
   const bytes = readFileSync(file);

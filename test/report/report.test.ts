@@ -196,3 +196,17 @@ test('samples with long lines in many pieces are read whole', () => {
   expect(html).not.toContain('\ufffd');
   expect(html).toContain('more characters');
 });
+
+test("a reward model's run shows its pairs; a GRPO run has no such chart", () => {
+  const steps = [1, 2, 3].map((step) => ({
+    step,
+    loss: 0.7 / step,
+    accuracy: 0.5 + step / 10,
+    margin: step,
+    ...(step === 2 ? { evalAccuracy: 0.9 } : {}),
+  }));
+  const html = renderReport({ title: 'x', steps });
+  for (const words of ['Pairs ranked rightly', 'held-out pairs', 'Nats per pair']) expect(html).toContain(words);
+  const grpo = renderReport({ title: 'x', steps: madeUpSteps(5) });
+  expect(grpo).not.toContain('Pairs ranked rightly');
+});

@@ -188,4 +188,27 @@ describe('in GRPOTrainer', () => {
     expect(rest.map(numbers)).toEqual(all.slice(stop).map(numbers));
     judge.dispose();
   });
+
+  test('normalize: scores of a rollout that was never finished do not count', async () => {
+    const judge = await RewardModel.load(trained, { transform: 'normalize' });
+    const outputDir = join(folder, 'unfinished');
+    const trainer = new GRPOTrainer({
+      model: demoModel(),
+      rewardFuncs: [
+        judge,
+        async ({ completions, trainerState }) => {
+          await new Promise((resolve) => setTimeout(resolve, 100)); // the model has scored by then
+          if (trainerState.step === 2) throw new Error('no more');
+          return completions.map(() => 0);
+        },
+      ],
+      trainDataset,
+      config: { ...config, outputDir },
+    });
+    await expect(trainer.train()).rejects.toThrow(/no more/);
+    trainer.dispose();
+    judge.dispose();
+    const state = JSON.parse(readFileSync(join(outputDir, 'checkpoint-2', 'trainer', 'state.json'), 'utf8')) as { state: string };
+    expect((JSON.parse(state.state) as { rewards: { count: number }[] }).rewards[0]!.count).toBe(16);
+  });
 });

@@ -5,7 +5,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { demoModel } from '../../lib/demo/lesson.js';
 import { Policy } from '../../lib/engine/policy.js';
+import { Tokenizer } from '../../lib/engine/tokenizer.js';
 import { RewardModel } from '../../lib/reward/reward-model.js';
+import { encodeItem } from '../../lib/reward/texts.js';
 import type { RewardConfig } from '../../lib/trainer/reward-config.js';
 import { RewardTrainer, type RewardMetrics, type RewardTrainerOptions } from '../../lib/trainer/reward-trainer.js';
 import type { Row } from '../../lib/trainer/dataset.js';
@@ -25,6 +27,11 @@ const golden = JSON.parse(readFileSync(join(goldenFolder, 'trl.json'), 'utf8')) 
   steps: number;
   learningRate: number;
   cases: TrlCase[];
+  /** By kind of tokenizer. */
+  tokens: Record<
+    string,
+    { rows: { prompt: string; chosen: string; rejected: string }[]; chosen: number[][]; rejected: number[][]; padTokenId: number }
+  >;
 };
 
 let folder: string;
@@ -82,6 +89,20 @@ describe('the numbers of TRL', () => {
       close(10 * Math.hypot(...got), norm, 1e-5);
       first.forEach((g, i) => expect(Math.abs(10 * got[i]! - g)).toBeLessThan(1e-5 * Math.max(0.1, norm)));
     }
+  });
+});
+
+describe('the tokens of TRL', () => {
+  test.each(Object.keys(golden.tokens))('%s', (kind) => {
+    const dir = join(__dirname, '../golden/tokenizers', kind);
+    const want = golden.tokens[kind]!;
+    const tokenizer = Tokenizer.load(dir)!;
+    const source = { path: dir, tokenizer, chat: undefined, eosTokenIds: [], padTokenId: undefined, contextLength: 1000 };
+    expect((tokenizer.specialToken('pad_token') ?? tokenizer.specialToken('eos_token'))!.id).toBe(want.padTokenId);
+    for (const side of ['chosen', 'rejected'] as const)
+      want.rows.forEach((row, i) =>
+        expect([...encodeItem(source, { prompt: row.prompt, completion: row[side] }, 'row')]).toEqual(want[side][i]),
+      );
   });
 });
 
@@ -146,6 +167,33 @@ describe('a run', () => {
     });
   });
 
+  test('evaluation is the loss of training on the same pairs: margins and centering included', async () => {
+    const rows = sums(8).map((row, i) => ({ ...row, margin: i % 3 }));
+    const config = { ...small, maxSteps: 1, learningRate: 0, centerRewardsCoefficient: 0.1 };
+    const [m] = await train({ model: demoModel(), trainDataset: rows, evalDataset: rows, config });
+    expect(Math.abs(m!.evalLoss! - m!.loss)).toBeLessThan(1e-6);
+    expect(Math.abs(m!.evalMargin! - m!.margin)).toBeLessThan(1e-6);
+    expect(m!.evalAccuracy).toBe(m!.accuracy);
+  });
+
+  test('in bfloat16: learns, and goes on bit for bit', async () => {
+    const rows = sums(8);
+    const config: RewardConfig = { ...small, dtype: 'bfloat16', maxSteps: 40, learningRate: 1e-3 };
+    const all = await train({ model: demoModel(), trainDataset: rows, config });
+    expect(all[0]!.loss).toBeGreaterThan(0.6);
+    expect(all[39]!.loss).toBeLessThan(0.3);
+    const outputDir = newFolder();
+    await train({
+      model: demoModel(),
+      trainDataset: rows,
+      config: { ...config, maxSteps: 40, saveSteps: 10, saveTotalLimit: 9, outputDir },
+    });
+    for (const step of [40, 30]) rmSync(join(outputDir, `checkpoint-${step}`), { recursive: true });
+    rmSync(join(outputDir, 'model'), { recursive: true });
+    const rest = await train({ model: demoModel(), trainDataset: rows, config: { ...config, saveSteps: 10, outputDir, resume: 'auto' } });
+    expect(rest.map(numbers)).toEqual(all.slice(20).map(numbers));
+  });
+
   test('a model that is passed in stays alive and is the one that is trained', async () => {
     const model = await RewardModel.load(join(goldenFolder, 'model'));
     const text = ['Hello world'];
@@ -197,10 +245,15 @@ describe('rows', () => {
 
   test('what is left out or teaches nothing is told; nothing left is an error', async () => {
     const warned = jest.spyOn(process, 'emitWarning').mockImplementation(() => undefined);
-    const rows = [...sums(8), { chosen: '1', rejected: '1' }, { chosen: '1+'.repeat(40), rejected: '1' }];
+    const rows = [
+      ...sums(8),
+      { chosen: '1', rejected: '1' },
+      { chosen: '1+'.repeat(40), rejected: '1' },
+      { chosen: '1', rejected: '2'.repeat(99) },
+    ];
     await train({ model: demoModel(), trainDataset: rows, config: { ...small, maxSteps: 1 } });
     expect(warned.mock.calls.map(([text]) => text)).toEqual([
-      'trainDataset: 1 pair(s) with a side of more than 64 tokens were left out; 1 pair(s) have equal sides: they cannot be told apart and teach nothing',
+      'trainDataset: 2 pair(s) with a side of more than 64 tokens were left out; 1 pair(s) have equal sides: they cannot be told apart and teach nothing',
     ]);
     warned.mockRestore();
     await expect(train({ model: demoModel(), trainDataset: sums(3), config: { ...small, maxLength: 2 } })).rejects.toThrow(

@@ -20,7 +20,7 @@ struct FlushDenormals {
 
 struct Vec {
   static constexpr int64_t kWidth = 8;
-  static constexpr bool kPrefetch = true, kPairs = false, kClamp = true;
+  static constexpr bool kPrefetch = true, kPairs = true, kClamp = false;
   using F = __m256;
   static F set(float v) { return _mm256_set1_ps(v); }
   static F max(F a, F b) { return _mm256_max_ps(a, b); }  // NaN in b is kept
@@ -40,14 +40,40 @@ struct Vec {
     return _mm_cvtss_f32(_mm_add_ss(m, _mm_movehdup_ps(m)));
   }
 
-  /// x >= kLowest or NaN. Powers below 2^-126 give 0; above 2^127 the result is unspecified (only a target column is
-  /// there).
+  /// Powers below 2^-126 give 0, -inf included; above 2^127 the result is unspecified (only a target column is there).
+  /// Adding 1.5 * 2^23 rounds to an integer, which then stands in the lowest bits: shifted, it is what the exponent of
+  /// the polynomial's value grows by.
   static F exp2(F x) {
-    const F n = _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), r = sub(x, n);
+    const F shift = set(0x1.8p23f), n = add(x, shift), r = sub(x, sub(n, shift));
     F p = set(kExp2[6]);
     for (int k = 5; k >= 0; --k) p = fma(p, r, set(kExp2[k]));
-    const __m256i power = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
-    return _mm256_and_ps(mul(p, _mm256_castsi256_ps(power)), _mm256_cmp_ps(x, set(-126), _CMP_NLT_UQ));
+    const __m256i raised = _mm256_add_epi32(_mm256_castps_si256(p), _mm256_slli_epi32(_mm256_castps_si256(n), 23));
+    return _mm256_and_ps(_mm256_castsi256_ps(raised), _mm256_cmp_ps(x, set(-126), _CMP_NLT_UQ));
+  }
+
+  // Two vectors of bfloat16: the even columns in one, the odd ones in the other, as in rows_avx512.cc.
+  template <DType D, class E>
+  static void load_pair(const E* p, F& a, F& b) {
+    if constexpr (D == DType::bf16) {
+      const __m256i v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+      a = _mm256_castsi256_ps(_mm256_slli_epi32(v, 16));
+      b = _mm256_castsi256_ps(_mm256_and_si256(v, _mm256_set1_epi32(int(0xFFFF0000))));
+    } else {
+      a = load<D>(p), b = load<D>(p + kWidth);
+    }
+  }
+  /// The upper halves are v to nearest, ties to even.
+  static __m256i rounded_bf16(F v) {
+    const __m256i i = _mm256_castps_si256(v), odd = _mm256_and_si256(_mm256_srli_epi32(i, 16), _mm256_set1_epi32(1));
+    return _mm256_add_epi32(i, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7FFF)));
+  }
+  template <DType D, class E>
+  static void store_pair(E* p, F a, F b) {
+    if constexpr (D == DType::bf16)
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                          _mm256_blend_epi16(_mm256_srli_epi32(rounded_bf16(a), 16), rounded_bf16(b), 0xAA));
+    else
+      store<D>(p, a), store<D>(p + kWidth, b);
   }
 
   template <DType D>
@@ -57,9 +83,8 @@ struct Vec {
     else
       return _mm256_cvtph_ps(v);
   }
-  static __m128i narrow_bf16(F v) {  // to nearest, ties to even; gradients are finite, so NaN needs no care
-    const __m256i i = _mm256_castps_si256(v), odd = _mm256_and_si256(_mm256_srli_epi32(i, 16), _mm256_set1_epi32(1));
-    const __m256i high = _mm256_srli_epi32(_mm256_add_epi32(i, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7FFF))), 16);
+  static __m128i narrow_bf16(F v) {  // gradients are finite, so NaN needs no care
+    const __m256i high = _mm256_srli_epi32(rounded_bf16(v), 16);
     return _mm_packus_epi32(_mm256_castsi256_si128(high), _mm256_extracti128_si256(high, 1));
   }
   template <DType D>

@@ -92,11 +92,25 @@ def run(folder, case):
     return {**case, "kept": rows, "losses": trainer.exact, "logs": watch.logs, "grads": watch.grads}
 
 
+def tokens():
+    """Text as RewardTrainer tokenizes it, by tokenizers of three kinds."""
+    found = {}
+    for kind in sorted(os.listdir(os.path.dirname(TOKENIZER))):
+        tokenizer = AutoTokenizer.from_pretrained(os.path.join(os.path.dirname(TOKENIZER), kind))
+        rows = [{"prompt": r["prompt"], "chosen": r["chosen"].replace("<|im_end|>", tokenizer.eos_token), "rejected": r["rejected"]} for r in TEXT]
+        model = AutoModelForSequenceClassification.from_config(LlamaConfig(vocab_size=len(tokenizer), hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1, num_labels=1))
+        with tempfile.TemporaryDirectory() as out:
+            args = RewardConfig(output_dir=out, report_to=[], use_cpu=True, bf16=False)
+            made = RewardTrainer(model=model, args=args, train_dataset=Dataset.from_list(rows), processing_class=tokenizer).train_dataset
+        found[kind] = {"rows": rows, "chosen": made["chosen_ids"][:], "rejected": made["rejected_ids"][:], "padTokenId": model.config.pad_token_id}
+    return found
+
+
 def main(out):
     folder = os.path.join(out, "model")
     make_model(folder)
     golden = {"provenance": {"script": "scripts/goldens/peers/trl_reward.py", "torch": torch.__version__, "transformers": transformers.__version__, "trl": trl.__version__,
                              "python": platform.python_version(), "dtype": "float64"},
-              "steps": STEPS, "learningRate": RATE, "cases": [run(folder, case) for case in CASES]}
+              "steps": STEPS, "learningRate": RATE, "cases": [run(folder, case) for case in CASES], "tokens": tokens()}
     with open(os.path.join(out, "trl.json"), "w") as f:
         json.dump(golden, f)
