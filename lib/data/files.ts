@@ -54,7 +54,8 @@ function* jsonRows(path: string): Generator<PlacedRow> {
 export async function* fileRows(path: string): AsyncGenerator<PlacedRow> {
   const kind = extname(path).toLowerCase();
   try {
-    yield* kind === '.parquet' ? parquetRows(path) : kind === '.json' ? jsonRows(path) : jsonlRows(path);
+    if (kind === '.parquet') yield* parquetRows(path);
+    else for (const row of kind === '.json' ? jsonRows(path) : jsonlRows(path)) yield row;
   } catch (cause) {
     if (cause instanceof FusedGrpoError) throw cause;
     throw dataError(`Cannot read the data set ${path}: ${(cause as Error).message}`, cause);

@@ -124,17 +124,19 @@ async function* placed(rows: Iterable<Row> | AsyncIterable<Row>): AsyncGenerator
 
 type RowOptions = Pick<OpenOptions, 'check' | 'columnMapping'>;
 
-/** Rows under our names, each checked as it passes. */
-async function* checkedPlaces(rows: AsyncIterable<PlacedRow>, { check, columnMapping }: RowOptions): AsyncGenerator<PlacedRow> {
-  for await (const { row: given, where } of rows) {
-    const row = renameColumns(given, columnMapping, where);
-    check(row, columnMapping ? `${where} (${describeMapping(columnMapping)})` : where);
-    yield { row, where };
+/** A row under our names, checked. */
+function received({ row: given, where }: PlacedRow, { check, columnMapping }: RowOptions): Row {
+  if (!columnMapping) {
+    check(given, where);
+    return given;
   }
+  const row = renameColumns(given, columnMapping, where);
+  check(row, `${where} (${describeMapping(columnMapping)})`);
+  return row;
 }
 
 async function* checked(rows: AsyncIterable<PlacedRow>, options: RowOptions): AsyncGenerator<Row> {
-  for await (const { row } of checkedPlaces(rows, options)) yield row;
+  for await (const placedRow of rows) yield received(placedRow, options);
 }
 
 /** Rows of an iterable once, in their order, renamed and checked. */
@@ -142,7 +144,9 @@ export const eachRow = (rows: Iterable<Row> | AsyncIterable<Row>, options: RowOp
   checked(placed(rows), options);
 
 /** All rows of a file once, in their order, each with what names it. */
-export const readRows = (path: string, options: RowOptions): AsyncGenerator<PlacedRow> => checkedPlaces(fileRows(path), options);
+export async function* readRows(path: string, options: RowOptions): AsyncGenerator<PlacedRow> {
+  for await (const placedRow of fileRows(path)) yield { row: received(placedRow, options), where: placedRow.where };
+}
 
 async function collect(rows: AsyncIterable<Row>, name: string, seed: number | null): Promise<RowSource> {
   const all: Row[] = [];
