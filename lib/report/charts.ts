@@ -103,6 +103,34 @@ function pairChart(data: Extract, title: string, note: string, step: Pick, heldO
   return { title, note, x: data.x, lines: lines.filter(({ y }) => y.some(Number.isFinite)) };
 }
 
+/** On evalDataset: only steps that evaluated have a point. */
+function evaluationCharts(all: readonly ReportStep[]): Chart[] {
+  const steps = all.filter((s) => Number.isFinite(s.evalReward));
+  if (steps.length === 0) return [];
+  const data = new Extract(steps);
+  const k = toNumber(steps.at(-1)!.evalK);
+  return [
+    {
+      title: 'Reward on held-out prompts',
+      note: 'Of evalDataset, which is not trained on.',
+      x: data.x,
+      lines: [data.line('sampled', 1, (s) => s.evalReward), data.line('greedy', 3, (s) => s.evalRewardGreedy)],
+    },
+    {
+      title: 'Held-out prompts passed',
+      note: 'Share with a reward of at least evalPassThreshold.',
+      x: data.x,
+      lines: [
+        data.line('greedy', 3, (s) => s.evalPassGreedy),
+        data.line('pass@1', 1, (s) => s.evalPassAt1),
+        data.line(`pass@${Number.isFinite(k) ? k : 'K'}`, 5, (s) => s.evalPassAtK),
+      ],
+      zero: true,
+      format: percent,
+    },
+  ];
+}
+
 /** All charts of a run, in the order of the page. */
 export function chartsOf(steps: readonly ReportStep[]): Chart[] {
   const data = new Extract(steps);
@@ -119,6 +147,7 @@ export function chartsOf(steps: readonly ReportStep[]): Chart[] {
     rewardChart(data),
     rewardSpread(data),
     rewardParts(data, steps),
+    ...evaluationCharts(steps),
     pairChart(
       data,
       'Pairs ranked rightly',
@@ -143,6 +172,8 @@ export function chartsOf(steps: readonly ReportStep[]): Chart[] {
     ),
     one('KL to the reference', 'How far the policy has moved, in nats per token.', 5, (s) => s.kl, { zero: true }),
     one('Entropy', 'How undecided the policy is, in nats per token; near 0 it stops exploring.', 4, (s) => s.entropy, { zero: true }),
+    one('Value loss', "Of PPO's critic: half the squared error of what it expects.", 2, (s) => s.valueLoss, { zero: true }),
+    one('Explained variance', 'Of the returns by the critic: 1 is perfect, 0 no better than their mean.', 3, (s) => s.explainedVariance),
     lengthChart(data),
     {
       title: 'Clipped tokens',

@@ -45,6 +45,26 @@ test('a whole run: all curves, tiles, samples, settings', () => {
   expect(drawn(html)).not.toMatch(/NaN|Infinity|undefined/);
 });
 
+test('evaluations and a critic have charts where there are some', () => {
+  const evaluation = {
+    evalReward: 0.4,
+    evalRewardGreedy: 0.5,
+    evalPassGreedy: 0.4,
+    evalPassAt1: 0.3,
+    evalPassAtK: 0.8,
+    evalK: 8,
+    evalSeconds: 2,
+  };
+  const critic = { valueLoss: 0.1, valueClipRatio: 0, explainedVariance: 0.5, meanValue: 0.2, meanReturn: 0.3 };
+  const steps = madeUpSteps(30).map((s, i) => ({ ...s, ...critic, ...(i % 10 === 9 ? evaluation : {}) }));
+  const html = renderReport({ title: 'x', steps });
+  for (const title of ['Reward on held-out prompts', 'Held-out prompts passed', 'Value loss', 'Explained variance'])
+    expect(titles(html)).toContain(title);
+  expect(html).toContain('pass@8');
+  expect(drawn(html)).not.toMatch(/NaN|Infinity|undefined/);
+  expect(titles(renderReport({ title: 'x', steps: madeUpSteps(30) })).join()).not.toMatch(/held-out|Value/i);
+});
+
 test('the file needs nothing from outside', () => {
   const html = renderReport({ title: 'x', steps: madeUpSteps(20), samples: madeUpSamples([1]) });
   expect(html).toContain("default-src 'none'");
