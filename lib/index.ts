@@ -19,3 +19,6 @@ export { grpoConfigOptions, sftConfigOptions, type GRPOConfig, type SFTConfig } 
 export type { RewardFn, RewardInput, TrainerState } from './trainer/rewards.js';
 export type { Dataset, Row } from './trainer/dataset.js';
 export { presets } from './presets.js';
+export * as rewards from './rewards/index.js';
+export { accuracyReward, perCompletion, reasoningAccuracyReward, thinkFormatReward } from './rewards/index.js';
+export type { OneCompletion, OneCompletionFn, PerCompletionOptions } from './rewards/index.js';

@@ -12,6 +12,12 @@ function std(values: number[]): number {
   return values.length < 2 ? 0 : Math.sqrt(values.reduce((s, v) => s + (v - m) ** 2, 0) / (values.length - 1));
 }
 
+/** Completions without the reward of a function that failed. */
+function failures({ rewardsFailed, rewardsByFunction }: Rollout, rewards: NamedReward[]): Record<string, number> {
+  const missing = (name: string) => rewardsByFunction[rewards.findIndex((r) => r.name === name)]!.filter(Number.isNaN).length;
+  return Object.fromEntries(rewardsFailed!.map((name) => [name, missing(name)]));
+}
+
 /** Puts one step's numbers together; statistics of rewards and lengths are over the whole rollout that the step belongs to. */
 export function stepMetrics(from: {
   step: number;
@@ -44,6 +50,7 @@ export function stepMetrics(from: {
         { mean: mean(known(rollout.rewardsByFunction[k]!)), std: std(known(rollout.rewardsByFunction[k]!)) },
       ]),
     ),
+    ...(rollout.rewardsFailed ? { rewardFailures: failures(rollout, from.rewards) } : {}),
     fracRewardZeroStd: groupStd.filter((s) => s === 0).length / Math.max(1, groupStd.length),
     ...((trained.kl ?? rollout.kl) === undefined ? {} : { kl: trained.kl ?? rollout.kl }),
     entropy: trained.entropy,
