@@ -1,5 +1,15 @@
 // Reference answers, and whether a completion gives them.
-import { lastAnnounced, lastBoxed, lastFormula, lastHashes, lastNumber, lastTagged, undress } from './extract.js';
+import {
+  firstFormula,
+  firstNumber,
+  lastAnnounced,
+  lastBoxed,
+  lastFormula,
+  lastHashes,
+  lastNumber,
+  lastTagged,
+  undress,
+} from './extract.js';
 import { sameAnswer } from './math/compare.js';
 import { exact } from './math/evaluate.js';
 import { MAX_CHARS, type Answer } from './math/node.js';
@@ -53,11 +63,13 @@ export function readReference(raw: unknown): Reference | undefined {
   if (/^\(?[A-J]\)?$/.test(bare)) return { kind: 'choice', letter: bare.replace(/[()]/g, '') };
   const answer = wordLike(bare) ? undefined : parseAnswer(text);
   if (answer) return { kind: 'math', text, answer, number: exact(answer.node) !== undefined };
-  return /[\\^_{}]/.test(bare) ? undefined : { kind: 'text', text: plain(bare) };
+  if (/[\\^_{}]/.test(bare) || !/[\p{L}\p{N}]/u.test(bare)) return undefined;
+  return { kind: 'text', text: plain(bare) };
 }
 
-/** Whether there are words in a text: then that it could be read as mathematics ("it is 5") says nothing. */
-const hasWords = (text: string): boolean => /(?<!\\[A-Za-z]{0,12})[A-Za-z]{2}/.test(text);
+/** Words in a text other than commands, "and" and "or": that it could be read as mathematics ("it is 5") then says nothing. */
+const hasWords = (text: string): boolean => /(?<![\\A-Za-z])(?!(?:and|or)(?![A-Za-z]))[A-Za-z]{2}/.test(text);
+const isFormula = (text: string): boolean => !hasWords(text) && parseAnswer(undress(text)) !== undefined;
 
 /** Whether a text that is an answer and nothing else gives the reference. */
 function matches(reference: Reference, text: string): boolean {
@@ -75,15 +87,15 @@ function matches(reference: Reference, text: string): boolean {
   }
 }
 
-/** "the answer is 5 because ...": the beginning that can be read, cut at the end of a sentence; else its last number or formula. */
+/** "The answer is 5 because ...": the first sentence, where that can be read as it stands; else the first formula or number in it. */
 function matchesAnnounced(reference: Reference, text: string): boolean {
   const sentence = text.split(/[.!?](?:\s|$)/, 1)[0]!;
   if (reference.kind === 'choice')
     return (choiceOf(sentence) ?? /^\(?([A-Z])\)?(?![A-Za-z'])/.exec(undress(sentence))?.[1]) === reference.letter;
   if (matches(reference, sentence)) return true;
-  if (reference.kind === 'text' || (!hasWords(sentence) && parseAnswer(undress(sentence)))) return false;
-  const last = lastValue(sentence, reference);
-  return last !== undefined && matches(reference, last);
+  if (reference.kind === 'text' || isFormula(sentence)) return false;
+  const first = firstFormula(sentence) ?? (reference.number ? firstNumber(sentence) : undefined);
+  return first !== undefined && matches(reference, first);
 }
 
 /** The value that ends a text: its last formula, or, for a reference that is a number, its last number where that comes later. */
@@ -101,7 +113,7 @@ function matchesUnmarked(reference: Reference, text: string): boolean {
   const line = trimmed.slice(trimmed.lastIndexOf('\n') + 1).slice(-MAX_CHARS);
   if (reference.kind === 'choice') return (choiceOf(line) ?? labelled(line.trim())) === reference.letter;
   if (matches(reference, line)) return true;
-  if (reference.kind === 'text' || (!hasWords(line) && parseAnswer(undress(line)))) return false;
+  if (reference.kind === 'text' || isFormula(line)) return false;
   const last = lastValue(trimmed, reference);
   return last !== undefined && matches(reference, last);
 }

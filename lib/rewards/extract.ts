@@ -83,8 +83,22 @@ export function lastFormula(text: string): Found | undefined {
   return last;
 }
 
+/** The first formula between delimiters. */
+export function firstFormula(text: string): string | undefined {
+  let first: { text: string; begin: number } | undefined;
+  for (const [open, close] of DELIMITERS) {
+    const begin = text.indexOf(open);
+    const end = begin < 0 ? -1 : text.indexOf(close, begin + open.length);
+    const inside = end < 0 ? '' : text.slice(begin + open.length, end).trim();
+    if (inside !== '' && begin < (first?.begin ?? Infinity)) first = { text: inside, begin };
+  }
+  return first?.text;
+}
+
 /** A number of its own, or a fraction of two: the last in the text. */
 const NUMBER = /(?<![\p{L}\d)\]])-?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d{1,3})?(?:\/\d+)?%?/gu;
+
+export const firstNumber = (text: string): string | undefined => text.replaceAll('−', '-').match(NUMBER)?.[0];
 
 export function lastNumber(text: string): Found | undefined {
   let last: Found | undefined;

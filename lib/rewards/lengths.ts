@@ -66,7 +66,7 @@ export function getRepetitionPenaltyReward(options: RepetitionPenaltyOptions = {
     completionTokens.map((tokens) => {
       const total = tokens.length - size + 1;
       const repeated = total < 1 ? 0 : 1 - distinctNgrams(tokens, size) / total;
-      return repeated === 0 ? 0 : repeated * maxPenalty;
+      return repeated * maxPenalty || 0; // never -0
     }),
   );
 }

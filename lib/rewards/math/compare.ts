@@ -131,10 +131,13 @@ function asInterval(node: Node): Node | undefined {
   return undefined;
 }
 
-/** f(x), y: what may stand on the left of an equation that only names its right side. */
+/** y, (x, y), f(x), f(2), 2 + 3: what may stand on the left of an equation that only names, or computes, its right side. */
 function isName(node: Node): boolean {
-  if (node.kind === 'symbol') return variables(node).size === 1;
-  return node.kind === 'call' && node.op === '*' && node.args[0]!.kind === 'symbol' && ['symbol', 'tuple'].includes(node.args[1]!.kind);
+  if (node.kind === 'symbol' || variables(node).size === 0) return true;
+  if (node.kind === 'tuple') return node.items.every((item) => item.kind === 'symbol');
+  return (
+    node.kind === 'call' && node.op === '*' && node.args[0]!.kind === 'symbol' && ['symbol', 'number', 'tuple'].includes(node.args[1]!.kind)
+  );
 }
 
 type Relation = Extract<Node, { kind: 'relation' }>;
@@ -163,7 +166,7 @@ function sameRelation(a: Node, b: Node): boolean {
     return (sameName && sameNode(p.items.at(-1)!, q.items.at(-1)!)) || sameEquation(p, q);
   }
   // One says "x = 5" or "2 + 3 = 5", the other "5".
-  if (q) return sameNode(a, q.items.at(-1)!);
+  if (q) return isName(q.items[0]!) && sameNode(a, q.items.at(-1)!);
   if (p) return isName(p.items[0]!) && sameNode(p.items.at(-1)!, b);
   return (
     a.kind === 'relation' &&
