@@ -49,6 +49,7 @@ function lineOf(error: Error, text: string): string {
 
 /** The trainer checks its own options; the command's are checked here, as if they stood on the command line. */
 function checkOwn(name: string, value: unknown, spec: FlagSpec, shown: string): unknown {
+  if (spec.multiple && Array.isArray(value)) return value.map((v) => checkOwn(name, v, { ...spec, multiple: false }, shown));
   const wanted = spec.type === 'boolean' ? 'boolean' : 'string';
   if (typeof value !== wanted) throw new FusedGrpoError('ERR_INVALID_ARG', `${shown}: "${name}" must be a ${wanted}`);
   return convert(name, spec, String(value));

@@ -5,7 +5,7 @@ import type { Command } from './command.js';
 import type { CliContext } from './context.js';
 import { requireFlags, type FlagTable, type FlagValues } from './options.js';
 import { short } from './progress.js';
-import { openRewards } from './rewards.js';
+import { builtInRewards, resolveRewards } from './reward-names.js';
 import { runTraining } from './run-training.js';
 import { checkInput, gatherSettings } from './settings.js';
 
@@ -20,15 +20,15 @@ function flags(ctx: CliContext): FlagTable {
     },
     reward: {
       type: 'string',
-      valueName: 'FILE|DIR',
+      valueName: 'NAME|FILE|DIR',
       required: true,
-      description:
-        'Module whose default export (a function or an array) or named exports score completions, or the folder of a reward model',
+      multiple: true,
+      description: `Reward functions, parted by commas: ${builtInRewards.join(', ')}, each with options if need be (soft-overlong:soft-punish-cache=64); modules whose default export (a function or an array) or named exports score completions; folders of reward models`,
     },
     rewardTransform: {
       type: 'enum',
       values: ['none', 'sigmoid', 'normalize'],
-      description: "What is made of a reward model's scores; default none",
+      description: "What is made of reward models' scores; default none",
     },
     output: {
       type: 'string',
@@ -70,7 +70,7 @@ async function run(values: FlagValues, ctx: CliContext): Promise<number> {
   const trainDataset = checkInput('data', 'file', own.data, ctx);
   if (own.output === '') throw new FusedGrpoError('ERR_INVALID_ARG', '--output needs a folder');
   const output = resolve(ctx.cwd, String(own.output));
-  const { rewardFuncs, dispose } = await openRewards(String(own.reward), own.rewardTransform, ctx);
+  const { rewardFuncs, dispose } = await resolveRewards(own.reward, config, own.rewardTransform, ctx);
   return runTraining<GRPOStep>(
     {
       label: 'train',
@@ -91,9 +91,11 @@ export const trainCommand: Command = {
   usage: '--model DIR --data prompts.jsonl --reward reward.mjs --output DIR [options]',
   examples: [
     'npx fused-grpo train --model ./SmolLM2-135M-Instruct --data prompts.jsonl --reward reward.mjs --output runs/first --preset dapo --max-steps 200',
+    'npx fused-grpo train --model ./SmolLM2-135M-Instruct --data gsm8k.jsonl --reward accuracy,think-format,./mine.mjs --reward-weights 1,0.5,1 --output runs/second',
   ],
   notes: [
     'A reward module: export default ({ prompts, completions, ...columns }) => completions.map((text) => text.includes("42") ? 1 : 0);',
+    "Built-in rewards read the data set's column solution, else answer; docs/recipes.md says how answers are compared.",
     'Ctrl-C stops after saving (exit code 130); the same command with --resume auto goes on from there. Paths are relative to the current folder.',
   ],
   flags,

@@ -14,7 +14,7 @@ const input: RewardInput = {
   trainerState: { step: 0, totalSteps: 1, epoch: 0 },
 };
 const score = (fns: RewardFn | RewardFn[], options: Partial<ScoreOptions> = {}) =>
-  scoreRewards(nameRewards(fns), input, { timeout: 5, retryDelay: 0.001, ...options });
+  scoreRewards(nameRewards(fns), input, { timeout: 5, timeoutName: 'rewardTimeout', retryDelay: 0.001, ...options });
 const never: RewardFn = () => new Promise(() => undefined);
 
 /** Fails so many times, then gives ones. */
