@@ -1,5 +1,6 @@
 // Which answers are the same: each pair both ways round, and hostile texts within a second.
 import { describe, expect, test } from '@jest/globals';
+import fc from 'fast-check';
 import { sameAnswer } from '../../lib/rewards/math/compare.js';
 import { parseAnswer } from '../../lib/rewards/math/parser.js';
 import { canonicalUnit } from '../../lib/rewards/math/units.js';
@@ -65,6 +66,7 @@ const equal: [string, string, string][] = [
   ['and', r`10\text{ and }20`, '10, 20'],
   ['plus-minus', r`\pm2`, '2, -2'],
   ['plus-minus in an equation', r`x=\pm 2`, r`\{-2,2\}`],
+  ['plus-minus in a tuple', r`(\pm2, 1)`, '(2,1), (-2,1)'],
   ['plus-minus inside', r`1 \pm \sqrt{2}`, r`1+\sqrt2, 1-\sqrt2`],
   ['tuples', r`\left(1,\frac{1}{2}\right)`, '(1, 0.5)'],
   ['vectors', r`\begin{pmatrix}1\\2\end{pmatrix}`, '(1,2)'],
@@ -108,6 +110,7 @@ const unequal: [string, string, string][] = [
   ['a matrix transposed', r`\begin{pmatrix}1&2\\3&4\end{pmatrix}`, r`\begin{pmatrix}1&3\\2&4\end{pmatrix}`],
   ['inequalities', 'x>3', r`x\ge3`],
   ['one of two values', r`\pm2`, '2'],
+  ['one of two points', r`(\pm2, 1)`, '(2, 1)'],
   ['names of functions', 'f(x)=2x+1', 'g(x)=2x+1'],
   ['equations', 'x+y=1', 'x+y=2'],
   ['bases', '101_2', '101_3'],
@@ -140,6 +143,55 @@ test('units have one spelling; what is no measure has none', () => {
   expect(['cm', 'Centimeters', 'square feet', 'ft^2', 'miles per hour', 'm/s', 'apples', ''].map(canonicalUnit)).toEqual([
     ...['cm', 'cm', 'ft^2', 'ft^2', 'mi/h', 'm/s', undefined, undefined],
   ]);
+});
+
+test('large powers are exact', () => {
+  expect(same('2^{1000}', '2^{1000}+1')).toBe(false);
+  expect(same('2^{1000}', '4^{500}')).toBe(true);
+});
+
+/** Pieces of answers in any order: nothing throws, everything that is read is itself and what it is read as again. */
+test('any text is read or not, quickly, and is the same as itself', () => {
+  const pieces = ['1', '23', '4.5', '.', ',', '+', '-', '*', '/', '^', '_', '!', '%', '(', ')', '[', ']', '{', '}', '|', '=', '<', ' ', 'x', 'y', 'i', 'e',
+    '\\pi ', '\\frac', '\\sqrt', '\\sin ', '\\log', '\\pm ', '\\infty ', '\\cup ', '\\{', '\\}', '\\text{cm}', '\\$', '°', '0', '\\left', '\\right',
+    '\\begin{pmatrix}', '\\end{pmatrix}', '&', '\\\\', 'binom', '\\binom', '\\lfloor ', '\\rfloor ', ';', ':', 'sqrt(', '\\boxed{', '\\emptyset ']; // prettier-ignore
+  const text = fc.array(fc.constantFrom(...pieces), { maxLength: 14 }).map((parts) => parts.join(''));
+  let read = 0;
+  fc.assert(
+    fc.property(text, text, (a, b) => {
+      const begin = performance.now();
+      const [x, y] = [parseAnswer(a), parseAnswer(b)];
+      if (x && y) expect(sameAnswer(x, y)).toBe(sameAnswer(x, parseAnswer(b)!));
+      read += x ? 1 : 0;
+      expect(performance.now() - begin).toBeLessThan(500);
+    }),
+    { numRuns: 5000, seed: 7 },
+  );
+  expect(read).toBeGreaterThan(150);
+});
+
+/** Random expressions without division: each equals itself written another way. */
+test('an expression is the same with its terms turned round, and not the same times 1.001', () => {
+  const leaf = fc.oneof(
+    fc.integer({ min: 1, max: 99 }).map(String),
+    fc.constantFrom('x', 'y', '\\pi', '\\sqrt{2}', '\\frac{3}{7}', '1.25'),
+  );
+  const { node } = fc.letrec<{ node: [string, string] }>((tie) => ({
+    node: fc.oneof(
+      { maxDepth: 4 },
+      leaf.map((t): [string, string] => [t, t]),
+      fc.tuple(tie('node'), tie('node')).map(([a, b]): [string, string] => [`(${a[0]}+${b[0]})`, `(${b[1]} + ${a[1]})`]),
+      fc.tuple(tie('node'), tie('node')).map(([a, b]): [string, string] => [`${a[0]}\\cdot ${b[0]}`, `{${b[1]}}\\times{${a[1]}}`]),
+      tie('node').map(([a, b]): [string, string] => [`(${a})^2`, `(${b})(${b})`]),
+    ),
+  }));
+  fc.assert(
+    fc.property(node, ([a, b]) => {
+      fc.pre(a.length < 400 && b.length < 400);
+      expect([a, b, same(a, b), same(a, `1.001(${b})`)]).toEqual([a, b, true, false]);
+    }),
+    { numRuns: 500, seed: 11 },
+  );
 });
 
 /** Texts that a parser, an evaluator or a pattern could choke on, at the longest that is read. */
@@ -186,14 +238,15 @@ const hostile = (
   ] as string[]
 ).map((unit) => unit.repeat(Math.floor(1000 / unit.length)));
 
-test.each([...hostile, `${'('.repeat(20)}1${')'.repeat(20)}`, `${'9^{'.repeat(15)}9${'}'.repeat(15)}`, '(1/7^3+1/11^3)*'.repeat(60) + '1'])(
-  'hostile: %.12s',
-  (text) => {
-    const begin = performance.now();
-    const answer = parseAnswer(text);
-    if (answer) sameAnswer(answer, answer);
-    if (answer) sameAnswer(answer, parseAnswer('x+1')!);
-    expect(performance.now() - begin).toBeLessThan(1000);
-    expect(parseAnswer(text + '1'.repeat(1001))).toBeUndefined(); // too long: not read at all
-  },
-);
+test.each(
+  [...hostile, `${'('.repeat(20)}1${')'.repeat(20)}`, `${'9^{'.repeat(15)}9${'}'.repeat(15)}`, '(1/7^3+1/11^3)*'.repeat(60) + '1'].map(
+    (text) => [JSON.stringify(text.slice(0, 12)), text] as const,
+  ),
+)('hostile: %s', (_, text) => {
+  const begin = performance.now();
+  const answer = parseAnswer(text);
+  if (answer) sameAnswer(answer, answer);
+  if (answer) sameAnswer(answer, parseAnswer('x+1')!);
+  expect(performance.now() - begin).toBeLessThan(1000);
+  expect(parseAnswer(text + '1'.repeat(1001))).toBeUndefined(); // too long: not read at all
+});

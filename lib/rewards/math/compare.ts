@@ -1,6 +1,7 @@
 // Whether two answers are the same mathematical object.
 import type Complex from 'complex.js';
-import { evaluate, exact } from './evaluate.js';
+import Fraction from 'fraction.js';
+import { evaluate, exact, type Point } from './evaluate.js';
 import { call, contains, variables, type Answer, type Node, type Rational } from './node.js';
 import { canonicalUnit } from './units.js';
 
@@ -13,16 +14,17 @@ const POINTS = 8;
 const NEEDED = 4;
 const MAX_VARIABLES = 12;
 
-const NOWHERE = { variables: new Map<string, number>(), sign: 1 };
+const NOWHERE: Point = new Map();
 
-/** A point of both signs and no special values; the same for both sides (it depends on the names alone). */
-function point(names: string[], k: number) {
-  let state = 2654435761 * (k + 1);
-  const next = () => {
+/** A point of both signs and no special values, of sevenths: the same for both sides, since it depends on the names alone. */
+function point(names: string[], k: number): Point {
+  let state = Math.imul(2654435761, k + 1);
+  const next = (below: number) => {
     state = (Math.imul(state ^ (state >>> 15), 2246822519) + 0x9e3779b9) | 0;
-    return ((state >>> 8) & 0xffff) / 0x10000;
+    return ((state >>> 8) & 0xffff) % below;
   };
-  return { variables: new Map(names.map((name) => [name, (next() < 0.5 ? -1 : 1) * (0.3 + 2.1 * next())])), sign: 1 };
+  const seventh = () => new Fraction([2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 13, 15, 16][next(13)]! * (next(2) ? 1 : -1), 7);
+  return new Map(names.map((name) => [name, seventh()]));
 }
 
 const finite = (z: Complex): boolean => Number.isFinite(z.re) && Number.isFinite(z.im);
@@ -55,17 +57,29 @@ function sameConstant(a: Node, b: Node): boolean {
   return near(u, v) || (u.im === 0 && v.im === 0 && (rounds(a, u.re, v.re) || rounds(b, v.re, u.re)));
 }
 
+/** Whether two expressions agree at a point in double precision; undefined where neither has a value. */
+function agree(a: Node, b: Node, at: Point, same: (u: Complex, v: Complex) => boolean): boolean | undefined {
+  const [u, v] = [evaluate(a, at), evaluate(b, at)];
+  if (!finite(u) && !finite(v)) return undefined;
+  return finite(u) && finite(v) && same(u, v);
+}
+
 /** Schwartz and Zippel's test: equal at random points is equal (but for chance), unequal at one is unequal. */
-function sameFunction(a: Node, b: Node, names: string[], same: (u: Complex, v: Complex) => boolean): boolean {
+function everywhere(names: string[], agreeAt: (at: Point) => boolean | undefined): boolean {
   let agreed = 0;
   for (let k = 0; k < POINTS; ++k) {
-    const at = point(names, k);
-    const [u, v] = [evaluate(a, at), evaluate(b, at)];
-    if (!finite(u) && !finite(v)) continue;
-    if (!finite(u) || !finite(v) || !same(u, v)) return false;
-    ++agreed;
+    const agreement = agreeAt(point(names, k));
+    if (agreement === false) return false;
+    if (agreement) ++agreed;
   }
   return agreed >= NEEDED;
+}
+
+function sameFunction(a: Node, b: Node, names: string[]): boolean {
+  return everywhere(names, (at) => {
+    const [x, y] = [exact(a, at), exact(b, at)];
+    return x && y ? x.equals(y) : agree(a, b, at, near);
+  });
 }
 
 const isInfinity = (node: Node): number =>
@@ -82,7 +96,7 @@ function sameExpression(a: Node, b: Node): boolean {
   const others = [...variables(b)].sort();
   if (names.length > MAX_VARIABLES || others.length > MAX_VARIABLES) return false;
   if (names.length === 0 && others.length === 0) return samePercent(a, b);
-  return sameFunction(a, b, [...new Set([...names, ...others])], near);
+  return sameFunction(a, b, [...new Set([...names, ...others])]);
 }
 
 /** 50 % is 0.5, and 50 (the unit left out). */
@@ -149,12 +163,14 @@ function sameEquation(a: Relation, b: Relation): boolean {
   const difference = (n: Relation) => call('+', n.items[0]!, call('neg', n.items[1]!));
   const names = [...new Set([...variables(a), ...variables(b)])].sort();
   if (names.length === 0 || names.length > MAX_VARIABLES) return false;
+  const [left, right] = [difference(a), difference(b)];
   let factor: Complex | undefined;
-  return sameFunction(difference(a), difference(b), names, (u, v) => {
+  const proportional = (u: Complex, v: Complex) => {
     if (v.abs() < 1e-12 || u.abs() < 1e-12) return u.abs() < 1e-12 && v.abs() < 1e-12;
     factor ??= u.div(v);
     return near(u, v.mul(factor));
-  });
+  };
+  return everywhere(names, (at) => agree(left, right, at, proportional));
 }
 
 function sameRelation(a: Node, b: Node): boolean {
@@ -188,6 +204,7 @@ function expand(node: Node): Node {
 
 function withSign(node: Node, sign: number): Node {
   if (node.kind === 'function') return { ...node, arg: withSign(node.arg, sign) };
+  if (node.kind === 'tuple' || node.kind === 'union') return { ...node, items: node.items.map((item) => withSign(item, sign)) };
   if (node.kind !== 'call') return node;
   const args = node.args.map((arg) => withSign(arg, sign));
   if (node.op !== 'pm' && node.op !== 'mp') return { ...node, args };

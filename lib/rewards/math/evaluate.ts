@@ -4,16 +4,18 @@ import Fraction from 'fraction.js';
 import type { Node, Operator, Rational } from './node.js';
 
 /** Fractions beyond this size are no longer exact: arithmetic on them would take time that a hostile answer could choose. */
-const LIMIT = 2n ** 4096n;
-const MAX_EXPONENT = 512;
+const LIMIT_BITS = 4096;
+const LIMIT = 2n ** BigInt(LIMIT_BITS);
+/** At points, where expressions are evaluated again and again. */
+const POINT_LIMIT = 2n ** 1024n;
 
-const bounded = (f: Rational): Rational | undefined => (f.n < LIMIT && f.d < LIMIT ? f : undefined);
+const bounded = (f: Rational, limit = LIMIT): Rational | undefined => (f.n < limit && f.d < limit ? f : undefined);
 
 function exactPower(base: Rational, exponent: Rational): Rational | undefined {
-  if (exponent.d !== 1n || exponent.n > BigInt(MAX_EXPONENT)) return undefined;
+  if (exponent.d !== 1n || exponent.n > BigInt(LIMIT_BITS)) return undefined;
   const power = Number(exponent.n);
-  const bits = Math.max(base.n.toString(16).length, base.d.toString(16).length) * 4;
-  if (bits * power > 1024 || (base.n === 0n && exponent.s < 0n)) return undefined;
+  const bits = Math.max(base.n.toString(2).length, base.d.toString(2).length) - 1;
+  if (bits * power > LIMIT_BITS || (base.n === 0n && exponent.s < 0n)) return undefined;
   return base.pow(new Fraction(exponent.s * exponent.n)) ?? undefined;
 }
 
@@ -60,24 +62,22 @@ function binomial(n: Rational, k: Rational): Rational | undefined {
   return new Fraction(value);
 }
 
-/** The exact value of an expression of rational numbers; undefined where it has none, or none of bounded size. */
-export function exact(node: Node): Rational | undefined {
+/** Values of variables by name. */
+export type Point = ReadonlyMap<string, Rational>;
+
+/** The exact value of an expression of rational numbers at a point; undefined where it has none, or none of bounded size. */
+export function exact(node: Node, at?: Point): Rational | undefined {
   if (node.kind === 'number') return bounded(node.value);
+  if (node.kind === 'symbol') return at?.get(node.name);
   if (node.kind !== 'call') return undefined;
   const values: Rational[] = [];
   for (const arg of node.args) {
-    const value = exact(arg);
+    const value = exact(arg, at);
     if (!value) return undefined;
     values.push(value);
   }
   const result = exactCall(node.op, values[0]!, values[1]);
-  return result && bounded(result);
-}
-
-export interface Environment {
-  variables: ReadonlyMap<string, number>;
-  /** What a plus-minus sign means: 1 or -1. */
-  sign: number;
+  return result && bounded(result, at ? POINT_LIMIT : LIMIT);
 }
 
 const real = (x: number): Complex => new Complex(x, 0);
@@ -97,7 +97,7 @@ function root(x: Complex, degree: Complex): Complex {
 
 const whole = (x: Complex, by: (v: number) => number): Complex => (x.im === 0 ? real(by(x.re)) : NONE);
 
-function applyOperator(op: Operator, a: Complex, b: Complex, sign: number): Complex {
+function applyOperator(op: Operator, a: Complex, b: Complex): Complex {
   switch (op) {
     case '+':
       return a.add(b);
@@ -109,10 +109,6 @@ function applyOperator(op: Operator, a: Complex, b: Complex, sign: number): Comp
       return a.pow(b);
     case 'neg':
       return a.neg();
-    case 'pm':
-      return a.mul(real(sign));
-    case 'mp':
-      return a.mul(real(-sign));
     case '%':
       return a.div(real(100));
     case 'deg':
@@ -128,8 +124,10 @@ function applyOperator(op: Operator, a: Complex, b: Complex, sign: number): Comp
     case 'log_base':
       return b.log().div(a.log());
     case '!':
-    case 'binom':
-      return NONE; // only exact ones have a value
+    case 'binom': // only exact ones have a value
+    case 'pm':
+    case 'mp': // two values: compare.ts writes them out
+      return NONE;
   }
 }
 
@@ -155,18 +153,18 @@ const FUNCTIONS: Record<string, (x: Complex) => Complex> = {
 };
 
 /** The value at a point; NaN where it has none there (a division by zero, a factorial of a fraction, a tuple). */
-export function evaluate(node: Node, at: Environment): Complex {
+export function evaluate(node: Node, at: Point): Complex {
   switch (node.kind) {
     case 'number':
       return real(node.value.valueOf());
     case 'symbol':
-      return CONSTANT[node.name] ?? real(at.variables.get(node.name) ?? NaN);
+      return CONSTANT[node.name] ?? real(at.get(node.name)?.valueOf() ?? NaN);
     case 'function':
       return FUNCTIONS[node.name]!(evaluate(node.arg, at));
     case 'call': {
-      const known = node.op === '!' || node.op === 'binom' ? exact(node) : undefined;
+      const known = node.op === '!' || node.op === 'binom' ? exact(node, at) : undefined;
       if (known) return real(known.valueOf());
-      return applyOperator(node.op, evaluate(node.args[0]!, at), node.args[1] ? evaluate(node.args[1], at) : NONE, at.sign);
+      return applyOperator(node.op, evaluate(node.args[0]!, at), node.args[1] ? evaluate(node.args[1], at) : NONE);
     }
     default:
       return NONE;
