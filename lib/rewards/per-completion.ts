@@ -3,7 +3,7 @@ import type { ChatMessage } from '../engine/chat.js';
 import { invalidType, rejectUnknown } from '../errors.js';
 import { number } from '../ops/check.js';
 import { callWithRetries, mapLimited } from '../trainer/calls.js';
-import type { RewardFn, RewardInput, TrainerState } from '../trainer/rewards.js';
+import type { RewardFn, RewardInput, RewardValue, TrainerState } from '../trainer/rewards.js';
 import { named } from './accuracy.js';
 
 /** One completion as perCompletion's function sees it; the columns of its row by name. */
@@ -17,7 +17,8 @@ export interface OneCompletion {
   [column: string]: unknown;
 }
 
-export type OneCompletionFn = (one: OneCompletion) => number | null | undefined | Promise<number | null | undefined>;
+/** A number, null for "nothing to say", or the rewards of the completion's steps. */
+export type OneCompletionFn = (one: OneCompletion) => RewardValue | Promise<RewardValue>;
 
 export interface PerCompletionOptions {
   /** Completions under way at once. Default 8. */
