@@ -23,3 +23,6 @@ export { presets } from './presets.js';
 export type { DownloadProgress } from './hub/resolve.js';
 export type { Logger, RunEnd, RunStart } from './loggers/types.js';
 export { TensorBoardLogger } from './loggers/tensorboard.js';
+export * as rewards from './rewards/index.js';
+export { accuracyReward, perCompletion, reasoningAccuracyReward, thinkFormatReward } from './rewards/index.js';
+export type { OneCompletion, OneCompletionFn, PerCompletionOptions } from './rewards/index.js';

@@ -10,7 +10,7 @@ import { planText } from './dry-run.js';
 import { EXIT } from './errors.js';
 import { requireFlags, type FlagTable, type FlagValues } from './options.js';
 import { short } from './progress.js';
-import { openRewards } from './rewards.js';
+import { builtInRewards, resolveRewards } from './reward-names.js';
 import { runTraining } from './run-training.js';
 import { checkInput, gatherSettings } from './settings.js';
 
@@ -26,15 +26,15 @@ function flags(ctx: CliContext): FlagTable {
     column: columnFlag,
     reward: {
       type: 'string',
-      valueName: 'FILE|DIR',
+      valueName: 'NAME|FILE|DIR',
       required: true,
-      description:
-        'Module whose default export (a function or an array) or named exports score completions, or the folder of a reward model',
+      multiple: true,
+      description: `Reward functions, parted by commas: ${builtInRewards.join(', ')}, each with options if need be (soft-overlong:soft-punish-cache=64); modules whose default export (a function or an array) or named exports score completions; folders of reward models`,
     },
     rewardTransform: {
       type: 'enum',
       values: ['none', 'sigmoid', 'normalize'],
-      description: "What is made of a reward model's scores; default none",
+      description: "What is made of reward models' scores; default none",
     },
     output: {
       type: 'string',
@@ -80,7 +80,7 @@ interface Given {
 
 async function dryRun({ own, config, trainDataset, columnMapping }: Given, ctx: CliContext): Promise<number> {
   const { name, folder } = await checkModel('model', own.model, ctx, { weights: false });
-  const { rewardFuncs, dispose } = await openRewards(String(own.reward), own.rewardTransform, ctx);
+  const { rewardFuncs, dispose } = await resolveRewards(own.reward, config, own.rewardTransform, ctx);
   const input = { folder, weights: name === folder, dataset: trainDataset, columnMapping, config };
   const plan = await ctx.api
     .plan()
@@ -102,7 +102,7 @@ async function run(values: FlagValues, ctx: CliContext): Promise<number> {
   if (planOnly) return dryRun({ own, config, trainDataset, columnMapping }, ctx);
   const output = resolve(ctx.cwd, String(own.output));
   const model = (await checkModel('model', own.model, ctx)).name;
-  const { rewardFuncs, dispose } = await openRewards(String(own.reward), own.rewardTransform, ctx);
+  const { rewardFuncs, dispose } = await resolveRewards(own.reward, config, own.rewardTransform, ctx);
   return runTraining<GRPOStep>(
     {
       label: 'train',
@@ -125,10 +125,12 @@ export const trainCommand: Command = {
   usage: '--model DIR --data prompts.jsonl --reward reward.mjs --output DIR [options]',
   examples: [
     'npx fused-grpo train --model ./SmolLM2-135M-Instruct --data prompts.jsonl --reward reward.mjs --output runs/first --preset dapo --max-steps 200',
+    'npx fused-grpo train --model ./SmolLM2-135M-Instruct --data gsm8k.jsonl --reward accuracy,think-format,./mine.mjs --reward-weights 1,0.5,1 --output runs/second',
   ],
   notes: [
     'A reward module: export default ({ prompts, completions, ...columns }) => completions.map((text) => text.includes("42") ? 1 : 0);',
     'First --dry-run: it checks everything and says how many steps and how much memory a run takes.',
+    "Built-in rewards read the data set's column solution, else answer; docs/recipes.md says how answers are compared.",
     'Ctrl-C stops after saving (exit code 130); the same command with --resume auto goes on from there. Paths are relative to the current folder.',
   ],
   flags,

@@ -210,6 +210,26 @@ export const grpoConfigOptions = {
     exclusiveMin: true,
     description: 'Seconds until a reward function that has not settled is an error',
   },
+  rewardConcurrency: { type: 'integer', min: 1, description: 'Reward functions under way at once; default: all' },
+  rewardRetries: {
+    type: 'integer',
+    default: 0,
+    min: 0,
+    description: 'Further attempts when a reward function throws or times out',
+  },
+  rewardRetryDelay: {
+    type: 'number',
+    default: 1,
+    min: 0,
+    description: 'Seconds before the first retry; doubled with each further one, up to a minute',
+  },
+  rewardErrors: {
+    type: 'enum',
+    values: ['throw', 'skip'],
+    default: 'throw',
+    description:
+      "A reward function that throws or times out (after its retries) ends the run, or has nothing to say about that step's completions (metric rewardFailures)",
+  },
 } as const satisfies OptionTable;
 
 /** Every option of SFTConfig. */

@@ -16,6 +16,7 @@ function mergeScored(picks: Pick[], size: number): ScoredRewards {
     Float64Array.from(picks.flatMap(([from, g]) => [...of(from.scored).subarray(g * size, (g + 1) * size)]));
   const first = picks[0]![0].scored;
   return {
+    failed: [...new Set(picks.flatMap(([from]) => from.scored.failed))],
     total: doubles((s) => s.total),
     outcome: doubles((s) => s.outcome),
     byFunction: first.byFunction.map((_, k) => doubles((s) => s.byFunction[k]!)),

@@ -2,7 +2,7 @@
 import type { Policy } from '../engine/policy.js';
 import type { ResolvedGRPOConfig } from './config.js';
 import type { Row } from './dataset.js';
-import { scoreRewards, type NamedReward, type TrainerState } from './rewards.js';
+import { scoreOptions, scoreRewards, type NamedReward, type TrainerState } from './rewards.js';
 import { encodePrompts, rewardInput } from './rollout.js';
 
 /** Of one evaluation; part of its step's metrics. Means over the rows of evalDataset. */
@@ -53,8 +53,7 @@ async function rewardsOf(
     promptOffset: from,
     signal,
   });
-  const options = { timeout: config.rewardTimeout, signal };
-  return (await scoreRewards(rewards, rewardInput(rows, completions, count, state), options)).total;
+  return (await scoreRewards(rewards, rewardInput(rows, completions, count, state), scoreOptions(config, signal))).total;
 }
 
 /** Sums over the rows of a part. A completion that no reward function has anything to say about counts as 0 and as not passed. */

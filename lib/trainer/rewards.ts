@@ -1,7 +1,9 @@
 // Calling reward functions: user code, so everything it can do wrong is told in plain words.
 import { FusedGrpoError, invalidType } from '../errors.js';
 import type { ChatMessage } from '../engine/chat.js';
+import { CallFailed, callWithRetries, mapLimited, type CallOptions } from './calls.js';
 import { ModelReward, RewardModel } from '../reward/reward-model.js';
+import type { ResolvedGRPOConfig } from './config.js';
 import { checkSteps, isStepRewards, meanStepReward, type StepRewards } from './process-rewards.js';
 
 /** What every reward function can see of the run. */
@@ -21,6 +23,8 @@ export interface RewardInput {
   completions: (string | ChatMessage[])[];
   completionTokens: Int32Array[];
   trainerState: TrainerState;
+  /** Aborted when the call has timed out, another function's failure has ended the step, or the run was aborted: pass it to fetch(). */
+  signal?: AbortSignal;
   [column: string]: unknown;
 }
 
@@ -71,32 +75,6 @@ export function nameRewards(rewardFuncs: unknown, weights?: number[]): NamedRewa
       throw invalidType(Array.isArray(rewardFuncs) ? `rewardFuncs[${i}]` : 'rewardFuncs', 'a function or a RewardModel', fn);
     const call = fn as RewardFn;
     return { name: uniqueName(call.name || `reward${i}`, used), fn: (input) => call(input), weight };
-  });
-}
-
-function withTimeout<T>(work: T | Promise<T>, seconds: number, name: string, signal?: AbortSignal): Promise<T> {
-  return new Promise<T>((resolve, reject) => {
-    const timer = setTimeout(
-      () =>
-        finish(() =>
-          reject(new FusedGrpoError('ERR_REWARD', `Reward function '${name}' has not settled within ${seconds} s (rewardTimeout)`)),
-        ),
-      Math.min(seconds * 1000, 2 ** 31 - 1),
-    );
-    // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors -- what the user gave to abort()
-    const onAbort = () => finish(() => reject(signal!.reason));
-    const finish = (settle: () => void) => {
-      clearTimeout(timer);
-      signal?.removeEventListener('abort', onAbort);
-      settle();
-    };
-    signal?.addEventListener('abort', onAbort, { once: true });
-    if (signal?.aborted) return onAbort();
-    Promise.resolve(work).then(
-      (value) => finish(() => resolve(value)),
-      // eslint-disable-next-line @typescript-eslint/prefer-promise-reject-errors -- what the user's function threw
-      (error) => finish(() => reject(error)),
-    );
   });
 }
 
@@ -152,36 +130,64 @@ export interface ScoredRewards {
   steps: ((StepRewards | undefined)[] | undefined)[];
   /** (B) weighted sum over the functions that judge whole completions. */
   outcome: Float64Array;
+  /** Names of the functions that failed and were passed over (errors: 'skip'). */
+  failed: string[];
 }
 
+export interface ScoreOptions extends CallOptions {
+  /** Functions in flight at once; default: all. */
+  concurrency?: number;
+  /** 'skip': a function that failed has nothing to say about these completions. */
+  errors?: 'throw' | 'skip';
+}
+
+/** How a run's reward functions are called. */
+export const scoreOptions = (
+  config: Pick<ResolvedGRPOConfig, 'rewardTimeout' | 'rewardConcurrency' | 'rewardRetries' | 'rewardRetryDelay' | 'rewardErrors'>,
+  signal?: AbortSignal,
+): ScoreOptions => ({
+  timeout: config.rewardTimeout,
+  timeoutName: 'rewardTimeout',
+  concurrency: config.rewardConcurrency,
+  retries: config.rewardRetries,
+  retryDelay: config.rewardRetryDelay,
+  errors: config.rewardErrors,
+  signal,
+});
+
 /** Runs all reward functions (concurrently where they are async) and sums them with their weights. */
-export async function scoreRewards(
-  rewards: NamedReward[],
-  input: RewardInput,
-  options: { timeout: number; signal?: AbortSignal },
-): Promise<ScoredRewards> {
+export async function scoreRewards(rewards: NamedReward[], input: RewardInput, options: ScoreOptions): Promise<ScoredRewards> {
   const count = input.completions.length;
-  const checked = await Promise.all(
-    rewards.map(async ({ name, fn }) => {
+  const failed: string[] = [];
+  const checked = await mapLimited<NamedReward, Checked>(
+    rewards,
+    options.concurrency ?? Infinity,
+    options.signal,
+    async ({ name, fn }, signal) => {
       let values: unknown;
       try {
-        values = await withTimeout(fn(input, options.signal), options.timeout, name, options.signal);
-      } catch (cause) {
-        if (options.signal?.aborted || cause instanceof FusedGrpoError) throw cause;
-        throw new FusedGrpoError(
-          'ERR_REWARD',
-          `Reward function '${name}' threw: ${cause instanceof Error ? cause.message : String(cause)}`,
-          { cause },
-        );
+        values = await callWithRetries(`Reward function '${name}'`, (own) => fn({ ...input, signal: own }, own), { ...options, signal });
+      } catch (error) {
+        if (options.errors !== 'skip' || !(error instanceof CallFailed)) throw error;
+        failed.push(name);
+        const consequence = "it has nothing to say about this step's completions (rewardErrors 'skip')";
+        process.emitWarning(`${error.message}; ${consequence}`, 'FusedGrpoWarning');
+        return { values: new Float64Array(count).fill(NaN) };
       }
       return checkValues(name, values, count);
-    }),
+    },
   );
   const byFunction = checked.map((c) => c.values);
   const steps = checked.map((c) => c.steps);
   const all = rewards.map((_, k) => k);
   const outcome = all.filter((k) => !steps[k]);
-  return { total: weighted(rewards, byFunction, all, count), byFunction, steps, outcome: weighted(rewards, byFunction, outcome, count) };
+  return {
+    total: weighted(rewards, byFunction, all, count),
+    byFunction,
+    steps,
+    outcome: weighted(rewards, byFunction, outcome, count),
+    failed,
+  };
 }
 
 /** The sum over functions `of`; NaN where none of them had anything to say. */

@@ -6,7 +6,7 @@ import type { Critic } from './critic.js';
 import { groupStdOf, rolloutAdvantages, sampledKl, type RolloutAdvantages } from './advantages.js';
 import type { ResolvedGRPOConfig } from './config.js';
 import type { Row } from './dataset.js';
-import { scoreRewards, type NamedReward, type RewardInput, type ScoredRewards, type TrainerState } from './rewards.js';
+import { scoreOptions, scoreRewards, type NamedReward, type RewardInput, type ScoredRewards, type TrainerState } from './rewards.js';
 
 export interface Completion {
   text: string;
@@ -24,6 +24,8 @@ export interface Rollout extends RolloutAdvantages {
   completions: Completion[];
   rewards: Float64Array;
   rewardsByFunction: Float64Array[];
+  /** Reward functions that failed and were passed over (rewardErrors 'skip'). */
+  rewardsFailed?: string[];
   oldLogps?: Float32Array[];
   refLogps?: Float32Array[];
   /** With the KL in the reward: its mean per token, nats. */
@@ -120,7 +122,7 @@ export async function sampleGroups(
   });
   const middle = now();
   const input = rewardInput(rows, completions, config.numGenerations, state);
-  const scored = await scoreRewards(context.rewards, input, { timeout: config.rewardTimeout, signal });
+  const scored = await scoreRewards(context.rewards, input, scoreOptions(config, signal));
   const seconds = { generate: middle - begin, reward: now() - middle };
   const kept = completions.map(({ text, tokens, logps, finishReason }) => ({ text, tokens, logps, finishReason }));
   return { rows, promptTokens, completions: kept, scored, seconds };
@@ -146,6 +148,7 @@ export async function finishRollout(context: RolloutContext, groups: SampledGrou
     completions,
     rewards: scored.total,
     rewardsByFunction: scored.byFunction,
+    ...(scored.failed.length ? { rewardsFailed: scored.failed } : {}),
     ...(critic
       ? {
           ...(await critic.judge(expanded, completions, scored, context.rewards, policy, logps, refLogps)),

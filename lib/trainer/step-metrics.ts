@@ -23,6 +23,12 @@ export function quantiles(values: readonly number[]): StepMetrics['rewardQuantil
   return { min: at(0), q25: at(0.25), median: at(0.5), q75: at(0.75), max: at(1) };
 }
 
+/** Completions without the reward of a function that failed. */
+function failures({ rewardsFailed, rewardsByFunction }: Rollout, rewards: NamedReward[]): Record<string, number> {
+  const missing = (name: string) => rewardsByFunction[rewards.findIndex((r) => r.name === name)]!.filter(Number.isNaN).length;
+  return Object.fromEntries(rewardsFailed!.map((name) => [name, missing(name)]));
+}
+
 /** Puts one step's numbers together; statistics of rewards and lengths are over the whole rollout that the step belongs to. */
 export function stepMetrics(from: {
   step: number;
@@ -56,6 +62,7 @@ export function stepMetrics(from: {
         { mean: mean(known(rollout.rewardsByFunction[k]!)), std: std(known(rollout.rewardsByFunction[k]!)) },
       ]),
     ),
+    ...(rollout.rewardsFailed ? { rewardFailures: failures(rollout, from.rewards) } : {}),
     fracRewardZeroStd: groupStd.filter((s) => s === 0).length / Math.max(1, groupStd.length),
     ...((trained.kl ?? rollout.kl) === undefined ? {} : { kl: trained.kl ?? rollout.kl }),
     entropy: trained.entropy,

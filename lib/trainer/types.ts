@@ -13,6 +13,8 @@ export interface StepMetrics extends Partial<EvalMetrics>, Partial<CriticMetrics
   rewardQuantiles: { min: number; q25: number; median: number; q75: number; max: number };
   /** Per reward function. */
   rewards: Record<string, { mean: number; std: number }>;
+  /** Completions that a failed reward function left without its reward, by function; absent when none failed (rewardErrors 'skip'). */
+  rewardFailures?: Record<string, number>;
   /** Share of groups whose rewards are all equal: they teach nothing. */
   fracRewardZeroStd: number;
   /** KL to the reference by klEstimator, nats per token (with klInReward: of the rollout, when it was sampled); absent when beta is 0. */

@@ -83,5 +83,5 @@ test("train: --reward may be a reward model's folder, which is freed after the r
   mkdirSync(join(f.folder, 'judge'));
   expect(await runCli(trainArgs('--reward', 'judge', '--reward-transform', 'sigmoid'), f.ctx)).toBe(0);
   expect(script.rewardModel).toEqual({ options: { transform: 'sigmoid' }, disposed: true });
-  expect(script.seen!.rewardFuncs).toHaveProperty('score');
+  expect(script.seen!.rewardFuncs.at(-1)).toHaveProperty('score');
 });
