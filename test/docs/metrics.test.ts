@@ -38,19 +38,34 @@ test('every metric of a GRPO run is explained, and nothing else', async () => {
   for (const [name, [, meaning]] of rows) expect([name, meaning!.length > 8]).toEqual([name, true]);
 });
 
-test('what dynamic sampling and an evaluation add', async () => {
+test('what dynamic sampling, a reward that failed and an evaluation add', async () => {
   const { train, heldOut } = arithmeticProblems();
   const trainer = new GRPOTrainer({
     model: demoModel(),
-    rewardFuncs: [correctAnswer],
+    rewardFuncs: [
+      correctAnswer,
+      function flaky() {
+        throw new Error('no judge');
+      },
+    ],
     trainDataset: train,
     evalDataset: heldOut.slice(0, 4),
-    config: { numGenerations: 4, perDeviceTrainBatchSize: 8, maxCompletionLength: 3, maxSteps: 1, beta: 0.1, dynamicSampling: true },
+    config: {
+      numGenerations: 4,
+      perDeviceTrainBatchSize: 8,
+      maxCompletionLength: 3,
+      maxSteps: 1,
+      beta: 0.1,
+      dynamicSampling: true,
+      rewardErrors: 'skip',
+    },
   });
   const { metrics } = (await trainer.train())!;
   trainer.dispose();
   const usual = rowsOf('grpo');
-  const names = keysOf(metrics).filter((key) => !usual.has(key) && !key.startsWith('rewards.'));
+  const names = keysOf(metrics)
+    .filter((key) => !usual.has(key) && !key.startsWith('rewards.'))
+    .map((key) => key.replace(/^rewardFailures\..*/, 'rewardFailures.NAME'));
   expect([...rowsOf('more').keys()].sort()).toEqual(names.sort());
 });
 
