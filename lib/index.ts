@@ -20,6 +20,7 @@ export type { RewardFn, RewardInput, TrainerState } from './trainer/rewards.js';
 export type { Dataset, Row } from './trainer/dataset.js';
 export type { ColumnMapping } from './data/columns.js';
 export { presets } from './presets.js';
+export { ALGORITHMS, algorithmConfigs, type Algorithm } from './trainer/algorithms.js';
 export type { DownloadProgress } from './hub/resolve.js';
 export type { Logger, RunEnd, RunStart } from './loggers/types.js';
 export { TensorBoardLogger } from './loggers/tensorboard.js';

@@ -29,10 +29,15 @@ export interface GrpoModule {
     rewardFuncs: unknown;
     trainDataset: string;
     columnMapping?: Record<string, string>;
+    evalDataset?: string;
+    valueModel?: string;
     config: object;
     signal?: AbortSignal;
   }) => TrainerLike<GRPOStep>;
+  PPOTrainer: GrpoModule['GRPOTrainer'];
   grpoConfigOptions: FlagTable;
+  ppoConfigOptions: FlagTable;
+  algorithmConfigs: Record<string, object>;
   /** Ready configurations by name. */
   presets: Record<string, object>;
 }
@@ -133,7 +138,10 @@ export interface CliContext {
 const api: CliApi = {
   grpo: () => ({
     ...(require('../trainer/grpo-trainer.js') as GrpoModule),
+    ...(require('../trainer/ppo-trainer.js') as GrpoModule),
     ...(require('../trainer/config.js') as GrpoModule),
+    ...(require('../trainer/ppo-config.js') as GrpoModule),
+    ...(require('../trainer/algorithms.js') as GrpoModule),
     ...(require('../presets.js') as GrpoModule),
   }),
   sft: () => ({ ...(require('../trainer/sft-trainer.js') as SftModule), ...(require('../trainer/config.js') as SftModule) }),

@@ -4,11 +4,18 @@ import { resolve } from 'node:path';
 import { FusedGrpoError, nearest } from '../errors.js';
 import { readConfigFile } from './config-file.js';
 import { isOff, refusedReason, translateTrl } from '../trainer/trl.js';
+import { NO_GROUPS } from '../trainer/ppo-config.js';
 import type { CliContext } from './context.js';
 import { camel, convert, flagName, type FlagSpec, type FlagTable, type FlagValues } from './options.js';
 
 // A trainer writes its run's config.json with these names; as --config the file starts the same run again.
-const ALIASES: Record<string, string> = { trainDataset: 'data', outputDir: 'output', rewardFuncs: 'reward', columnMapping: 'column' };
+const ALIASES: Record<string, string> = {
+  trainDataset: 'data',
+  evalDataset: 'evalData',
+  outputDir: 'output',
+  rewardFuncs: 'reward',
+  columnMapping: 'column',
+};
 // Derived by the trainer, not options.
 const DERIVED = new Set(['stepCompletions', 'rolloutCompletions']);
 
@@ -63,11 +70,12 @@ function takeTrl(key: string, value: unknown, { path, known, values, notes }: Ta
 function fromFile(path: string, ownTable: FlagTable, configTable: FlagTable, ctx: CliContext): FlagValues {
   const raw = readConfigFile(resolve(ctx.cwd, path), path);
   const fromTrainer = typeof raw.trainer === 'string';
+  const ofPPO = raw.trainer === 'ppo';
   const known = { ...configTable, ...ownTable };
-  const values: FlagValues = {};
+  const values: FlagValues = ofPPO && ownTable.algorithm ? { algorithm: 'ppo' } : {};
   const notes: string[] = [];
   for (const [key, value] of Object.entries(raw)) {
-    if (fromTrainer && (key === 'trainer' || DERIVED.has(key))) continue;
+    if (fromTrainer && (key === 'trainer' || DERIVED.has(key) || (ofPPO && key in NO_GROUPS))) continue;
     const name = ALIASES[camel(key)] ?? key;
     const spec = known[name];
     if (name === 'config' || !spec) takeTrl(key, value, { path, known, values, notes });

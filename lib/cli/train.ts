@@ -42,6 +42,22 @@ function flags(ctx: CliContext): FlagTable {
       required: true,
       description: 'Folder for model, checkpoints, metrics.jsonl and report.html',
     },
+    evalData: {
+      type: 'string',
+      valueName: 'FILE',
+      description: 'Rows as in --data, answered every --eval-steps and at the end: rewards, pass@1, pass@K',
+    },
+    algorithm: {
+      type: 'enum',
+      values: Object.keys(ctx.api.grpo().algorithmConfigs),
+      default: 'grpo',
+      description: 'grpo, rloo (leave-one-out baseline), reinforce (no groups) or ppo (with a critic); presets and options go over it',
+    },
+    valueModel: {
+      type: 'string',
+      valueName: 'DIR',
+      description: "ppo: the critic's first weights, a reward model or a language model; default: the policy's",
+    },
     preset: { type: 'enum', values: Object.keys(ctx.api.grpo().presets), description: "Start from a paper's configuration" },
     config: {
       type: 'string',
@@ -66,10 +82,15 @@ function fields({ metrics: m }: GRPOStep): string[] {
     `reward ${short(m.reward)} ±${short(m.rewardStd)}`,
     `loss ${short(m.loss)}`,
     ...(m.kl === undefined ? [] : [`KL ${short(m.kl)}`]),
+    ...(m.valueLoss === undefined ? [] : [`value loss ${short(m.valueLoss)}`]),
+    ...(m.evalReward === undefined ? [] : [`eval ${short(m.evalReward)}`]),
     `length ${short(m.completionLength?.mean)}`,
     `${short(m.tokensPerSecond)} tok/s`,
   ];
 }
+
+/** Every trainer's options; which of them an algorithm has not, its trainer says. */
+const trainFlags = (ctx: CliContext): FlagTable => configFlags({ ...ctx.api.grpo().ppoConfigOptions, ...ctx.api.grpo().grpoConfigOptions });
 
 interface Given {
   own: FlagValues;
@@ -84,7 +105,7 @@ async function dryRun({ own, config, trainDataset, columnMapping }: Given, ctx: 
   const input = { folder, weights: name === folder, dataset: trainDataset, columnMapping, config };
   const plan = await ctx.api
     .plan()
-    .planRun({ ...input, rewardFuncs: rewardFuncs as GRPOTrainerOptions['rewardFuncs'] })
+    .planRun({ ...input, critic: own.algorithm === 'ppo', rewardFuncs: rewardFuncs as GRPOTrainerOptions['rewardFuncs'] })
     .finally(dispose);
   ctx.stdout.write(own.json === true ? JSON.stringify(plan) + '\n' : planText(plan));
   return plan.fits ? EXIT.ok : EXIT.failed;
@@ -93,23 +114,31 @@ async function dryRun({ own, config, trainDataset, columnMapping }: Given, ctx: 
 async function run(values: FlagValues, ctx: CliContext): Promise<number> {
   const module = ctx.api.grpo();
   const ownTable = flags(ctx);
-  const { own, config } = gatherSettings(values, ownTable, configFlags(module.grpoConfigOptions), module.presets, ctx);
+  const { own, config: given } = gatherSettings(values, ownTable, trainFlags(ctx), module.presets, ctx);
+  const algorithm = (own.algorithm ?? 'grpo') as string;
+  const config = { ...module.algorithmConfigs[algorithm], ...given };
+  if (own.valueModel !== undefined && algorithm !== 'ppo')
+    throw new FusedGrpoError('ERR_INVALID_ARG', '--value-model belongs to --algorithm ppo');
   const planOnly = own.dryRun === true; // it writes nothing
   requireFlags('train', planOnly ? { ...ownTable, output: { ...ownTable.output!, required: false } } : ownTable, own);
   const trainDataset = checkInput('data', 'file', own.data, ctx);
   if (own.output === '') throw new FusedGrpoError('ERR_INVALID_ARG', '--output needs a folder');
   const columnMapping = parseColumns(own.column);
   if (planOnly) return dryRun({ own, config, trainDataset, columnMapping }, ctx);
+  const evalDataset = own.evalData === undefined ? undefined : checkInput('evalData', 'file', own.evalData, ctx);
   const output = resolve(ctx.cwd, String(own.output));
   const model = (await checkModel('model', own.model, ctx)).name;
   const { rewardFuncs, dispose } = await resolveRewards(own.reward, config, own.rewardTransform, ctx);
+  const Trainer = algorithm === 'ppo' ? module.PPOTrainer : module.GRPOTrainer;
+  const valueModel = own.valueModel === undefined ? undefined : (await checkModel('valueModel', own.valueModel, ctx)).name;
+  const inputs = { ...(evalDataset === undefined ? {} : { evalDataset }), ...(valueModel === undefined ? {} : { valueModel }) };
   return runTraining<GRPOStep>(
     {
       label: 'train',
-      title: 'GRPO training run',
+      title: `${algorithm.toUpperCase()} training run`,
       output,
       make: (signal) =>
-        new module.GRPOTrainer({ model, rewardFuncs, trainDataset, columnMapping, config: { ...config, outputDir: output }, signal }),
+        new Trainer({ ...inputs, model, rewardFuncs, trainDataset, columnMapping, config: { ...config, outputDir: output }, signal }),
       fields,
       trend: (step) => step.metrics.reward,
       summary: (last) => ({ steps: last?.step ?? 0, metrics: last?.metrics ?? null }),
@@ -121,7 +150,7 @@ async function run(values: FlagValues, ctx: CliContext): Promise<number> {
 
 export const trainCommand: Command = {
   name: 'train',
-  summary: 'train a model by GRPO on prompts and a reward function',
+  summary: 'train a model by GRPO (or RLOO, REINFORCE, PPO) on prompts and a reward function',
   usage: '--model DIR --data prompts.jsonl --reward reward.mjs --output DIR [options]',
   examples: [
     'npx fused-grpo train --model ./SmolLM2-135M-Instruct --data prompts.jsonl --reward reward.mjs --output runs/first --preset dapo --max-steps 200',
@@ -135,8 +164,8 @@ export const trainCommand: Command = {
   ],
   flags,
   moreFlags: (ctx) => ({
-    heading: 'Training options (GRPOConfig; --config takes the same names in camelCase)',
-    table: configFlags(ctx.api.grpo().grpoConfigOptions),
+    heading: 'Training options (GRPOConfig and, for --algorithm ppo, PPOConfig; --config takes the same names in camelCase)',
+    table: trainFlags(ctx),
   }),
   run,
 };

@@ -19,6 +19,8 @@ export interface MemoryShape {
   fused: boolean;
   /** A second model is held and scored (beta above 0). */
   reference: boolean;
+  /** PPO: a second model is trained. */
+  critic?: boolean;
   /** Completions are scored before training on them: by the reference, or because a rollout is trained on more than once. */
   scored: boolean;
   /** The next rollout is sampled by a copy of the policy. */
@@ -103,6 +105,11 @@ export function memoryParts(s: MemoryShape): MemoryPart[] {
     { name: 'moments', bytes: n * 8, note: "AdamW's two, float32" },
     { name: 'master copies', bytes: s.dtype === 'float32' ? 0 : n * 4, note: 'float32 weights of the optimizer' },
     { name: 'reference', bytes: s.reference ? n * size : 0, note: 'beta is above 0' },
+    {
+      name: 'critic',
+      bytes: s.critic ? n * (size + 4 + size + 8 + (s.dtype === 'float32' ? 0 : 4)) : 0,
+      note: 'weights, gradients and moments',
+    },
     { name: 'sampler', bytes: s.generateAhead ? n * size : 0, note: 'generateAhead: a copy of the policy' },
     { name: 'KV cache', bytes: ALLOCATOR * cacheBytes(s, size), note: 'of the completions sampled together' },
     { name: 'packed weights', bytes: packedBytes(n), note: 'for sampling with a small model' },

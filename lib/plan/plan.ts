@@ -5,6 +5,7 @@ import { capabilities } from '../capabilities.js';
 import type { ColumnMapping } from '../data/columns.js';
 import { FusedGrpoError } from '../errors.js';
 import { resolveGRPOConfig, type GRPOConfig, type ResolvedGRPOConfig } from '../trainer/config.js';
+import { resolvePPOConfig, type PPOConfig } from '../trainer/ppo-config.js';
 import type { GRPOTrainerOptions } from '../trainer/grpo-trainer.js';
 import { nameRewards, scoreRewards } from '../trainer/rewards.js';
 import { rewardInput } from '../trainer/rollout.js';
@@ -22,7 +23,9 @@ export interface PlanInput {
   dataset: string;
   columnMapping?: ColumnMapping;
   rewardFuncs: GRPOTrainerOptions['rewardFuncs'];
-  config: GRPOConfig;
+  config: GRPOConfig | PPOConfig;
+  /** PPO. */
+  critic?: boolean;
 }
 
 export interface RunPlan {
@@ -85,7 +88,7 @@ function promptLimit(config: ResolvedGRPOConfig, contextLength: number): { token
  * @throws what a run would: ERR_INVALID_ARG and the like for options, ERR_DATA for rows, ERR_MODEL, ERR_REWARD, ERR_CONTEXT_LENGTH.
  */
 export async function planRun(input: PlanInput): Promise<RunPlan> {
-  const config = resolveGRPOConfig(input.config);
+  const config = input.critic ? resolvePPOConfig(input.config) : resolveGRPOConfig(input.config);
   const { config: model, path } = readFolder(runModel(input.folder));
   if (input.weights) weightFiles(path);
   const { maxPositions } = model.native;
@@ -102,6 +105,7 @@ export async function planRun(input: PlanInput): Promise<RunPlan> {
     ...{ promptTokens: data.tokens.max, maxCompletionLength: config.maxCompletionLength },
     ...{ microBatchTokens: config.microBatchTokens, workspaceBytes: config.workspaceBytes, generateAhead: config.generateAhead },
     reference: config.beta > 0,
+    critic: input.critic === true,
     scored: config.beta > 0 || ((stepsPerRollout(config) > 1 || config.generateAhead) && !config.reuseSamplingLogps),
     baseBytes: process.memoryUsage().rss,
   };

@@ -74,6 +74,8 @@ const LAYOUT_OPTIONS = [
 export interface TrainerSetup {
   kind: 'grpo' | 'ppo';
   name: string;
+  /** For config.json. */
+  described?: Record<string, unknown>;
   resolve: (config: object) => ResolvedGRPOConfig;
   critic?: (config: ResolvedGRPOConfig, signal: AbortSignal) => Critic;
 }
@@ -106,6 +108,7 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
       check: checkPromptRow,
       config: this.config,
       settings: Object.fromEntries(LAYOUT_OPTIONS.map((name) => [name, this.config[name]])),
+      described: { ...(typeof options.evalDataset === 'string' ? { evalDataset: options.evalDataset } : {}), ...setup.described },
       loadBestModelAtEnd: this.config.loadBestModelAtEnd,
       saveMore: async (folder) => {
         await this.rollouts.save(folder);

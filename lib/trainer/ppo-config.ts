@@ -56,13 +56,18 @@ export interface CriticConfig {
 }
 export type ResolvedPPOConfig = ResolvedGRPOConfig & CriticConfig & Omit<Resolved<typeof ppoConfigOptions>, keyof ResolvedGRPOConfig>;
 
+/** What PPOConfig has not; a run's config.json lists them. */
+export const NO_GROUPS = {
+  ...{ scaleRewards: 'none', baseline: 'none', transform: 'none', multiObjectiveAggregation: 'sum_then_normalize' },
+  ...{ dynamicSampling: false, maxResamples: 1, skipZeroAdvantages: false, generateAhead: false },
+} as const;
+
 /** Checks a PPOConfig and fills in the defaults. Throws TypeError/RangeError naming the option. */
 export function resolvePPOConfig(config: PPOConfig): ResolvedPPOConfig {
   const given = config.beta === 0 && config.klInReward === undefined ? { ...config, klInReward: false } : config;
   const c = resolveOptions('PPOConfig', ppoConfigOptions, given) as unknown as ResolvedPPOConfig;
   // What a critic does not need: one data path, and these say that rewards are left as they are.
-  Object.assign(c, { scaleRewards: 'none', baseline: 'none', transform: 'none', multiObjectiveAggregation: 'sum_then_normalize' });
-  Object.assign(c, { dynamicSampling: false, maxResamples: 1, skipZeroAdvantages: false, generateAhead: false });
+  Object.assign(c, NO_GROUPS);
   if (c.importanceSamplingLevel === 'sequence')
     throw incompatible(
       "importanceSamplingLevel 'sequence' has one ratio for all tokens, PPO an advantage for each: use 'token' or 'sequence_token'",

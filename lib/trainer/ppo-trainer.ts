@@ -28,6 +28,7 @@ export class PPOTrainer extends GRPOTrainer {
     super(options ? rest : options, {
       kind: 'ppo',
       name: 'PPOTrainer',
+      described: valueModel === undefined ? {} : { valueModel },
       resolve: (config) => resolvePPOConfig(config),
       critic: (config, signal) => new Critic(config as ResolvedPPOConfig, valueModel, signal),
     });

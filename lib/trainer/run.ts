@@ -58,6 +58,8 @@ export interface RunOptions<M extends TrainedModel = Policy> {
   config: CommonConfig;
   /** Options that a resumed run must share with the one that wrote the checkpoint. */
   settings: Record<string, unknown>;
+  /** More of what the run was given, for config.json. */
+  described?: Record<string, unknown>;
   /** The run's model/ is that of the best evaluation. */
   loadBestModelAtEnd?: boolean;
   /** Adds the trainer's own files to a checkpoint. */
@@ -185,6 +187,7 @@ export class Run<M extends TrainedModel = Policy> {
       trainer: kind,
       model: typeof model === 'string' ? model : model.path,
       trainDataset: typeof dataset === 'string' ? dataset : '(in memory)',
+      ...this.options.described,
       ...(columnMapping ? { columnMapping } : {}),
       ...config,
     };

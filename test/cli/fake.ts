@@ -1,5 +1,6 @@
 // A context without a process: what commands print and import is captured, the trainer is a fake that obeys its contract.
 import * as bench from '../../lib/bench/index.js';
+import { algorithmConfigs } from '../../lib/trainer/algorithms.js';
 import { presets } from '../../lib/presets.js';
 import { mkdtempSync, mkdirSync, writeFileSync, appendFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -116,7 +117,14 @@ export function fake(script: Script = { steps: 3 }, more: Partial<CliContext> = 
     env: {},
     cwd: folder,
     api: {
-      grpo: () => ({ GRPOTrainer: Trainer as never, grpoConfigOptions: sampleOptions, presets }),
+      grpo: () => ({
+        GRPOTrainer: Trainer as never,
+        PPOTrainer: Trainer as never,
+        grpoConfigOptions: sampleOptions,
+        ppoConfigOptions: sampleOptions,
+        algorithmConfigs,
+        presets,
+      }),
       sft: () => ({ SFTTrainer: Trainer as never, sftConfigOptions: sampleOptions }),
       reward: () => ({
         RewardTrainer: Trainer as never,
