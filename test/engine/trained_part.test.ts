@@ -1,0 +1,144 @@
+// Training some of the parameters, and recomputing layers in the backward pass: the same bits as training everything and keeping everything.
+import { describe, expect, test } from '@jest/globals';
+import { parametersAbove, selectParameters } from '../../lib/engine/adapter.js';
+import { settle } from '../../lib/engine/call.js';
+import type { Policy } from '../../lib/engine/policy.js';
+import { Training, type TrainBatch } from '../../lib/engine/training.js';
+import { families, golden, loadGolden } from './support.js';
+
+// No clipping: the norm would couple the parameters.
+const adamw = { learningRate: 0.01, weightDecay: 0.1, adamBeta1: 0.9, adamBeta2: 0.99, adamEpsilon: 1e-8, maxGradNorm: 0 };
+
+function batch(): TrainBatch {
+  const { ids } = golden('llama');
+  const lengths = [24, 24, 13, 20];
+  return {
+    // Two share a prompt of 4 tokens.
+    tokens: Int32Array.from(lengths.flatMap((n, i) => (i === 1 ? [...ids.slice(0, 4), ...ids.slice(0, 20)] : ids.slice(0, n)))),
+    offsets: Int32Array.from([0, 24, 48, 61, 81]),
+    promptLengths: Int32Array.of(4, 4, 1, 19),
+    advantages: Float32Array.of(1, -0.5, 0.3, 2),
+  };
+}
+
+interface Options {
+  names?: string[];
+  lora?: boolean;
+  gradientCheckpointing?: boolean;
+  fused?: boolean;
+  dtype?: 'float32' | 'bfloat16';
+  microBatchTokens?: number;
+  steps?: number;
+}
+
+type Weights = Map<string, Float32Array>;
+async function weightsOf(policy: Policy): Promise<Weights> {
+  const tensors = [...(await policy.native.parameters().promise), ...(await policy.native.adapter().promise)];
+  return new Map(tensors.map((t) => [t.name, t.data]));
+}
+
+/** Optimizer steps; the weights before and after. */
+async function train(
+  name: string,
+  o: Options = {},
+): Promise<{ before: Weights; after: Weights; optimizerBytes: number; bytesPerRow: number }> {
+  const policy = await loadGolden(name, o.dtype);
+  if (o.names) await settle(() => policy.native.chooseTrained(o.names!));
+  if (o.lora) await policy.addAdapter({ rank: 3, seed: 5 });
+  const before = await weightsOf(policy);
+  const training = new Training(policy);
+  const { gradientCheckpointing = false, fused = true, microBatchTokens = 60, steps = 2 } = o;
+  for (let i = 0; i < steps; ++i) {
+    await training.accumulate(batch(), { normalizer: 50 }, { microBatchTokens, fused, gradientCheckpointing });
+    await training.optimizerStep(adamw);
+  }
+  const { optimizerBytes, bytesPerRow } = await training.memory(gradientCheckpointing);
+  const after = await weightsOf(policy);
+  policy.dispose();
+  return { before, after, optimizerBytes, bytesPerRow };
+}
+
+const same = (a: Float32Array, b: Float32Array) => Buffer.from(a.buffer).equals(Buffer.from(b.buffer));
+const changed = (run: { before: Weights; after: Weights }) =>
+  [...run.after.keys()].filter((n) => !same(run.before.get(n)!, run.after.get(n)!));
+
+/** What is trained in each case, by pattern. */
+const CASES: [string, string, string[]][] = [
+  ['llama', 'the last layer', ['model.layers.1.*']],
+  ['llama', 'k of the joint q, k, v', ['model.layers.0.self_attn.k_proj.*']],
+  ['llama', 'the head alone', ['lm_head.weight']],
+  ['llama', 'everything but the head', ['model.*']],
+  ['llama', 'the final norm alone', ['model.norm.weight']],
+  ['qwen3', 'the norms of the heads alone', ['*.k_norm.weight']],
+  ['qwen2', 'a bias of the joint product', ['model.layers.1.self_attn.v_proj.bias']],
+  ['gpt2', 'a bias of a norm', ['transformer.h.1.ln_2.bias']],
+  ['gpt2', 'positions', ['*wpe.weight']],
+  ['gemma3', 'the tied embedding', ['model.embed_tokens.weight']],
+  ['gemma3', 'norms behind attention', ['*post_attention_layernorm.weight']],
+];
+
+describe('only some parameters are trained', () => {
+  test.each(CASES)('%s: %s', async (name, _what, patterns) => {
+    const full = await train(name, { steps: 1 });
+    const names = selectParameters(patterns, [...full.before.keys()]);
+    expect(names.length).toBeGreaterThan(0);
+    for (const fused of [true, false]) {
+      const part = await train(name, { names, fused, steps: 1 });
+      expect(changed(part)).toEqual(names);
+      if (fused) for (const n of names) expect([n, same(part.after.get(n)!, full.after.get(n)!)]).toEqual([n, true]); // as when everything is trained
+      const numbers = names.reduce((sum, n) => sum + part.after.get(n)!.length, 0);
+      expect(part.optimizerBytes).toBe(12 * numbers); // the gradient and two moments, nothing for the rest
+    }
+    const half = await train(name, { names, dtype: 'bfloat16' });
+    expect(changed(half)).toEqual(names);
+    expect(half.optimizerBytes).toBe(16 * names.reduce((sum, n) => sum + half.after.get(n)!.length, 0)); // and a master copy
+  });
+
+  test('layers below the lowest trained one need no memory', async () => {
+    const [all, last] = [await train('llama'), await train('llama', { names: ['model.layers.1.mlp.down_proj.weight'] })];
+    expect(last.bytesPerRow).toBeLessThan(all.bytesPerRow);
+  });
+
+  test('freezeLayers: the embeddings and the first layers', async () => {
+    const names = [...(await train('llama')).before.keys()];
+    const above = parametersAbove(1, names);
+    expect(above.every((n) => n.startsWith('model.layers.1.') || n === 'model.norm.weight' || n === 'lm_head.weight')).toBe(true);
+    expect(above).toHaveLength(11);
+    expect(parametersAbove(2, names)).toEqual(['model.norm.weight', 'lm_head.weight']);
+    expect(() => parametersAbove(3, names)).toThrow(/at most the model's 2 layers for freezeLayers/);
+    expect(parametersAbove(1, ['h.0.ln_1.weight', 'wte.weight', 'wpe.weight', 'h.1.attn.c_attn.bias'])).toEqual(['h.1.attn.c_attn.bias']);
+  });
+
+  test('a pattern that means nothing is an error that names a near one', () => {
+    const names = ['model.embed_tokens.weight', 'model.layers.0.mlp.up_proj.weight', 'model.layers.10.mlp.up_proj.weight'];
+    expect(() => selectParameters(['model.layer.0.mlp.up_proj.weight'], names)).toThrow(/like 'model\.layers\.0\.mlp\.up_proj\.weight'/);
+    expect(() => selectParameters(['*', 'lm_head.*'], names)).toThrow(/a tied head is the embedding/);
+    expect(selectParameters(['model.layers.?.*'], names)).toEqual([names[1]]);
+    expect(selectParameters(['*.weight'], names)).toEqual(names);
+  });
+});
+
+describe.each(families)('gradient checkpointing changes no bit: %s', (name) => {
+  test.each([
+    ['everything', {}],
+    ['everything, small micro-batches', { microBatchTokens: 1 }],
+    ['everything, unfused', { fused: false }],
+    ['an adapter', { lora: true }],
+    ['bfloat16', { dtype: 'bfloat16' as const }],
+    ['bfloat16 with an adapter', { dtype: 'bfloat16' as const, lora: true }],
+  ])('%s', async (_what, options: Options) => {
+    const kept = await train(name, options);
+    const recomputed = await train(name, { ...options, gradientCheckpointing: true });
+    expect([...recomputed.after]).toEqual([...kept.after]);
+    expect(changed(kept).length).toBeGreaterThan(0);
+    expect(recomputed.bytesPerRow).toBeLessThan(kept.bytesPerRow);
+  });
+
+  test('the last layer', async () => {
+    const names = [...(await train(name)).before.keys()].filter((n) => /\.1\.(mlp|self_attn|attn)/.test(n));
+    const options = { names };
+    const [kept, recomputed] = [await train(name, options), await train(name, { ...options, gradientCheckpointing: true })];
+    expect([...recomputed.after]).toEqual([...kept.after]);
+    expect(changed(recomputed)).toEqual(names);
+  });
+});
