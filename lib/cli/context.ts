@@ -75,7 +75,10 @@ export interface Completion {
 }
 
 export interface PolicyLike {
+  readonly adapter?: object;
   generate(prompts: unknown[], options: object): Promise<{ completions: Completion[] }>;
+  mergeAdapter(): Promise<void>;
+  save(dir: string, options: { signal?: AbortSignal }): Promise<void>;
   dispose(): void;
 }
 
