@@ -75,10 +75,7 @@ export interface Completion {
 }
 
 export interface PolicyLike {
-  readonly adapter?: object;
   generate(prompts: unknown[], options: object): Promise<{ completions: Completion[] }>;
-  mergeAdapter(): Promise<void>;
-  save(dir: string, options: { signal?: AbortSignal }): Promise<void>;
   dispose(): void;
 }
 
@@ -111,6 +108,7 @@ export interface CliApi {
   policy(): PolicyModule;
   hub(): HubModule;
   plan(): PlanModule;
+  merge(): typeof import('../engine/merge.js');
   demo(): DemoModule;
   bench(): BenchModule;
   capabilities(): Capabilities;
@@ -148,6 +146,7 @@ const api: CliApi = {
   policy: () => require('../engine/policy.js') as PolicyModule,
   hub: () => require('../hub/resolve.js') as HubModule,
   plan: () => require('../plan/plan.js') as PlanModule,
+  merge: () => require('../engine/merge.js') as typeof import('../engine/merge.js'),
   demo: () => require('../demo/demo.js') as DemoModule,
   bench: () => require('../bench/index.js') as BenchModule,
   capabilities,

@@ -1,5 +1,6 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { resolve } from 'node:path';
+import type { LoadOptions } from '../engine/options.js';
 import { FusedGrpoError } from '../errors.js';
 import type { Command } from './command.js';
 import type { CliContext } from './context.js';
@@ -40,15 +41,7 @@ async function run(values: FlagValues, ctx: CliContext): Promise<number> {
   const base = values.base === undefined ? {} : { base: checkInput('base', 'folder', values.base, ctx) };
   const output = checkOutput(values.output, ctx);
   await interruptible(ctx, new Progress(ctx, { label: 'merge', total: () => 0 }), async (signal) => {
-    const policy = await ctx.api.policy().Policy.load(adapter, { ...base, dtype: values.dtype ?? 'auto', signal });
-    try {
-      if (!policy.adapter)
-        throw new FusedGrpoError('ERR_INVALID_ARG', `--adapter: ${String(values.adapter)} is a whole model, not an adapter`);
-      await policy.mergeAdapter();
-      await policy.save(output, { signal });
-    } finally {
-      policy.dispose();
-    }
+    await ctx.api.merge().mergeAdapter(adapter, output, { ...base, dtype: values.dtype as LoadOptions['dtype'], signal });
   });
   ctx.stderr.write(`Merged: ${output}\n`);
   if (values.json) ctx.stdout.write(JSON.stringify({ output }) + '\n');

@@ -43,16 +43,16 @@ async function train(
   o: Options = {},
 ): Promise<{ before: Weights; after: Weights; optimizerBytes: number; bytesPerRow: number }> {
   const policy = await loadGolden(name, o.dtype);
-  if (o.names) await settle(() => policy.native.chooseTrained(o.names!));
+  await settle(() => policy.native.chooseTrained({ names: o.names ?? [], recompute: o.gradientCheckpointing ?? false }));
   if (o.lora) await policy.addAdapter({ rank: 3, seed: 5 });
   const before = await weightsOf(policy);
   const training = new Training(policy);
-  const { gradientCheckpointing = false, fused = true, microBatchTokens = 60, steps = 2 } = o;
+  const { fused = true, microBatchTokens = 60, steps = 2 } = o;
   for (let i = 0; i < steps; ++i) {
-    await training.accumulate(batch(), { normalizer: 50 }, { microBatchTokens, fused, gradientCheckpointing });
+    await training.accumulate(batch(), { normalizer: 50 }, { microBatchTokens, fused });
     await training.optimizerStep(adamw);
   }
-  const { optimizerBytes, bytesPerRow } = await training.memory(gradientCheckpointing);
+  const { optimizerBytes, bytesPerRow } = await training.memory();
   const after = await weightsOf(policy);
   policy.dispose();
   return { before, after, optimizerBytes, bytesPerRow };

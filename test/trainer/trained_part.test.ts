@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { runCli } from '../../lib/cli/main.js';
 import { arithmeticProblems, correctAnswer } from '../../lib/demo/arithmetic.js';
 import { demoModel } from '../../lib/demo/lesson.js';
+import { mergeAdapter } from '../../lib/engine/merge.js';
 import { Policy } from '../../lib/engine/policy.js';
 import type { GRPOConfig } from '../../lib/trainer/config.js';
 import { GRPOTrainer, type GRPOTrainerOptions } from '../../lib/trainer/grpo-trainer.js';
@@ -92,7 +93,7 @@ describe('GRPO with a LoRA adapter', () => {
     expect(trained.adapter!.rank).toBe(4);
     expect((await trained.generate(['2+3=', '11+4='], { temperature: 0, maxNewTokens: 4 })).completions).toHaveLength(2);
     const f = fake();
-    const ctx = { ...f.ctx, api: { ...f.ctx.api, policy: () => ({ Policy }) } };
+    const ctx = { ...f.ctx, api: { ...f.ctx.api, merge: () => ({ mergeAdapter }) } };
     const merged = newFolder();
     expect(await runCli(['merge', '--adapter', whole, '--output', merged, '--json'], ctx)).toBe(0);
     expect(JSON.parse(f.out())).toEqual({ output: merged });
@@ -134,7 +135,7 @@ describe('a part of the model', () => {
     const before = await Policy.load(demoModel());
     await trainer.train();
     const [old, now] = await Promise.all([before, trainer.policy].map((p) => p.native.parameters().promise));
-    const changed = old.filter((t, i) => !Buffer.from(t.data.buffer).equals(Buffer.from(now[i]!.data.buffer))).map((t) => t.name);
+    const changed = old!.filter((t, i) => !Buffer.from(t.data.buffer).equals(Buffer.from(now![i]!.data.buffer))).map((t) => t.name);
     expect(changed.length).toBeGreaterThan(0);
     expect(changed.filter((name) => /embed|wte|wpe|\.0\./.test(name))).toEqual([]);
     [trainer, before].forEach((x) => x.dispose());
