@@ -45,12 +45,11 @@ inline at::Tensor head_gradients_by_float(const at::Tensor& dlogits, const at::T
   return grad_rows;
 }
 
-/// grad_weight (vocab, hidden) float32, or undefined for a frozen head, += dlogits^T rows; returns dlogits W in the dtype of the rows.
+/// grad_weight (vocab, hidden) float32 += dlogits^T rows; returns dlogits W in the dtype of the rows.
 inline at::Tensor head_gradients(const at::Tensor& dlogits, const at::Tensor& rows, const at::Tensor& weight,
                                  at::Tensor grad_weight) {
   if (by_way_of_float(dlogits))
     return head_gradients_by_float(dlogits, rows, weight, grad_weight).to(rows.scalar_type());
-  if (!grad_weight.defined()) return at::mm(dlogits, weight);
   if (dlogits.scalar_type() == at::kFloat)
     grad_weight.addmm_(dlogits.t(), rows);
   else

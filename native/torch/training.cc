@@ -218,12 +218,12 @@ void Trainer::throw_out_of_memory(const std::vector<Sequence>& sequences, const 
                            " rows) at once; the model and its optimizer are as they were, the step's gradients are "
                            "thrown away. ";
   throw CodedError("ERR_OUT_OF_MEMORY",
-                   fits >= longest ? what + "microBatchTokens: " + std::to_string(fits) + " should fit"
-                                   : what + "One sequence of " + std::to_string(longest) + " tokens needs about " +
-                                         std::to_string(longest * bytes_per_row() >> 20) +
-                                         " MiB: set microBatchTokens to 1, shorten the completions, " +
-                                         (model_.recomputes_training() ? "" : "set gradientCheckpointing, ") +
-                                         "or use bfloat16");
+                   fits >= longest
+                       ? what + "microBatchTokens: " + std::to_string(fits) + " should fit"
+                       : what + "One sequence of " + std::to_string(longest) + " tokens needs about " +
+                             std::to_string(longest * bytes_per_row() >> 20) +
+                             " MiB: set microBatchTokens to 1, shorten the completions, " +
+                             (model_.recomputes_training() ? "" : "set gradientCheckpointing, ") + "or use bfloat16");
 }
 
 TrainResult Trainer::accumulate(const TrainBatch& batch, const TrainOptions& options, const std::atomic<bool>& abort) {

@@ -1,6 +1,6 @@
 // Runs that train an adapter or a part of the model, on the bundled one.
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { runCli } from '../../lib/cli/main.js';
@@ -10,6 +10,7 @@ import { mergeAdapter } from '../../lib/engine/merge.js';
 import { Policy } from '../../lib/engine/policy.js';
 import type { GRPOConfig } from '../../lib/trainer/config.js';
 import { GRPOTrainer, type GRPOTrainerOptions } from '../../lib/trainer/grpo-trainer.js';
+import { PPOTrainer } from '../../lib/trainer/ppo-trainer.js';
 import { SFTTrainer } from '../../lib/trainer/sft-trainer.js';
 import type { StepMetrics } from '../../lib/trainer/types.js';
 import { fake } from '../cli/fake.js';
@@ -115,6 +116,50 @@ describe('GRPO with a LoRA adapter', () => {
     const settings = JSON.parse(bytes(next, 'model', 'adapter_config.json').toString()) as object;
     expect(settings).toMatchObject({ r: 4, lora_alpha: 8, base_model_name_or_path: demoModel() });
     expect(bytes(next, 'model', weights).equals(bytes(whole, 'model', weights))).toBe(false);
+  });
+
+  test('with a reference that is renewed and rollouts drawn ahead it resumes bit for bit, from another place of the base', async () => {
+    const moved = newFolder();
+    cpSync(demoModel(), moved, { recursive: true });
+    const config = { ...lora, beta: 0.1, refModelSyncSteps: 2, generateAhead: true, maxSteps: 5 };
+    const whole = newFolder();
+    const metrics = await run({ ...config, outputDir: whole });
+    const part = newFolder();
+    const controller = new AbortController();
+    const onStep = ({ step }: { step: number }) => void (step === 3 && controller.abort(new Error('enough')));
+    await expect(run({ ...config, outputDir: part }, { model: moved, signal: controller.signal, onStep })).rejects.toThrow('enough');
+    const again = newFolder();
+    renameSync(moved, again);
+    const rest = await run({ ...config, outputDir: part, resume: 'auto' }, { model: again });
+    expect(rest.map(numbers)).toEqual(metrics.slice(3).map(numbers));
+    expect(bytes(part, 'model', weights)).toEqual(bytes(whole, 'model', weights));
+  });
+
+  test("PPO: the policy's adapter is trained, and the whole critic", async () => {
+    const steps = async (config: object) => {
+      const policy = await Policy.load(demoModel());
+      const base = await policy.native.parameters().promise;
+      const options = {
+        perDeviceTrainBatchSize: 32,
+        maxCompletionLength: 4,
+        learningRate: 1e-2,
+        maxSteps: 3,
+        saveSteps: 0,
+        seed: 5,
+        loraRank: 4,
+      };
+      const trainer = new PPOTrainer({ model: policy, rewardFuncs: correctAnswer, trainDataset, config: { ...options, ...config } });
+      const metrics: StepMetrics[] = [];
+      for await (const step of trainer) metrics.push(step.metrics);
+      trainer.dispose();
+      expect(await policy.native.parameters().promise).toEqual(base);
+      policy.dispose();
+      return metrics.map(numbers);
+    };
+    const plain = await steps({});
+    expect(await steps({ gradientCheckpointing: true })).toEqual(plain);
+    expect(plain[2]!.gradNorm).toBeGreaterThan(0);
+    expect(plain[2]!.valueLoss).not.toBe(plain[0]!.valueLoss);
   });
 
   test('gradient checkpointing changes no bit', async () => {

@@ -35,8 +35,8 @@ Napi::Value ModelHandle::describe(const Napi::CallbackInfo& info) {
 Napi::Value ModelHandle::choose_trained(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const Napi::Object o = object_at(info[0], "options");
-    return submit(info, [names = strings_at(o.Get("names"), "names"),
-                         recompute = bool_at(o, "recompute")](ModelState& state, const std::atomic<bool>&) {
+    return submit(info, [names = strings_at(o.Get("names"), "names"), recompute = bool_at(o, "recompute")](
+                            ModelState& state, const std::atomic<bool>&) {
       forget_training(state);
       state.model->choose_trained(names, recompute);
       return nothing();
@@ -90,7 +90,8 @@ Napi::Value ModelHandle::merge_adapter(const Napi::CallbackInfo& info) {
 
 Napi::Value ModelHandle::adapter(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
-    return submit(info, [](ModelState& state, const std::atomic<bool>&) { return deliver_tensors(state.model->adapters()); });
+    return submit(info,
+                  [](ModelState& state, const std::atomic<bool>&) { return deliver_tensors(state.model->adapters()); });
   });
 }
 

@@ -52,9 +52,8 @@ class ModelHandle : public Napi::ObjectWrap<ModelHandle> {
       const Napi::CallbackInfo& info);  // ({ bytes, offsets }): once, before stop strings are used
 
   // model_adapter.cc
-  Napi::Value describe(const Napi::CallbackInfo& info);        // () -> call<{ parameters: string[], modules: string[] }>
-  Napi::Value choose_trained(
-      const Napi::CallbackInfo& info);  // ({ names (none: all), recompute }) -> call<void>
+  Napi::Value describe(const Napi::CallbackInfo& info);  // () -> call<{ parameters: string[], modules: string[] }>
+  Napi::Value choose_trained(const Napi::CallbackInfo& info);  // ({ names (none: all), recompute }) -> call<void>
   Napi::Value add_adapter(const Napi::CallbackInfo& info);     // ({ modules, rank, scale, seed }) -> call<void>
   Napi::Value load_adapter(const Napi::CallbackInfo& info);    // (file, { rank, scale }) -> call<void>
   Napi::Value save_adapter(const Napi::CallbackInfo& info);    // (file) -> call<void>
@@ -63,8 +62,8 @@ class ModelHandle : public Napi::ObjectWrap<ModelHandle> {
 
   // model_train.cc
   Napi::Value training_memory(
-      const Napi::CallbackInfo& info);  // () -> call<{ parameters, optimizerBytes, bytesPerRow }>
-  Napi::Value accumulate(const Napi::CallbackInfo& info);      // (batch, options) -> call<AccumulateResult>
+      const Napi::CallbackInfo& info);                     // () -> call<{ parameters, optimizerBytes, bytesPerRow }>
+  Napi::Value accumulate(const Napi::CallbackInfo& info);  // (batch, options) -> call<AccumulateResult>
   Napi::Value optimizer_step(const Napi::CallbackInfo& info);  // (options) -> call<number>: the gradient norm
   Napi::Value zero_grad(const Napi::CallbackInfo& info);       // () -> call<void>
   Napi::Value gradient_norm(const Napi::CallbackInfo& info);   // () -> call<number>

@@ -152,7 +152,8 @@ void Transformer::load_adapters(const std::string& file, int64_t rank, double sc
       throw model_error(file + ": tensor '" + name + "' is of a module that the base model does not have, or that " +
                         "cannot have an adapter here (only the projections of the layers can)");
   }
-  if (modules.empty()) throw model_error(file + " holds no LoRA weights (tensors '" + prefix + "<module>" + tail + "')");
+  if (modules.empty())
+    throw model_error(file + " holds no LoRA weights (tensors '" + prefix + "<module>" + tail + "')");
   add_adapters(modules, rank, scale, 0);
   try {
     const NamedTensors leaves = adapters();
@@ -191,8 +192,7 @@ void Transformer::copy_adapters(const Transformer& from) {
     if (source.parts.empty()) return;
     std::vector<size_t> which;
     for (const LowRankPart& p : source.parts)
-      which.push_back(
-          static_cast<size_t>(std::find(l.modules.begin(), l.modules.end(), p.module) - l.modules.begin()));
+      which.push_back(static_cast<size_t>(std::find(l.modules.begin(), l.modules.end(), p.module) - l.modules.begin()));
     l.low_rank = make_low_rank(l, which, source.parts[0].a.size(0), source.scale);
     l.low_rank.joint_a.copy_(source.joint_a);
     for (size_t p = 0; p < source.parts.size(); ++p) l.low_rank.parts[p].b.copy_(source.parts[p].b);

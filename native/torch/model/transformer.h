@@ -61,15 +61,17 @@ class Transformer {
   void set_trainable(bool trainable);
 
   // ---- what training changes (torch/model/adapters.cc)
-  /// Restricts training to these parameters; empty: all. Throws CodedError ERR_INVALID_ARG for a name that is not there.
-  /// `recompute`: gradient checkpointing; in training each layer keeps its input only and is computed again in backward.
+  /// Restricts training to these parameters; empty: all. Throws CodedError ERR_INVALID_ARG for a name that is not
+  /// there. `recompute`: gradient checkpointing; in training each layer keeps its input only and is computed again in
+  /// backward.
   void choose_trained(const std::vector<std::string>& names, bool recompute);
   bool recomputes_training() const { return recomputes_training_; }
   /// The adapters where there are any, else the chosen parameters.
   NamedTensors trained() const;
 
-  /// Gives every product named in `modules` an adapter of rank `rank`: A uniform in +-1/sqrt(in) (peft's initialisation,
-  /// from `seed`), B zero. Throws CodedError ERR_INVALID_ARG: an unknown module, or adapters are there already.
+  /// Gives every product named in `modules` an adapter of rank `rank`: A uniform in +-1/sqrt(in) (peft's
+  /// initialisation, from `seed`), B zero. Throws CodedError ERR_INVALID_ARG: an unknown module, or adapters are there
+  /// already.
   void add_adapters(const std::vector<std::string>& modules, int64_t rank, double scale, uint64_t seed);
   /// The adapters' leaves, named as peft names them ("base_model.model.<module>.lora_A.weight").
   NamedTensors adapters() const;
