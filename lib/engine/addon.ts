@@ -29,8 +29,8 @@ export interface NativeGenerateOptions {
   promptOffset: number;
   eosTokenIds: Int32Array;
   stop: string[];
-  /** false: as if the model had no adapter. */
-  adapter: boolean;
+  /** false: as if the model had no adapter. Default true. */
+  adapter?: boolean;
 }
 
 export interface NativeCompletion {
@@ -76,7 +76,7 @@ export interface NativeModel extends NativeTraining {
   score(
     prompts: TokenLists,
     completions: TokenLists,
-    options: { temperature: number; entropy: boolean; tokenBudget: number; adapter: boolean },
+    options: { temperature: number; entropy: boolean; tokenBudget: number; adapter?: boolean },
   ): NativeCall<{ logps: Float32Array; entropies?: Float32Array }>;
   setTokenBytes(table: { bytes: Uint8Array; offsets: Int32Array }): void;
   /** With a scalar head: (sequences) values after the last token, or (completion tokens) values of the states before them. */

@@ -75,7 +75,7 @@ Napi::Value ModelHandle::generate(const Napi::CallbackInfo& info) {
     GenerateOptions options = read_options(object_at(info[1], "options"), vocab_);
     if (!options.stop.empty() && !token_bytes_)
       throw UserError(UserError::Kind::error, "ERR_TOKENIZER", "stop strings need a tokenizer");
-    const bool adapter = bool_at(info[1].As<Napi::Object>(), "adapter");
+    const bool adapter = bool_at(info[1].As<Napi::Object>(), "adapter", true);
     std::vector<std::vector<int32_t>> prompts;
     for (int64_t i = 0; i < lists.count(); ++i) prompts.emplace_back(lists.begin(i), lists.begin(i) + lists.length(i));
     return submit(info, [prompts = std::move(prompts), options, adapter, table = token_bytes_](

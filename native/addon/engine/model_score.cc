@@ -55,7 +55,7 @@ Napi::Value ModelHandle::score(const Napi::CallbackInfo& info) {
                      completions = token_lists(info[1], "completions", vocab_);
     const Napi::Object o = object_at(info[2], "options");
     const ScoreOptions options{number_at(o, "temperature"), bool_at(o, "entropy"), integer_at(o, "tokenBudget")};
-    const bool adapter = bool_at(o, "adapter");
+    const bool adapter = bool_at(o, "adapter", true);
     if (prompts.count() != completions.count()) throw bad_argument("completions", "as many completions as prompts");
     return submit(info, [=](ModelState& state, const std::atomic<bool>& abort) {
       const std::vector<Sequence> inputs = [&] {
