@@ -1,6 +1,6 @@
 // Runs that train an adapter or a part of the model, on the bundled one.
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { cpSync, existsSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { runCli } from '../../lib/cli/main.js';
@@ -8,7 +8,8 @@ import { arithmeticProblems, correctAnswer } from '../../lib/demo/arithmetic.js'
 import { demoModel } from '../../lib/demo/lesson.js';
 import { mergeAdapter } from '../../lib/engine/merge.js';
 import { Policy } from '../../lib/engine/policy.js';
-import type { GRPOConfig } from '../../lib/trainer/config.js';
+import { presets } from '../../lib/presets.js';
+import { grpoConfigOptions, type GRPOConfig } from '../../lib/trainer/config.js';
 import { GRPOTrainer, type GRPOTrainerOptions } from '../../lib/trainer/grpo-trainer.js';
 import { PPOTrainer } from '../../lib/trainer/ppo-trainer.js';
 import { SFTTrainer } from '../../lib/trainer/sft-trainer.js';
@@ -165,6 +166,31 @@ describe('GRPO with a LoRA adapter', () => {
   test('gradient checkpointing changes no bit', async () => {
     const [a, b] = [await run(lora), await run({ ...lora, gradientCheckpointing: true, microBatchTokens: 8192 })];
     expect(b.map(numbers)).toEqual(a.map(numbers));
+  });
+});
+
+test('from the command line: what it wrote is said', async () => {
+  const f = fake();
+  const [data, output, reward] = [join(folder, 'prompts.jsonl'), newFolder(), join(folder, 'reward.mjs')];
+  writeFileSync(
+    data,
+    trainDataset
+      .slice(0, 40)
+      .map((row) => JSON.stringify(row) + '\n')
+      .join(''),
+  );
+  writeFileSync(reward, '');
+  const grpo = () => ({ GRPOTrainer: GRPOTrainer as never, grpoConfigOptions, presets });
+  const ctx = { ...f.ctx, api: { ...f.ctx.api, grpo }, importModule: async () => ({ default: correctAnswer }) };
+  const flags = '--lora-rank 2 --lora-target-modules q_proj,v_proj --num-generations 4 --max-completion-length 4 --max-steps 1'.split(' ');
+  expect(await runCli(['train', '--model', demoModel(), '--data', data, '--reward', reward, '--output', output, ...flags], ctx)).toBe(0);
+  const model = join(output, 'model');
+  expect(f.err()).toContain(`The model is a LoRA adapter: ${model}\n`);
+  expect(f.err()).toContain(`npx fused-grpo merge --adapter ${model} --output`);
+  expect(JSON.parse(bytes(model, 'adapter_config.json').toString())).toMatchObject({
+    r: 2,
+    lora_alpha: 4,
+    target_modules: ['q_proj', 'v_proj'],
   });
 });
 
