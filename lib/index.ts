@@ -3,6 +3,7 @@ export type { StepMetrics, Sample, GRPOStep } from './trainer/types.js';
 export * from './ops/index.js';
 export { capabilities, type Capabilities, type DeviceInfo } from './capabilities.js';
 export { Policy, type Completion, type GenerateResult, type Prompt, type ScoreResult, type ScoredCompletion } from './engine/policy.js';
+export type { Adapter, LoraOptions } from './engine/adapter.js';
 export { Tensor, type TensorData, type TensorDtype, type TensorOptions } from './engine/tensor.js';
 export type { GenerateOptions, LoadOptions, ScoreOptions } from './engine/options.js';
 export type { ChatMessage } from './engine/chat.js';

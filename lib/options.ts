@@ -1,7 +1,7 @@
 // Options as tables: one table gives the defaults, the validation, the command line's flags and the documentation.
 import { invalidType, invalidValue, rejectUnknown } from './errors.js';
 
-export type OptionType = 'number' | 'integer' | 'boolean' | 'string' | 'enum' | 'numbers';
+export type OptionType = 'number' | 'integer' | 'boolean' | 'string' | 'enum' | 'numbers' | 'strings';
 
 export interface OptionSpec {
   type: OptionType;
@@ -55,6 +55,10 @@ export function checkOption(name: string, spec: OptionSpec, value: unknown): unk
     case 'numbers':
       if (!Array.isArray(value) || !value.every((v) => typeof v === 'number' && Number.isFinite(v)))
         throw invalidType(name, 'an array of finite numbers', value);
+      return value;
+    case 'strings':
+      if (typeof value === 'string') return [value];
+      if (!Array.isArray(value) || !value.every((v) => typeof v === 'string')) throw invalidType(name, 'an array of strings', value);
       return value;
   }
 }

@@ -113,6 +113,7 @@ export interface CliApi {
   policy(): PolicyModule;
   hub(): HubModule;
   plan(): PlanModule;
+  merge(): typeof import('../engine/merge.js');
   demo(): DemoModule;
   bench(): BenchModule;
   capabilities(): Capabilities;
@@ -153,6 +154,7 @@ const api: CliApi = {
   policy: () => require('../engine/policy.js') as PolicyModule,
   hub: () => require('../hub/resolve.js') as HubModule,
   plan: () => require('../plan/plan.js') as PlanModule,
+  merge: () => require('../engine/merge.js') as typeof import('../engine/merge.js'),
   demo: () => require('../demo/demo.js') as DemoModule,
   bench: () => require('../bench/index.js') as BenchModule,
   capabilities,

@@ -11,6 +11,7 @@ import { demoCommand } from './demo.js';
 import { doctorCommand } from './doctor.js';
 import { EXIT, exitCodeOf, explain } from './errors.js';
 import { generateCommand } from './generate.js';
+import { mergeCommand } from './merge.js';
 import { parseFlags } from './options.js';
 import { rewardScoreCommand, rewardTrainCommand } from './reward.js';
 import { sftCommand } from './sft.js';
@@ -18,7 +19,7 @@ import { trainCommand } from './train.js';
 
 const commands: readonly Command[] = [
   ...[trainCommand, generateCommand, sftCommand, rewardTrainCommand, rewardScoreCommand],
-  ...[demoCommand, benchCommand, doctorCommand, buildCommand],
+  ...[mergeCommand, demoCommand, benchCommand, doctorCommand, buildCommand],
 ];
 
 function packageVersion(): string {

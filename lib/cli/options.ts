@@ -41,6 +41,9 @@ export function convert(name: string, spec: FlagSpec, text: string): unknown {
       return toNumber(name, spec, text);
     case 'numbers':
       return text.split(',').map((part) => toNumber(name, { type: 'number', description: '' }, part));
+    case 'strings':
+      if (text.split(',').includes('')) throw invalidType(flagName(name), 'texts separated by commas', text);
+      return text.split(',');
     case 'boolean':
       if (text !== 'true' && text !== 'false') throw invalidType(flagName(name), 'true or false', text);
       return text === 'true';
@@ -173,6 +176,7 @@ function valueHint(spec: FlagSpec): string {
     number: 'X',
     integer: 'N',
     numbers: 'X,Y,…',
+    strings: 'A,B,…',
     string: 'TEXT',
     enum: 'WORD',
   };

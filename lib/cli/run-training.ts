@@ -1,6 +1,7 @@
 // What `train` and `sft` share: the loop with progress, Ctrl-C, and the report that is written however the run ends.
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { isAdapterFolder } from '../engine/adapter-folder.js';
 import { FusedGrpoError } from '../errors.js';
 import { writeRunReport } from '../report/run-folder.js';
 import { Watch } from '../report/warnings.js';
@@ -59,6 +60,9 @@ function finish<Step>(
 ): void {
   const words = { ok: 'Done', interrupted: 'Interrupted; what was done is saved' }[state];
   if (words) ctx.stderr.write(`${words}: ${job.output}\n`);
+  const model = join(job.output, 'model');
+  if (state === 'ok' && isAdapterFolder(model))
+    ctx.stderr.write(`The model is a LoRA adapter: ${model}\nA whole model: npx fused-grpo merge --adapter ${model} --output NEW_FOLDER\n`);
   if (reportFile) ctx.stderr.write(`Report: ${reportFile}\n`);
   if (state === 'interrupted') ctx.stderr.write('To go on: the same command with --resume auto\n');
   if (job.json)

@@ -29,6 +29,8 @@ export interface NativeGenerateOptions {
   promptOffset: number;
   eosTokenIds: Int32Array;
   stop: string[];
+  /** false: as if the model had no adapter. Default true. */
+  adapter?: boolean;
 }
 
 export interface NativeCompletion {
@@ -45,6 +47,12 @@ export interface NewHead {
   seed: number;
 }
 
+export interface NativeTensorCopy {
+  name: string;
+  shape: number[];
+  data: Float32Array;
+}
+
 /** native/addon/engine/model_handle.h */
 export interface NativeModel extends NativeTraining {
   /** `scalarHead`: the model has score.weight in place of a language model's head (true: in the files; else how a new one begins). */
@@ -56,13 +64,19 @@ export interface NativeModel extends NativeTraining {
   ): NativeCall<{ parameters: number; bytes: number }>;
   save(file: string): NativeCall<void>;
   dispose(): void;
-  parameters(): NativeCall<{ name: string; shape: number[]; data: Float32Array }[]>;
+  parameters(): NativeCall<NativeTensorCopy[]>;
+  addAdapter(options: { modules: string[]; rank: number; scale: number; seed: number }): NativeCall<void>;
+  loadAdapter(file: string, options: { rank: number; scale: number }): NativeCall<void>;
+  saveAdapter(file: string): NativeCall<void>;
+  mergeAdapter(): NativeCall<void>;
+  /** A and B of every module that has an adapter. */
+  adapter(): NativeCall<NativeTensorCopy[]>;
   logits(sequences: TokenLists): NativeCall<Float32Array>;
   gradients(sequences: TokenLists): NativeCall<{ loss: number; gradients: Record<string, Float32Array> }>;
   score(
     prompts: TokenLists,
     completions: TokenLists,
-    options: { temperature: number; entropy: boolean; tokenBudget: number },
+    options: { temperature: number; entropy: boolean; tokenBudget: number; adapter?: boolean },
   ): NativeCall<{ logps: Float32Array; entropies?: Float32Array }>;
   setTokenBytes(table: { bytes: Uint8Array; offsets: Int32Array }): void;
   /** With a scalar head: (sequences) values after the last token, or (completion tokens) values of the states before them. */

@@ -37,7 +37,9 @@ export interface CheckpointFolder {
 
 /** The model of a run's output folder (trainers write it to model/), or the folder itself. */
 export function runModel(dir: string): string {
-  const isRun = existsSync(join(dir, 'metrics.jsonl')) && !existsSync(join(dir, SINGLE)) && existsSync(join(dir, 'model', 'config.json'));
+  const holds = (name: string) => existsSync(join(dir, 'model', name));
+  const isRun =
+    existsSync(join(dir, 'metrics.jsonl')) && !existsSync(join(dir, SINGLE)) && (holds('config.json') || holds('adapter_config.json'));
   return isRun ? join(dir, 'model') : dir;
 }
 
@@ -58,7 +60,7 @@ export function readFolder(dir: string): CheckpointFolder {
 }
 
 /** Replaces a small file so that a crash leaves the old one or the new one. */
-function replace(file: string, write: (temporary: string) => void): void {
+export function replaceFile(file: string, write: (temporary: string) => void): void {
   const temporary = `${file}.tmp-${process.pid}`;
   try {
     write(temporary);
@@ -103,14 +105,14 @@ export function withKey(text: string, key: string, value: unknown): string {
 }
 
 /**
- * Writes everything but the weights of a policy into `dir`, which is created.
+ * Writes everything but the weights of a policy into `dir`, which is created. Without a dtype no config.json: an adapter's folder has none.
  * @throws FusedGrpoError ERR_IO
  */
-export function writeCompanions(from: CheckpointFolder, dir: string, dtype: string): void {
+export function writeCompanions(from: CheckpointFolder, dir: string, dtype?: string): void {
   try {
     mkdirSync(dir, { recursive: true });
-    replace(join(dir, 'config.json'), (temporary) => writeFileSync(temporary, configText(from.text, dtype)));
-    for (const [name, content] of from.companions) replace(join(dir, name), (temporary) => writeFileSync(temporary, content));
+    if (dtype !== undefined) replaceFile(join(dir, 'config.json'), (temporary) => writeFileSync(temporary, configText(from.text, dtype)));
+    for (const [name, content] of from.companions) replaceFile(join(dir, name), (temporary) => writeFileSync(temporary, content));
   } catch (cause) {
     throw new FusedGrpoError('ERR_IO', `Could not write to ${dir}: ${(cause as Error).message}`, { cause });
   }

@@ -11,6 +11,8 @@ export interface LoadOptions {
   hubUrl?: string;
   /** Told what is fetched from the hub and how far it is; default: lines on stderr. */
   onDownload?: (progress: DownloadProgress) => void;
+  /** The base model (a folder, or an id of the hub), when a LoRA adapter is loaded. Default: what its adapter_config.json names. */
+  base?: string;
   signal?: AbortSignal;
 }
 
@@ -42,6 +44,8 @@ export interface GenerateOptions {
   ignoreEos?: boolean;
   /** Number of prompts[0] for the random numbers: prompts drawn in parts get the samples of one call. Default 0. */
   promptOffset?: number;
+  /** false: sample from the base model, without its adapter. Default true. */
+  adapter?: boolean;
   signal?: AbortSignal;
 }
 
@@ -50,6 +54,8 @@ export interface ScoreOptions {
   temperature?: number;
   /** Also return entropies. Default false. */
   entropy?: boolean;
+  /** false: score by the base model, without its adapter (the reference of a LoRA run). Default true. */
+  adapter?: boolean;
   signal?: AbortSignal;
 }
 
@@ -69,8 +75,8 @@ function integer(name: string, value: unknown, fallback: number, least: number, 
   return number(name, value, fallback, what, (v) => Number.isInteger(v) && v >= least && v <= most);
 }
 
-function boolean(name: string, value: unknown): boolean {
-  if (value === undefined) return false;
+function boolean(name: string, value: unknown, fallback = false): boolean {
+  if (value === undefined) return fallback;
   if (typeof value !== 'boolean') throw invalidType(name, 'true or false', value);
   return value;
 }
@@ -85,22 +91,29 @@ function stopStrings(value: unknown): string[] {
   return list as string[];
 }
 
-export function readLoadOptions(options: LoadOptions): Required<Pick<LoadOptions, 'dtype'>> & ResolveOptions {
+export function readLoadOptions(options: LoadOptions): Required<Pick<LoadOptions, 'dtype'>> & Pick<LoadOptions, 'base'> & ResolveOptions {
   plainObject('options', options);
-  rejectUnknown('Policy.load options', options, ['device', 'dtype', 'hubUrl', 'onDownload', 'signal']);
-  const { device = 'auto', dtype = 'auto', hubUrl, onDownload, signal } = options;
+  rejectUnknown('Policy.load options', options, ['device', 'dtype', 'base', 'hubUrl', 'onDownload', 'signal']);
+  const { device = 'auto', dtype = 'auto', base, hubUrl, onDownload, signal } = options;
+  if (base !== undefined && (typeof base !== 'string' || base === '')) throw invalidType('base', 'the path of a folder', base);
   if (!['auto', 'cpu', 'cuda'].includes(device)) throw invalidValue('device', "'auto', 'cpu' or 'cuda'", device);
   if (device === 'cuda') throw new FusedGrpoError('ERR_NO_CUDA', "This engine was built without CUDA; use device 'cpu' or 'auto'");
   if (!['auto', 'float32', 'bfloat16'].includes(dtype)) throw invalidValue('dtype', "'auto', 'float32' or 'bfloat16'", dtype);
   if (hubUrl !== undefined && (typeof hubUrl !== 'string' || !/^https?:\/\//.test(hubUrl)))
     throw invalidType('hubUrl', 'an http(s) address', hubUrl);
   if (onDownload !== undefined && typeof onDownload !== 'function') throw invalidType('onDownload', 'a function', onDownload);
-  return { dtype, ...(hubUrl ? { hubUrl } : {}), ...(onDownload ? { onDownload } : {}), ...(signal ? { signal } : {}) };
+  return {
+    dtype,
+    ...(base ? { base } : {}),
+    ...(hubUrl ? { hubUrl } : {}),
+    ...(onDownload ? { onDownload } : {}),
+    ...(signal ? { signal } : {}),
+  };
 }
 
 const GENERATE_KEYS = [
   ...['numGenerations', 'maxNewTokens', 'temperature', 'topK', 'topP', 'minP', 'repetitionPenalty', 'seed', 'step', 'stop'],
-  ...['promptOffset', 'ignoreEos', 'signal'],
+  ...['promptOffset', 'ignoreEos', 'adapter', 'signal'],
 ];
 
 export function readGenerateOptions(options: GenerateOptions) {
@@ -120,16 +133,18 @@ export function readGenerateOptions(options: GenerateOptions) {
     promptOffset: integer('promptOffset', o.promptOffset, 0, 0),
     stop: stopStrings(o.stop),
     ignoreEos: boolean('ignoreEos', o.ignoreEos),
+    adapter: boolean('adapter', o.adapter, true),
     signal: o.signal,
   };
 }
 
 export function readScoreOptions(options: ScoreOptions) {
   plainObject('options', options);
-  rejectUnknown('Policy.score options', options, ['temperature', 'entropy', 'signal']);
+  rejectUnknown('Policy.score options', options, ['temperature', 'entropy', 'adapter', 'signal']);
   return {
     temperature: number('temperature', options.temperature, 1, 'a number from 0.0001 to 10000', (v) => v >= 1e-4 && v <= 1e4),
     entropy: boolean('entropy', options.entropy),
+    adapter: boolean('adapter', options.adapter, true),
     signal: options.signal,
   };
 }

@@ -4,6 +4,15 @@ import { join } from 'node:path';
 import { FusedGrpoError, incompatible, invalidType, invalidValue, rejectUnknown } from '../errors.js';
 import { resolveModel } from '../hub/resolve.js';
 import { engine } from '../native.js';
+import {
+  adapterWeightsFile,
+  isAdapterFolder,
+  modulesIn,
+  readAdapterFolder,
+  writeAdapterConfig,
+  type AdapterFolder,
+} from './adapter-folder.js';
+import { resolveLora, scaleOf, type Adapter, type LoraOptions } from './adapter.js';
 import type { NativeCompletion, NativeModel } from './addon.js';
 import { checkSignal, settle } from './call.js';
 import { ChatTemplate, type ChatMessage } from './chat.js';
@@ -18,46 +27,19 @@ import {
   type LoadOptions,
   type ScoreOptions,
 } from './options.js';
-import { encodePrompt, join32, needTokenizer, renderChat, type Prompt } from './texts.js';
+import type { Completion, GenerateResult, ScoreResult, ScoredCompletion } from './policy-types.js';
+import { encodePrompt, join32, needTokenizer, renderChat, split32, type Prompt } from './texts.js';
 import { Tokenizer } from './tokenizer.js';
 
 export type { Prompt } from './texts.js';
 
-export interface Completion {
-  /** Which of the prompts it continues. */
-  promptIndex: number;
-  /** The completion as text: special tokens skipped, a stop string and what follows it cut off. Empty without a tokenizer. */
-  text: string;
-  /** Sampled ids, the end token (or the one that completed a stop string) included. */
-  tokens: Int32Array;
-  /** Log-prob of each token, nats, under the full distribution at `temperature`, before penalties and truncation. */
-  logps: Float32Array;
-  /** 'stop': an end token or a stop string; 'length': maxNewTokens were drawn. */
-  finishReason: 'stop' | 'length';
-}
-
-export interface GenerateResult {
-  /** numGenerations completions of prompt 0, then of prompt 1, ... */
-  completions: Completion[];
-}
-
-export interface ScoreResult {
-  /** Per completion: log-prob of each of its tokens, nats. */
-  logps: Float32Array[];
-  /** Per completion: entropy of the distribution that each token was drawn from, nats. Only when asked for. */
-  entropies?: Float32Array[];
-}
-
-/** What `score` takes as a completion. A result of `generate` names its prompt itself. */
-export type ScoredCompletion = string | Int32Array | { tokens: Int32Array; promptIndex?: number };
-
-function split32(flat: Float32Array, offsets: Int32Array): Float32Array[] {
-  return Array.from({ length: offsets.length - 1 }, (_, i) => flat.slice(offsets[i], offsets[i + 1]));
-}
+export type { Completion, GenerateResult, ScoreResult, ScoredCompletion } from './policy-types.js';
 
 export class Policy {
   private bytesSet = false;
   private isDisposed = false;
+  private weightsChanged = false; // they are no longer those of the folder
+  private lora?: Adapter;
 
   private constructor(
     /** @internal */ readonly native: NativeModel,
@@ -77,16 +59,20 @@ export class Policy {
   /**
    * Loads a checkpoint folder in Hugging Face layout: config.json, model.safetensors (or shards), and, when there, tokenizer.json and a chat
    * template. A run's output folder stands for the model it holds. Where there is no such folder, `org/name` or `name`, with `@revision`, is a
-   * model of the Hugging Face hub: taken from its cache, else fetched into it (docs/data-and-models.md). dtype 'auto' takes float32 or bfloat16 as config.json says, and float32 for anything else. Dropout is never applied.
+   * model of the Hugging Face hub: taken from its cache, else fetched into it (docs/data-and-models.md). The folder of a LoRA adapter, as peft writes it, loads
+   * its base model and the adapter (docs/lora.md). dtype 'auto' takes float32 or bfloat16 as config.json says, and float32 for anything else. Dropout is never applied.
    * @throws FusedGrpoError ERR_MODEL (names the key or tensor), ERR_TOKENIZER, ERR_IO, ERR_NO_CUDA, ERR_NOT_BUILT; the signal's reason.
    */
   static async load(dir: string, options: LoadOptions = {}): Promise<Policy> {
     if (typeof dir !== 'string' || dir === '')
       throw invalidType('dir', 'the path of a checkpoint folder, or the id of a model of the hub', dir);
-    const { dtype: wanted, ...hub } = readLoadOptions(options);
+    const { dtype: wanted, base, ...hub } = readLoadOptions(options);
     const { signal } = hub;
     checkSignal(signal);
-    const folder = readFolder(runModel(await resolveModel(dir, hub)));
+    const asked = runModel(await resolveModel(dir, hub));
+    const adapter = isAdapterFolder(asked) ? await readAdapterFolder(asked, base, hub) : undefined;
+    if (base !== undefined && !adapter) throw incompatible(`base: ${asked} is no adapter (it has no adapter_config.json)`);
+    const folder = readFolder(adapter?.base ?? asked);
     const { config, path } = folder;
     refuseClassifier(config, path);
     const dtype = wanted !== 'auto' ? wanted : config.dtype === 'bfloat16' ? 'bfloat16' : 'float32';
@@ -95,7 +81,9 @@ export class Policy {
     const native = new (engine().Model)({ threads: 0 });
     try {
       const { parameters } = await settle(() => native.load(config.native, weightFiles(path), dtype), signal);
-      return new Policy(native, config, folder, path, dtype, parameters, tokenizer, chat);
+      const policy = new Policy(native, config, folder, asked, dtype, parameters, tokenizer, chat);
+      if (adapter) await policy.loadAdapter(adapter);
+      return policy;
     } catch (error) {
       native.dispose();
       throw error;
@@ -107,7 +95,55 @@ export class Policy {
     this.alive();
     const native = new (engine().Model)({ threads: 0 });
     await settle(() => this.native.cloneInto(native));
-    return new Policy(native, this.config, this.folder, this.path, this.dtype, this.parameterCount, this.tokenizer, this.chat);
+    const copy = new Policy(native, this.config, this.folder, this.path, this.dtype, this.parameterCount, this.tokenizer, this.chat);
+    [copy.lora, copy.weightsChanged] = [this.lora, this.weightsChanged];
+    return copy;
+  }
+
+  /** The LoRA adapter of this policy, when it has one: training then changes it alone, and `save` writes it alone. */
+  get adapter(): Adapter | undefined {
+    return this.lora;
+  }
+
+  /**
+   * Adds a LoRA adapter (arXiv 2106.09685), which changes nothing until it is trained: A is random (as peft begins), B zero. A and B are
+   * float32 whatever the dtype of the weights.
+   * @throws TypeError, RangeError (a target that names nothing); FusedGrpoError ERR_MODEL: it has one already, or its weights are no longer
+   * those of its folder, which a saved adapter would name as its base.
+   */
+  async addAdapter(options: LoraOptions): Promise<Adapter> {
+    this.alive();
+    if (this.lora) throw new FusedGrpoError('ERR_MODEL', 'This policy has an adapter already: merge it first (mergeAdapter)');
+    if (this.weightsChanged)
+      throw new FusedGrpoError(
+        'ERR_MODEL',
+        `The weights are no longer those of ${this.path}: save the policy and load it from there first`,
+      );
+    const { modules: all } = await settle(() => this.native.describe());
+    const { seed, ...adapter } = resolveLora(options, all);
+    const { rank, modules } = adapter;
+    await settle(() => this.native.addAdapter({ modules: [...modules], rank, scale: scaleOf(adapter), seed }));
+    return (this.lora = adapter);
+  }
+
+  private async loadAdapter(folder: AdapterFolder): Promise<void> {
+    const { rank, alpha, useRslora } = folder;
+    await settle(() => this.native.loadAdapter(folder.weights, { rank, scale: scaleOf(folder) }));
+    this.lora = { rank, alpha, useRslora, modules: modulesIn(await settle(() => this.native.adapter())) };
+  }
+
+  /** Adds the adapter to the weights (rounded once to their dtype): the policy is then an ordinary one. Without an adapter: nothing to do. */
+  async mergeAdapter(): Promise<void> {
+    this.alive();
+    if (!this.lora) return;
+    await settle(() => this.native.mergeAdapter());
+    this.lora = undefined;
+    this.weightsChanged = true;
+  }
+
+  /** @internal An optimizer step is made. */
+  markTrained(): void {
+    this.weightsChanged ||= !this.lora;
   }
 
   get vocabSize(): number {
@@ -191,6 +227,7 @@ export class Policy {
         promptOffset: o.promptOffset,
         stop: o.stop,
       },
+      adapter: o.adapter,
       maxNewTokens: this.maxNewTokens(o.maxNewTokens, ids),
       eosTokenIds: Int32Array.from(o.ignoreEos ? [] : this.eosTokenIds),
     };
@@ -223,7 +260,7 @@ export class Policy {
    * @throws FusedGrpoError ERR_CONTEXT_LENGTH, ERR_NON_FINITE, ERR_DISPOSED, ERR_TOKENIZER; TypeError, RangeError; the signal's reason.
    */
   async score(prompts: readonly Prompt[], completions: readonly ScoredCompletion[], options: ScoreOptions = {}): Promise<ScoreResult> {
-    const { temperature, entropy, signal } = readScoreOptions(options);
+    const { temperature, entropy, adapter, signal } = readScoreOptions(options);
     checkSignal(signal);
     this.alive();
     const ids = this.encodePrompts(prompts);
@@ -233,7 +270,7 @@ export class Policy {
       throw incompatible(`Expected as many completions as prompts but received ${completions.length} and ${ids.length}`);
     const rows = completions.map((c: ScoredCompletion, i) => this.scored(c, i, ids));
     const targets = join32(rows.map((r) => r.tokens));
-    const native = { temperature, entropy, tokenBudget: 4096 };
+    const native = { temperature, entropy, tokenBudget: 4096, adapter };
     const result = await settle(() => this.native.score(join32(rows.map((r) => r.prompt)), targets, native), signal);
     const logps = split32(result.logps, targets.offsets);
     return entropy ? { logps, entropies: split32(result.entropies ?? new Float32Array(), targets.offsets) } : { logps };
@@ -253,7 +290,8 @@ export class Policy {
   /**
    * Writes the policy in Hugging Face layout: weights (in `dtype`, one model.safetensors), config.json, and copies of the tokenizer,
    * generation_config.json and the chat template. It opens in transformers unchanged. Every file is replaced atomically, so the folder it was
-   * loaded from may be named. The weights are those between two training steps.
+   * loaded from may be named. The weights are those between two training steps. A policy with an adapter writes that alone, as peft does
+   * (adapter_config.json names the base model's folder): mergeAdapter() first for a whole model.
    * @throws FusedGrpoError ERR_IO, ERR_DISPOSED.
    */
   async save(dir: string, options: { signal?: AbortSignal } = {}): Promise<void> {
@@ -261,9 +299,17 @@ export class Policy {
     rejectUnknown('Policy.save options', options, ['signal']);
     checkSignal(options.signal);
     this.alive();
+    if (this.lora) return this.saveAdapter(dir, this.lora, options.signal);
     writeCompanions(this.folder, dir, this.dtype);
     await settle(() => this.native.save(join(dir, weightsFileName)), options.signal);
     removeShards(dir);
+  }
+
+  private async saveAdapter(dir: string, adapter: Adapter, signal?: AbortSignal): Promise<void> {
+    const { modules } = await settle(() => this.native.describe(), signal);
+    writeCompanions(this.folder, dir);
+    writeAdapterConfig(dir, adapter, modules, this.folder.path, this.config.native.naming === 'gpt2');
+    await settle(() => this.native.saveAdapter(adapterWeightsFile(dir)), signal);
   }
 
   /** Frees the model. Calls under way reject with ERR_DISPOSED, and so do later ones. May be called again. */

@@ -47,3 +47,8 @@ export function join32(lists: readonly Int32Array[]): TokenLists {
   lists.forEach((list, i) => tokens.set(list, offsets[i]));
   return { tokens, offsets };
 }
+
+/** Numbers of sequences end to end, apart again. */
+export function split32(flat: Float32Array, offsets: Int32Array): Float32Array[] {
+  return Array.from({ length: offsets.length - 1 }, (_, i) => flat.slice(offsets[i], offsets[i + 1]));
+}

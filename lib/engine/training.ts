@@ -113,6 +113,15 @@ export interface OptimizerOptions {
   maxGradNorm: number;
 }
 
+export interface TrainingMemory {
+  /** Numbers that are trained. */
+  parameters: number;
+  /** Of moments, masters and gradients, as far as they exist by now. */
+  optimizerBytes: number;
+  /** That a row of a micro-batch needs, about, its logits left out. */
+  bytesPerRow: number;
+}
+
 /** What the engine addon's model object offers for training (native/addon/engine/model_train.cc). */
 export interface NativeTraining {
   accumulate(batch: TrainBatch, options: object): NativeCall<AccumulateResult>;
@@ -121,13 +130,18 @@ export interface NativeTraining {
   optimizerStep(options: OptimizerOptions): NativeCall<number>;
   zeroGrad(): NativeCall<void>;
   gradientNorm(): NativeCall<number>;
+  /** Names of all parameters, and of the modules that can have an adapter. */
+  describe(): NativeCall<{ parameters: string[]; modules: string[] }>;
+  /** Trains these parameters only (none: all), with gradient checkpointing or without. Forgets the optimizer. */
+  chooseTrained(options: { names: readonly string[]; recompute: boolean }): NativeCall<void>;
+  trainingMemory(): NativeCall<TrainingMemory>;
   saveOptimizer(path: string): NativeCall<void>;
   loadOptimizer(path: string): NativeCall<void>;
 }
 
 /** Gradients and optimizer moments of one model. They are created at the first use and freed with the model. */
 export class Training {
-  constructor(private readonly model: { readonly native: NativeTraining }) {}
+  constructor(private readonly model: { readonly native: NativeTraining; markTrained?(): void }) {}
 
   private get native(): NativeTraining {
     return this.model.native;
@@ -187,7 +201,13 @@ export class Training {
 
   /** One AdamW step on the accumulated gradients, which are then zero again. Returns their norm before clipping. */
   optimizerStep(options: OptimizerOptions): Promise<number> {
+    this.model.markTrained?.();
     return settle(() => this.native.optimizerStep(options));
+  }
+
+  /** What training takes, as far as it is known by now. */
+  memory(): Promise<TrainingMemory> {
+    return settle(() => this.native.trainingMemory());
   }
 
   saveOptimizer(path: string): Promise<void> {

@@ -5,6 +5,7 @@ import { BASELINES, dependentDefaults } from '../ops/config.js';
 import { EVAL_METRICS } from './evaluate.js';
 import { checkLoss, lossOptions } from './loss.js';
 import { rejectTrlNames } from './trl.js';
+import { checkTrained, loraOptions, partOptions, refuseLora } from './trained-part.js';
 
 /** Options that every trainer has: optimizer, schedule, length of the run, output. */
 export const commonOptions = {
@@ -87,11 +88,13 @@ export const commonOptions = {
     default: 'auto',
     description: 'Weights (when `model` is a folder); the optimizer keeps float32 masters',
   },
+  ...partOptions,
 } as const satisfies OptionTable;
 
 /** Every option of GRPOConfig. */
 export const grpoConfigOptions = {
   ...commonOptions,
+  ...loraOptions,
   numGenerations: { type: 'integer', default: 8, min: 1, description: 'Completions per prompt: the group' },
   numIterations: { type: 'integer', default: 1, min: 1, description: 'Times each rollout is trained on (mu in the paper)' },
   stepsPerGeneration: {
@@ -235,6 +238,7 @@ export const grpoConfigOptions = {
 /** Every option of SFTConfig. */
 export const sftConfigOptions = {
   ...commonOptions,
+  ...loraOptions,
   learningRate: { ...commonOptions.learningRate, default: 2e-5 },
   completionOnlyLoss: { type: 'boolean', default: true, description: 'Prompt tokens carry no loss' },
   maxLength: { type: 'integer', min: 2, description: 'Longer examples are cut at the end; default: the context' },
@@ -248,7 +252,9 @@ type ValueOf<S> = S extends { type: 'number' | 'integer' }
       ? V
       : S extends { type: 'numbers' }
         ? number[]
-        : string;
+        : S extends { type: 'strings' }
+          ? string[]
+          : string;
 export type Given<T> = { -readonly [K in keyof T]?: ValueOf<T[K]> };
 export type Resolved<T> = { -readonly [K in keyof T as T[K] extends { default: unknown } ? K : never]: ValueOf<T[K]> } & {
   -readonly [K in keyof T as T[K] extends { default: unknown } ? never : K]?: ValueOf<T[K]>;
@@ -272,6 +278,7 @@ export type ResolvedSFTConfig = Resolved<typeof sftConfigOptions>;
 /** Checks a GRPOConfig and fills in the defaults. Throws TypeError/RangeError naming the option. */
 export function resolveGRPOConfig(config: GRPOConfig): ResolvedGRPOConfig {
   rejectTrlNames('GRPOConfig', config, Object.keys(grpoConfigOptions));
+  refuseLora(config);
   const c = resolveOptions('GRPOConfig', grpoConfigOptions, config) as unknown as ResolvedGRPOConfig;
   if (c.numGenerations === 1 && (c.baseline === 'group_mean' || c.baseline === 'leave_one_out' || c.scaleRewards === 'group'))
     throw incompatible("numGenerations 1 is no group: baseline must be 'batch_mean' or 'none', and scaleRewards 'batch' or 'none'");
@@ -285,6 +292,7 @@ export function completeConfig(c: ResolvedGRPOConfig, klEstimatorGiven: boolean)
   c.stepsPerGeneration ??= accumulation;
   c.evalNumGenerations ??= c.numGenerations;
   checkLoss(c);
+  checkTrained(c);
   if (c.multiObjectiveAggregation === 'normalize_then_sum') {
     if (c.scaleRewards !== 'group' || c.baseline !== 'group_mean' || c.transform !== 'none')
       throw incompatible(
@@ -314,5 +322,8 @@ export function completeConfig(c: ResolvedGRPOConfig, klEstimatorGiven: boolean)
 
 export function resolveSFTConfig(config: SFTConfig): ResolvedSFTConfig {
   rejectTrlNames('SFTConfig', config, Object.keys(sftConfigOptions));
-  return resolveOptions('SFTConfig', sftConfigOptions, config) as unknown as ResolvedSFTConfig;
+  refuseLora(config);
+  const c = resolveOptions('SFTConfig', sftConfigOptions, config) as unknown as ResolvedSFTConfig;
+  checkTrained(c);
+  return c;
 }

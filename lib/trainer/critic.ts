@@ -13,6 +13,7 @@ import type { ResolvedPPOConfig } from './ppo-config.js';
 import { stepEnds } from './process-rewards.js';
 import type { NamedReward, ScoredRewards } from './rewards.js';
 import type { Completion, Rollout } from './rollout.js';
+import { chooseTrained } from './trained-part.js';
 
 /** What a critic adds to a rollout: per completion, one per token. */
 export interface Valued {
@@ -66,6 +67,8 @@ export class Critic {
         'ERR_MODEL',
         `valueModel has ${this.model.vocabSize} tokens, the policy ${policy.vocabSize}: it must read the same ids`,
       );
+    const { gradientCheckpointing } = this.config;
+    await chooseTrained(this.model, { seed, gradientCheckpointing }); // as a whole, whatever is trained of the policy
     this.training = new Training(this.model);
     if (folder) await this.training.loadOptimizer(join(folder, 'optimizer.safetensors'));
   }

@@ -33,7 +33,10 @@ export interface GRPOTrainerOptions {
   config?: GRPOConfig;
   /** Rows as in trainDataset: evaluated every config.evalSteps steps and at the end, by the same reward functions. */
   evalDataset?: Dataset;
-  /** The reference of the KL term (beta > 0); default: the model as it is when the run begins. */
+  /**
+   * The reference of the KL term (beta > 0); default: the model as it is when the run begins. With a LoRA adapter: its base model, which is
+   * the same one with the adapter left out, so that there is no second copy.
+   */
   refModel?: string | Policy;
   /** Aborting saves a checkpoint (when there is an outputDir) and rejects with signal.reason. */
   signal?: AbortSignal;

@@ -2,6 +2,7 @@
 import { incompatible } from '../errors.js';
 import { resolveOptions, type OptionTable } from '../options.js';
 import { commonOptions, type Given, type Resolved } from './config.js';
+import { checkTrained } from './trained-part.js';
 
 const { fused: _fused, workspaceBytes: _logits, ...common } = commonOptions;
 
@@ -41,6 +42,7 @@ export type ResolvedRewardConfig = Resolved<typeof rewardConfigOptions>;
 /** Checks a RewardConfig and fills in the defaults. Throws TypeError/RangeError naming the option. */
 export function resolveRewardConfig(config: RewardConfig): ResolvedRewardConfig {
   const c = resolveOptions('RewardConfig', rewardConfigOptions, config) as unknown as ResolvedRewardConfig;
+  checkTrained(c);
   if (c.resume === 'auto' && c.outputDir === undefined) throw incompatible("resume: 'auto' needs outputDir");
   return c;
 }

@@ -1,6 +1,7 @@
 // Where a GRPO run's rollouts come from: sampling (dynamic, or ahead of training), the reference and its renewal, and their part in checkpoints.
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { baseOption } from '../engine/adapter-folder.js';
 import { Policy } from '../engine/policy.js';
 import type { TrainerCheckpoint } from './checkpoint.js';
 import type { ResolvedGRPOConfig } from './config.js';
@@ -8,7 +9,7 @@ import type { Critic } from './critic.js';
 import { sampleInformative } from './dynamic-sampling.js';
 import { memoryOf, setMemory, type NamedReward } from './rewards.js';
 import { decodeRollout, encodeRollout } from './rollout-state.js';
-import { finishRollout, sampleGroups, type Rollout, type RolloutContext } from './rollout.js';
+import { finishRollout, sampleGroups, withoutAdapter, type Rollout, type RolloutContext } from './rollout.js';
 import type { Run } from './run.js';
 
 export interface RolloutSourceOptions {
@@ -25,6 +26,7 @@ export interface RolloutSourceOptions {
 export class RolloutSource {
   private rollout?: Rollout;
   private drawn = 0;
+  /** None without a KL, and none for a policy with an adapter, whose base it then is (unless another is given, or synced). */
   private reference?: Policy;
   /** The step at which the reference last became the policy; 0: never. */
   private syncedAt = 0;
@@ -97,14 +99,16 @@ export class RolloutSource {
     this.reference = this.ahead = undefined;
   }
 
-  private load(folder: string): Promise<Policy> {
-    const { device, dtype } = this.options.config;
-    return Policy.load(folder, { device, dtype, signal: this.options.run.signal });
+  private async load(folder: string): Promise<Policy> {
+    const { config, model, run } = this.options;
+    const { device, dtype } = config;
+    const base = typeof model === 'string' ? await baseOption(folder, model) : {};
+    return Policy.load(folder, { device, dtype, ...base, signal: run.signal });
   }
 
   private async loadReference(): Promise<Policy | undefined> {
-    const { refModel, model, config } = this.options;
-    if (config.beta === 0) return undefined;
+    const { refModel, model, config, run } = this.options;
+    if (config.beta === 0 || (refModel === undefined && run.policy.adapter)) return undefined;
     if (refModel instanceof Policy) return refModel;
     const folder = refModel ?? (typeof model === 'string' ? model : undefined);
     return folder === undefined ? (model as Policy).clone() : this.load(folder);
@@ -145,7 +149,15 @@ export class RolloutSource {
 
   private async draw(policy: Policy, keepOld: boolean): Promise<Rollout> {
     const { run, config, rewards } = this.options;
-    const context: RolloutContext = { policy, reference: this.reference, rewards, config, critic: this.options.critic, signal: run.signal };
+    const base = config.beta > 0 && run.policy.adapter ? withoutAdapter(run.policy) : undefined;
+    const context: RolloutContext = {
+      policy,
+      reference: this.reference ?? base,
+      rewards,
+      config,
+      critic: this.options.critic,
+      signal: run.signal,
+    };
     const state = { step: run.step, totalSteps: run.totalSteps, epoch: run.epoch };
     const want = config.rolloutCompletions / config.numGenerations;
     this.memoryBefore = memoryOf(rewards);

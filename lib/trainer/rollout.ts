@@ -44,9 +44,17 @@ export interface Rollout extends RolloutAdvantages {
 
 const now = () => performance.now() / 1000;
 
+/** What log-probs are asked of. */
+export type Scorer = Pick<Policy, 'score'>;
+
+/** The base model of a policy with an adapter: the same weights, no second copy. Calls of one policy run one after the other. */
+export const withoutAdapter = (policy: Policy): Scorer => ({
+  score: (prompts, completions, options) => policy.score(prompts, completions, { ...options, adapter: false }),
+});
+
 export interface RolloutContext {
   policy: Policy;
-  reference?: Policy;
+  reference?: Scorer;
   rewards: NamedReward[];
   config: ResolvedGRPOConfig;
   signal?: AbortSignal;
@@ -135,7 +143,7 @@ export async function finishRollout(context: RolloutContext, groups: SampledGrou
   const begin = now();
   const expanded = completions.map((_, i) => promptTokens[Math.floor(i / config.numGenerations)]!);
   const tokens = completions.map((c) => c.tokens);
-  const score = async (by: Policy) => (await by.score(expanded, tokens, { temperature: config.temperature, signal })).logps;
+  const score = async (by: Scorer) => (await by.score(expanded, tokens, { temperature: config.temperature, signal })).logps;
   const oldLogps = !keepOld ? undefined : config.reuseSamplingLogps ? completions.map((c) => c.logps) : await score(policy);
   const refLogps = reference ? await score(reference) : undefined;
   // For a KL in the reward by the reference's path: equal weights, no KL.

@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { checkMapping, type ColumnMapping } from '../data/columns.js';
+import { baseOption } from '../engine/adapter-folder.js';
 import { Policy } from '../engine/policy.js';
 import { FusedGrpoError, incompatible, invalidType } from '../errors.js';
 import { Loggers, loggersOf } from '../loggers/loggers.js';
@@ -12,6 +13,7 @@ import { openDataset, type Cursor, type Dataset, type Row, type RowCheck, type R
 import { copyModel, writeFileAtomic, writeFolderAtomic } from './files.js';
 import { RunFolder, type LoggedSamples } from './run-folder.js';
 import { isNonFinite, recordNonFinite, type Reader, type Skipped } from './non-finite.js';
+import { chooseTrained, trainedSettings, type TrainedConfig } from './trained-part.js';
 import { Training, type AccumulateResult, type NativeTraining, type TrainBatch, type TrainLoss } from '../engine/training.js';
 
 // SFTConfig's common part: what Run itself reads.
@@ -34,7 +36,8 @@ type CommonConfig = Pick<
   | 'maxSkippedSteps'
   | 'device'
   | 'dtype'
-> & { fused?: boolean; workspaceBytes?: number; skipZeroAdvantages?: boolean };
+> &
+  TrainedConfig & { fused?: boolean; workspaceBytes?: number; skipZeroAdvantages?: boolean };
 
 /** What a run needs of the model it trains. */
 export interface TrainedModel {
@@ -106,6 +109,7 @@ export class Run<M extends TrainedModel = Policy> {
   best?: Best;
   private training!: Training;
   private readonly folder: RunFolder;
+  private readonly settings: Record<string, unknown>;
   private savedStep = -1;
   private readonly loggers: Loggers;
   private saveWanted = false;
@@ -122,6 +126,7 @@ export class Run<M extends TrainedModel = Policy> {
     this.folder = new RunFolder(options.config);
     checkMapping(options.columnMapping);
     this.loggers = loggersOf(options.config, options.loggers);
+    this.settings = { ...options.settings, ...trainedSettings(options.config) };
     const { model, config, signal } = options;
     this.signal = signal ? AbortSignal.any([signal, this.controller.signal]) : this.controller.signal;
     if (typeof model !== 'string' && !options.load && !(model instanceof Policy)) throw invalidType('model', 'a folder or a Policy', model);
@@ -161,11 +166,12 @@ export class Run<M extends TrainedModel = Policy> {
     this.source = await openDataset(data, { seed, lazy: config.maxSteps > 0, check, columnMapping });
     this.totalSteps = config.maxSteps > 0 ? config.maxSteps : countSteps(this.source);
     const from = await findResume(config.resume, config.outputDir);
-    this.policy = typeof model === 'string' ? await this.loadModel(from ?? model, signal) : model;
+    this.policy = typeof model === 'string' ? await this.loadModel(model, from, signal) : model;
+    await chooseTrained(this.policy, config);
     this.training = new Training(this.policy);
     this.folder.open(this.described(), from !== undefined);
     if (from === undefined) return undefined;
-    const state = await loadCheckpoint(from, this.training, this.options.kind, this.options.settings);
+    const state = await loadCheckpoint(from, this.training, this.options.kind, this.settings);
     this.step = this.savedStep = state.step;
     this.skipped = state.skipped ?? this.skipped;
     this.best = state.best;
@@ -175,10 +181,12 @@ export class Run<M extends TrainedModel = Policy> {
     return state;
   }
 
-  private async loadModel(folder: string, signal: AbortSignal): Promise<M> {
+  private async loadModel(model: string, from: string | undefined, signal: AbortSignal): Promise<M> {
     const { load, config } = this.options;
+    const folder = from ?? model;
     if (load) return load(folder, signal);
-    return (await Policy.load(folder, { device: config.device, dtype: config.dtype, signal })) as TrainedModel as M;
+    const { device, dtype } = config;
+    return (await Policy.load(folder, { device, dtype, ...(await baseOption(folder, model)), signal })) as TrainedModel as M;
   }
 
   private described(): Record<string, unknown> {
@@ -334,14 +342,14 @@ export class Run<M extends TrainedModel = Policy> {
   }
 
   private async save(state: Partial<TrainerCheckpoint>): Promise<void> {
-    const { config, kind, settings, saveMore } = this.options;
+    const { config, kind, saveMore } = this.options;
     if (config.outputDir === undefined || this.step === this.savedStep || this.step === 0) return;
     const cursor = this.pending?.before ?? { ...this.source.cursor };
     await saveCheckpoint(
       config.outputDir,
       this.policy,
       this.training,
-      { trainer: kind, step: this.step, cursor, settings, skipped: this.skipped, best: this.best, ...state },
+      { trainer: kind, step: this.step, cursor, settings: this.settings, skipped: this.skipped, best: this.best, ...state },
       config.saveTotalLimit,
       saveMore,
     );

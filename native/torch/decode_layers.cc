@@ -60,7 +60,14 @@ DecodeLayers::DecodeLayers(Transformer& model, bool packed) : model_(model), con
   const auto make = [&](const at::Tensor& weight, const at::Tensor& bias) {
     return packed ? pack(weight, bias) : plain(weight, bias);
   };
-  const auto product = [&](const Linear& l) { return make(l.transposed ? l.weight.t() : l.weight, l.bias); };
+  // An adapter is merged into the packed weights, in float32; or into a copy of the weights that lives as long as this.
+  const auto product = [&](const Linear& l) {
+    const bool adapted = model.adapters_used() && !l.low_rank.parts.empty();
+    const at::Tensor w =
+        adapted ? ops::merged_weight(l.weight, l.transposed, l.low_rank, packed ? at::kFloat : model.dtype())
+                : l.weight;
+    return make(l.transposed ? w.t() : w, l.bias);
+  };
   for (const LayerWeights& w : model.weights().layers)
     layers_.push_back({product(w.qkv), product(w.out), product(w.up), product(w.down)});
   head_ = make(model.head_weight(), {});

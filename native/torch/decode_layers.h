@@ -28,7 +28,7 @@ class DecodeLayers {
       64;  // of one pass: bounds the workspace; the weights are read once for all of them
 
   /// `packed`: packs the weights as they are now; serves while they do not change. Otherwise they must not be
-  /// transposed.
+  /// transposed, and a product with an adapter is a copy of its weight.
   DecodeLayers(Transformer& model, bool packed);
 
   /// The buffers of one thread, or of a team.

@@ -120,7 +120,7 @@ void Optimizer::save(const std::string& path) const {
 void Optimizer::load(const std::string& path) {
   const Checkpoint file({path});
   at::Tensor steps = at::zeros({2});
-  if (file.names().size() != state().size() + 1) throw model_error(path + ": it belongs to another model or dtype");
+  if (file.names().size() != state().size() + 1) throw model_error(path + ": it belongs to another model, dtype or choice of trained parameters");
   file.copy_to("steps", steps);
   for (auto& [name, tensor] : state()) file.copy_to(name, tensor);
   steps_ = (static_cast<int64_t>(steps[0].item<float>()) << 20) + static_cast<int64_t>(steps[1].item<float>());

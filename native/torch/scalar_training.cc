@@ -90,9 +90,10 @@ void Trainer::scalar_backward(const at::Tensor& rows, const std::vector<float>& 
   at::Tensor grad_rows;
   {
     const at::NoGradGuard no_grad;
-    grad_rows = scalar_gradients(by_value, rows, weight, optimizer_.gradient_of(weight));
+    grad_rows = scalar_gradients(by_value, rows, weight,
+                                 weight.requires_grad() ? optimizer_.gradient_of(weight) : at::zeros(weight.sizes()));
   }
-  torch::autograd::backward({rows}, {grad_rows});
+  if (rows.requires_grad()) torch::autograd::backward({rows}, {grad_rows});
   optimizer_.collect_gradients();
 }
 

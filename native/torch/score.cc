@@ -131,12 +131,15 @@ NllGradients nll_gradients(Transformer& model, const std::vector<int32_t>& token
   const at::Tensor hidden =
       model.hidden(at::tensor(tokens, at::kLong), whole_sequences(offsets), {}, at::tensor(rows, at::kLong));
   const at::Tensor loss = at::cross_entropy_loss(model.logits(hidden).to(at::kFloat), at::tensor(targets, at::kLong));
+  NamedTensors leaves = model.parameters();
+  const NamedTensors adapters = model.adapters();
+  leaves.insert(leaves.end(), adapters.begin(), adapters.end());
   std::vector<at::Tensor> inputs;
-  for (const auto& [name, tensor] : model.parameters()) inputs.push_back(tensor);
+  for (const auto& [name, tensor] : leaves) inputs.push_back(tensor);
   const auto grads = torch::autograd::grad({loss}, inputs);
   NllGradients out{loss.item<double>(), {}};
   for (size_t i = 0; i < inputs.size(); ++i)
-    out.gradients.emplace_back(model.parameters()[i].first, grads[i].to(at::kFloat).contiguous());
+    out.gradients.emplace_back(leaves[i].first, grads[i].to(at::kFloat).contiguous());
   return out;
 }
 

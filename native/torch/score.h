@@ -23,8 +23,8 @@ struct ScoreResult {
 ScoreResult score_completions(Transformer& model, const std::vector<Sequence>& inputs, const ScoreOptions& options,
                               const std::atomic<bool>& abort);
 
-/// Mean negative log-likelihood of the next tokens and its gradient by parameter (float32), leaving `.grad` alone: for
-/// checking a model against another implementation. The parameters must be trainable.
+/// Mean negative log-likelihood of the next tokens and its gradient by parameter and adapter (float32), leaving `.grad`
+/// alone: for checking a model against another implementation. The parameters must be trainable.
 struct NllGradients {
   double loss;
   NamedTensors gradients;

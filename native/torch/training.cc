@@ -54,6 +54,25 @@ bool skips(const TrainOptions& o) {
          !chooses_by_covariance(o.loss.loss_type);
 }
 
+/// Numbers that adapters keep of a row: x A^T of every part.
+int64_t adapter_outputs(const Transformer& model) {
+  int64_t n = 0;
+  for (const LayerWeights& w : model.weights().layers)
+    for (const Linear* l : {&w.qkv, &w.out, &w.up, &w.down})
+      if (!l->low_rank.parts.empty()) n += l->low_rank.joint_a.size(0);
+  return n;
+}
+
+/// Layers that keep something for the backward pass: frozen ones below the lowest trained one do not.
+int64_t recorded_layers(const Transformer& model) {
+  const Weights& w = model.weights();
+  if (w.embedding.requires_grad() || (w.positions.defined() && w.positions.requires_grad()))
+    return model.config().layers;
+  int64_t first = 0;
+  while (first < model.config().layers && !model.trains(first)) ++first;
+  return model.config().layers - first;
+}
+
 template <class T>
 const T* pointer(const std::vector<T>& v) {
   return v.empty() ? nullptr : v.data();
@@ -121,12 +140,12 @@ kernels::PolicyMetrics Trainer::fused_loss(Part& part, const TrainOptions& optio
   args.hidden = rows.detach();
   args.weight = model_.head_weight().detach();
   args.grad_hidden = at::empty_like(args.hidden);
-  args.grad_weight = optimizer_.gradient_of(model_.head_weight());
+  if (model_.head_weight().requires_grad()) args.grad_weight = optimizer_.gradient_of(model_.head_weight());
   args.workspace_bytes = options.workspace_bytes;
   const LinearLossOutcome result = linear_grpo_loss(args, options.loss);
   if (!result.status.ok()) throw_fault(result.status, part.offsets, part.members);
   std::copy_n(result.logps.const_data_ptr<float>(), part.size(), part.logps.begin());
-  torch::autograd::backward({rows}, {args.grad_hidden});
+  if (rows.requires_grad()) torch::autograd::backward({rows}, {args.grad_hidden});  // else the head alone is trained
   return result.metrics;
 }
 
@@ -151,19 +170,28 @@ void Trainer::micro_batch(const TrainBatch& batch, const std::vector<int64_t>& s
   for (float logp : part.logps) result.logp_sum += logp;
 }
 
-int64_t Trainer::bytes_per_row() const {
+NamedTensors Trainer::freeze(Transformer& model) {
+  model.set_trainable(false);
+  return model.trained();
+}
+
+int64_t Trainer::bytes_per_row(bool recompute) const {
   const ModelConfig& c = model_.config();
   const int64_t joint = (c.heads + 2 * c.kv_heads) * c.head_dim, attended = c.heads * c.head_dim;
   const int64_t inner = (c.gated_mlp ? 3 : 2) * c.intermediate;
   // What a layer keeps for its gradient: both norms and residual sums, q, k, v and what was attended, the MLP's inside.
   const int64_t layer = 4 * c.hidden + joint + attended + inner;
   const int64_t passing = 2 * inner + 2 * joint + 4 * c.hidden;  // of one layer at a time: gradients on their way
-  return (c.layers * layer + passing) * static_cast<int64_t>(c10::elementSize(model_.dtype()));
+  const int64_t recorded = recorded_layers(model_);
+  const int64_t kept = recompute ? recorded * c.hidden + layer : recorded * layer;
+  const int64_t low_rank = adapter_outputs(model_) / (recompute ? c.layers : 1);
+  return (kept + passing) * static_cast<int64_t>(c10::elementSize(model_.dtype())) +
+         low_rank * static_cast<int64_t>(sizeof(float));
 }
 
 int64_t Trainer::row_budget(int64_t asked, int64_t more_bytes) const {
   constexpr int64_t kBytes = 1'500'000'000, kLeast = 256, kMost = 8192;
-  return asked ? asked : std::clamp(kBytes / (bytes_per_row() + more_bytes), kLeast, kMost);
+  return asked ? asked : std::clamp(kBytes / (bytes_per_row(false) + more_bytes), kLeast, kMost);
 }
 
 /// Some token of the sequence can get a gradient.
@@ -190,10 +218,12 @@ void Trainer::throw_out_of_memory(const std::vector<Sequence>& sequences, const 
                            " rows) at once; the model and its optimizer are as they were, the step's gradients are "
                            "thrown away. ";
   throw CodedError("ERR_OUT_OF_MEMORY",
-                   fits >= longest ? what + "microBatchTokens: " + std::to_string(fits) + " should fit"
-                                   : what + "One sequence of " + std::to_string(longest) + " tokens needs about " +
-                                         std::to_string(longest * bytes_per_row() >> 20) +
-                                         " MiB: set microBatchTokens to 1, shorten the completions, or use bfloat16");
+                   fits >= longest
+                       ? what + "microBatchTokens: " + std::to_string(fits) + " should fit"
+                       : what + "One sequence of " + std::to_string(longest) + " tokens needs about " +
+                             std::to_string(longest * bytes_per_row() >> 20) +
+                             " MiB: set microBatchTokens to 1, shorten the completions, " +
+                             (model_.recomputes_training() ? "" : "set gradientCheckpointing, ") + "or use bfloat16");
 }
 
 TrainResult Trainer::accumulate(const TrainBatch& batch, const TrainOptions& options, const std::atomic<bool>& abort) {
@@ -218,6 +248,7 @@ void Trainer::each_part(const std::vector<Sequence>& sequences, const Parts& par
                         const std::atomic<bool>& abort,
                         const std::function<void(const std::vector<int64_t>& members)>& micro_batch) {
   at::AutoGradMode grad_mode(true);
+  const RecomputeScope recompute(model_);
   for (const auto& members : parts) {
     if (abort) throw CodedError("ERR_ABORTED", "The operation was aborted");
     const size_t before = start_memory_peak();

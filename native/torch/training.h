@@ -51,9 +51,11 @@ struct TrainResult {
 class Trainer {
  public:
   explicit Trainer(std::shared_ptr<Transformer> model)
-      : owner_(std::move(model)), model_(*owner_), optimizer_(model_.parameters()) {}
+      : owner_(std::move(model)), model_(*owner_), optimizer_(freeze(model_)) {}
 
   Optimizer& optimizer() { return optimizer_; }
+  /// Bytes that a row of a micro-batch needs, about, its logits left out (fused: they are bounded by the workspace).
+  int64_t bytes_per_row() const { return bytes_per_row(model_.recomputes_training()); }
 
   /// Adds the gradients of the batch to the optimizer's. Throws CodedError (ERR_ABORTED when `abort` was set,
   /// ERR_NON_FINITE, ...); the accumulated gradients are then incomplete and must be thrown away with
@@ -76,9 +78,11 @@ class Trainer {
   void micro_batch(const TrainBatch& batch, const std::vector<int64_t>& starts, const std::vector<Sequence>& sequences,
                    const std::vector<int64_t>& members, const TrainOptions& options, TrainResult& result);
   static bool contributes(const TrainBatch& batch, const std::vector<int64_t>& starts, int64_t sequence);
-  /// Bytes that a row of a micro-batch needs, about, its logits left out (fused: they are bounded by the workspace).
-  int64_t bytes_per_row() const;
+  /// Nothing requires a gradient any more; returns what training changes, for the optimizer.
+  static NamedTensors freeze(Transformer& model);
+  int64_t bytes_per_row(bool recompute) const;
   /// Rows of a micro-batch: as many as are asked for; 0: about 1.5 GB, of which each row needs `more_bytes` besides.
+  /// With gradient checkpointing as many as without it: it is there to need less.
   int64_t row_budget(int64_t asked, int64_t more_bytes = 0) const;
   /// Says which microBatchTokens would fit; `before`: bytes in use when the micro-batch began; `workspace`: of logits.
   [[noreturn]] void throw_out_of_memory(const std::vector<Sequence>& sequences, const std::vector<int64_t>& members,

@@ -141,6 +141,7 @@ export function fake(script: Script = { steps: 3 }, more: Partial<CliContext> = 
       policy: () => ({
         Policy: { load: async () => ({ generate: async () => ({ completions: [completion] }), dispose: () => undefined }) },
       }),
+      merge: () => ({ mergeAdapter: async () => undefined }),
       demo: () => ({ runDemo: async ({ output }) => (ctx.stdout.write(output), 0) }),
       hub: () => ({
         resolveModel: async (model) => {

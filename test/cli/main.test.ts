@@ -12,7 +12,7 @@ test('--help, --version and every command help', async () => {
   const f = fake();
   expect(await runCli(['--help'], f.ctx)).toBe(0);
   expect(f.out()).toMatch(/Exit codes/);
-  for (const name of ['train', 'generate', 'sft', 'demo', 'bench', 'doctor', 'build']) {
+  for (const name of ['train', 'generate', 'sft', 'merge', 'demo', 'bench', 'doctor', 'build']) {
     const g = fake();
     expect(f.out()).toContain(`  ${name} `);
     expect(await runCli([name, '--help'], g.ctx)).toBe(0);

@@ -36,6 +36,14 @@ test('every type', () => {
   });
 });
 
+test('lists of texts', () => {
+  const table = { targets: { type: 'strings', description: 'Modules' } } as const;
+  expect(parseFlags('train', table, ['--targets', 'q_proj,v_proj'])).toEqual({ targets: ['q_proj', 'v_proj'] });
+  expect(parseFlags('train', table, ['--targets=all-linear'])).toEqual({ targets: ['all-linear'] });
+  expect(() => parseFlags('train', table, ['--targets', 'a,,b'])).toThrow('Expected texts separated by commas for --targets');
+  expect(flagHelp(table)).toContain('--targets A,B,…');
+});
+
 test('what is absent was not given', () => expect(parse()).toEqual({}));
 
 test('negative numbers, camelCase and snake_case are understood', () => {

@@ -33,6 +33,9 @@ inline bool bool_at(const Napi::Object& o, const char* key) {
   if (!v.IsBoolean()) throw bad_argument(key, "a boolean");
   return v.As<Napi::Boolean>().Value();
 }
+inline bool bool_at(const Napi::Object& o, const char* key, bool fallback) {
+  return o.Get(key).IsUndefined() ? fallback : bool_at(o, key);
+}
 inline std::string string_of(const Napi::Value& v, const std::string& name) {
   if (!v.IsString()) throw bad_argument(name, "a string");
   return v.As<Napi::String>().Utf8Value();

@@ -75,11 +75,13 @@ Napi::Value ModelHandle::generate(const Napi::CallbackInfo& info) {
     GenerateOptions options = read_options(object_at(info[1], "options"), vocab_);
     if (!options.stop.empty() && !token_bytes_)
       throw UserError(UserError::Kind::error, "ERR_TOKENIZER", "stop strings need a tokenizer");
+    const bool adapter = bool_at(info[1].As<Napi::Object>(), "adapter", true);
     std::vector<std::vector<int32_t>> prompts;
     for (int64_t i = 0; i < lists.count(); ++i) prompts.emplace_back(lists.begin(i), lists.begin(i) + lists.length(i));
-    return submit(info, [prompts = std::move(prompts), options, table = token_bytes_](
+    return submit(info, [prompts = std::move(prompts), options, adapter, table = token_bytes_](
                             ModelState& state, const std::atomic<bool>& abort) mutable {
       options.token_bytes = table.get();
+      const AdapterScope scope(*state.model, adapter);
       std::vector<Completion> completions = fg::generate(*state.model, prompts, options, abort);
       return [completions](Napi::Env env) { return to_js(env, completions); };
     });

@@ -15,6 +15,9 @@ struct TrainingState {
   virtual ~TrainingState() = default;
 };
 
+/// The tensors as { name, shape, data: Float32Array }[]; copies them at once.
+Deliver deliver_tensors(const NamedTensors& tensors);
+
 /// Everything that belongs to the owner thread. Calls capture it by shared_ptr, so it outlives the handle if need be.
 struct ModelState {
   std::shared_ptr<Transformer> model;  // null before load and after dispose
@@ -48,8 +51,19 @@ class ModelHandle : public Napi::ObjectWrap<ModelHandle> {
   Napi::Value set_token_bytes(
       const Napi::CallbackInfo& info);  // ({ bytes, offsets }): once, before stop strings are used
 
+  // model_adapter.cc
+  Napi::Value describe(const Napi::CallbackInfo& info);  // () -> call<{ parameters: string[], modules: string[] }>
+  Napi::Value choose_trained(const Napi::CallbackInfo& info);  // ({ names (none: all), recompute }) -> call<void>
+  Napi::Value add_adapter(const Napi::CallbackInfo& info);     // ({ modules, rank, scale, seed }) -> call<void>
+  Napi::Value load_adapter(const Napi::CallbackInfo& info);    // (file, { rank, scale }) -> call<void>
+  Napi::Value save_adapter(const Napi::CallbackInfo& info);    // (file) -> call<void>
+  Napi::Value merge_adapter(const Napi::CallbackInfo& info);   // () -> call<void>
+  Napi::Value adapter(const Napi::CallbackInfo& info);         // () -> as parameters: for tests and tools
+
   // model_train.cc
-  Napi::Value accumulate(const Napi::CallbackInfo& info);      // (batch, options) -> call<AccumulateResult>
+  Napi::Value training_memory(
+      const Napi::CallbackInfo& info);                     // () -> call<{ parameters, optimizerBytes, bytesPerRow }>
+  Napi::Value accumulate(const Napi::CallbackInfo& info);  // (batch, options) -> call<AccumulateResult>
   Napi::Value optimizer_step(const Napi::CallbackInfo& info);  // (options) -> call<number>: the gradient norm
   Napi::Value zero_grad(const Napi::CallbackInfo& info);       // () -> call<void>
   Napi::Value gradient_norm(const Napi::CallbackInfo& info);   // () -> call<number>

@@ -106,6 +106,14 @@ Napi::Function ModelHandle::define(Napi::Env env) {
                          InstanceMethod("accumulateValues", &ModelHandle::accumulate_values),
                          InstanceMethod("cloneInto", &ModelHandle::clone_into),
                          InstanceMethod("setTokenBytes", &ModelHandle::set_token_bytes),
+                         InstanceMethod("describe", &ModelHandle::describe),
+                         InstanceMethod("chooseTrained", &ModelHandle::choose_trained),
+                         InstanceMethod("addAdapter", &ModelHandle::add_adapter),
+                         InstanceMethod("loadAdapter", &ModelHandle::load_adapter),
+                         InstanceMethod("saveAdapter", &ModelHandle::save_adapter),
+                         InstanceMethod("mergeAdapter", &ModelHandle::merge_adapter),
+                         InstanceMethod("adapter", &ModelHandle::adapter),
+                         InstanceMethod("trainingMemory", &ModelHandle::training_memory),
                      });
 }
 
@@ -176,28 +184,31 @@ Napi::Value ModelHandle::dispose(const Napi::CallbackInfo& info) {
   });
 }
 
+Deliver deliver_tensors(const NamedTensors& tensors) {
+  NamedTensors copies;
+  for (const auto& [name, tensor] : tensors)
+    copies.emplace_back(name, tensor.detach().to(at::kFloat, false, true).contiguous());
+  return [copies](Napi::Env env) -> Napi::Value {
+    auto out = Napi::Array::New(env, copies.size());
+    for (uint32_t i = 0; i < copies.size(); ++i) {
+      const at::Tensor& t = copies[i].second;
+      auto entry = Napi::Object::New(env), shape = Napi::Array::New(env).As<Napi::Object>();
+      for (int64_t d = 0; d < t.dim(); ++d) shape.Set(static_cast<uint32_t>(d), static_cast<double>(t.size(d)));
+      auto data = Napi::Float32Array::New(env, static_cast<size_t>(t.numel()));
+      std::copy_n(t.const_data_ptr<float>(), t.numel(), data.Data());
+      entry.Set("name", copies[i].first);
+      entry.Set("shape", shape);
+      entry.Set("data", data);
+      out.Set(i, entry);
+    }
+    return out;
+  };
+}
+
 Napi::Value ModelHandle::parameters(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
-    return submit(info, [](ModelState& state, const std::atomic<bool>&) {
-      NamedTensors copies;
-      for (const auto& [name, tensor] : state.model->parameters())
-        copies.emplace_back(name, tensor.detach().to(at::kFloat).contiguous());
-      return [copies](Napi::Env env) -> Napi::Value {
-        auto out = Napi::Array::New(env, copies.size());
-        for (uint32_t i = 0; i < copies.size(); ++i) {
-          const at::Tensor& t = copies[i].second;
-          auto entry = Napi::Object::New(env), shape = Napi::Array::New(env).As<Napi::Object>();
-          for (int64_t d = 0; d < t.dim(); ++d) shape.Set(static_cast<uint32_t>(d), static_cast<double>(t.size(d)));
-          auto data = Napi::Float32Array::New(env, static_cast<size_t>(t.numel()));
-          std::copy_n(t.const_data_ptr<float>(), t.numel(), data.Data());
-          entry.Set("name", copies[i].first);
-          entry.Set("shape", shape);
-          entry.Set("data", data);
-          out.Set(i, entry);
-        }
-        return out;
-      };
-    });
+    return submit(
+        info, [](ModelState& state, const std::atomic<bool>&) { return deliver_tensors(state.model->parameters()); });
   });
 }
 

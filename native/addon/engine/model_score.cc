@@ -26,10 +26,14 @@ Napi::Value ModelHandle::gradients(const Napi::CallbackInfo& info) {
     return submit(info,
                   [lists = token_lists(info[0], "sequences", vocab_)](ModelState& state, const std::atomic<bool>&) {
                     Transformer& model = *state.model;
-                    const bool trainable = model.parameters().front().second.requires_grad();
+                    std::vector<at::Tensor> trained;  // as it was before, and is afterwards
+                    for (const auto& leaves : {model.parameters(), model.adapters()})
+                      for (const auto& [name, leaf] : leaves)
+                        if (leaf.requires_grad()) trained.push_back(leaf);
                     model.set_trainable(true);
                     const NllGradients result = nll_gradients(model, lists.tokens, lists.offsets);
-                    model.set_trainable(trainable);
+                    model.set_trainable(false);
+                    for (at::Tensor& leaf : trained) leaf.set_requires_grad(true);
                     return [result](Napi::Env env) -> Napi::Value {
                       auto out = Napi::Object::New(env), grads = Napi::Object::New(env);
                       for (const auto& [name, grad] : result.gradients) {
@@ -51,6 +55,7 @@ Napi::Value ModelHandle::score(const Napi::CallbackInfo& info) {
                      completions = token_lists(info[1], "completions", vocab_);
     const Napi::Object o = object_at(info[2], "options");
     const ScoreOptions options{number_at(o, "temperature"), bool_at(o, "entropy"), integer_at(o, "tokenBudget")};
+    const bool adapter = bool_at(o, "adapter", true);
     if (prompts.count() != completions.count()) throw bad_argument("completions", "as many completions as prompts");
     return submit(info, [=](ModelState& state, const std::atomic<bool>& abort) {
       const std::vector<Sequence> inputs = [&] {
@@ -59,6 +64,7 @@ Napi::Value ModelHandle::score(const Napi::CallbackInfo& info) {
           all.push_back({prompts.begin(i), prompts.length(i), completions.begin(i), completions.length(i)});
         return all;
       }();
+      const AdapterScope scope(*state.model, adapter);
       const ScoreResult result = score_completions(*state.model, inputs, options, abort);
       return [result](Napi::Env env) -> Napi::Value {
         auto out = Napi::Object::New(env);

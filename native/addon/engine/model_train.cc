@@ -95,6 +95,23 @@ Napi::Value ModelHandle::accumulate(const Napi::CallbackInfo& info) {
   });
 }
 
+Napi::Value ModelHandle::training_memory(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    return submit(info, [](ModelState& state, const std::atomic<bool>&) -> Deliver {
+      Trainer& trainer = trainer_of(state);
+      int64_t parameters = 0;
+      for (const auto& [name, tensor] : state.model->trained()) parameters += tensor.numel();
+      return [parameters, optimizer = trainer.optimizer().bytes(), row = trainer.bytes_per_row()](Napi::Env env) {
+        auto out = Napi::Object::New(env);
+        out.Set("parameters", static_cast<double>(parameters));
+        out.Set("optimizerBytes", static_cast<double>(optimizer));
+        out.Set("bytesPerRow", static_cast<double>(row));
+        return out;
+      };
+    });
+  });
+}
+
 Napi::Value ModelHandle::optimizer_step(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const Napi::Object o = object_at(info[0], "options");

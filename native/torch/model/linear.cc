@@ -30,7 +30,8 @@ at::Tensor forward_product(const at::Tensor& x, const at::Tensor& weight, const 
 
 /// What a product's gradient needs, and which of its inputs want one.
 void remember(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight, const Maybe& residual) {
-  ctx->save_for_backward({x, weight});
+  // The input is needed for the weight's gradient alone: a frozen weight keeps nothing but itself.
+  ctx->save_for_backward({weight.requires_grad() ? x : at::Tensor(), weight});
   ctx->saved_data["wanted"] = std::vector<int64_t>{x.requires_grad(), weight.requires_grad(), residual.has_value()};
 }
 
@@ -46,16 +47,16 @@ struct SmallLinear : Function<SmallLinear> {
     const auto wanted = ctx->saved_data["wanted"].toIntVector();
     const at::Tensor &x = saved[0], &weight = saved[1], dy = grads[0].contiguous();
     at::Tensor dx, dweight;
-    LinearGradArgs a{x.const_data_ptr<float>(),
+    LinearGradArgs a{x.defined() ? x.const_data_ptr<float>() : nullptr,
                      weight.const_data_ptr<float>(),
                      dy.const_data_ptr<float>(),
                      nullptr,
                      nullptr,
-                     x.size(0),
+                     dy.size(0),
                      weight.size(1),
                      weight.size(0)};
     if (wanted[0]) {
-      dx = at::empty_like(x);
+      dx = at::empty({a.rows, a.in}, dy.options());
       a.dx = dx.mutable_data_ptr<float>();
       linear_input_gradient(cpu_context(), a);
     }

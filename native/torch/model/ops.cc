@@ -1,5 +1,7 @@
 #include "torch/model/ops.h"
 
+#include <algorithm>
+
 #include "torch/cpu_context.h"
 #include "torch/dtype.h"
 
@@ -14,7 +16,7 @@ using torch::autograd::variable_list;
 const void* data_or_null(const at::Tensor& t) { return t.defined() ? t.const_data_ptr() : nullptr; }
 float* floats_or_null(const at::Tensor& t) { return t.defined() ? t.mutable_data_ptr<float>() : nullptr; }
 bool records(const at::Tensor& a, const at::Tensor& b) {
-  return at::GradMode::is_enabled() && (a.requires_grad() || b.requires_grad());
+  return at::GradMode::is_enabled() && (a.requires_grad() || (b.defined() && b.requires_grad()));
 }
 // Function::apply refuses an undefined tensor, but takes an absent one.
 using Maybe = std::optional<at::Tensor>;
@@ -221,7 +223,7 @@ struct Join : Function<Join> {
 }  // namespace
 
 at::Tensor norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const NormParams& params) {
-  if (records(x, weight)) return Norm::apply(x, weight, maybe(bias), params);
+  if (records(x, weight) || records(x, bias)) return Norm::apply(x, weight, maybe(bias), params);
   NormArgs a = norm_args(x, weight, bias, params);
   at::Tensor y = at::empty({a.rows, a.width}, x.options());
   a.y = y.mutable_data_ptr();
@@ -234,7 +236,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> split_heads(const at::Tensor& qkv
                                                            const HeadParams& params, const RopeTable* rope) {
   const at::Tensor cos = rope ? rope->cos_tensor() : at::Tensor(), sin = rope ? rope->sin_tensor() : at::Tensor();
   const variable_list out =
-      at::GradMode::is_enabled() && qkv.requires_grad()
+      records(qkv, q_norm) || records(qkv, k_norm)
           ? SplitHeads::apply(qkv, maybe(q_norm), maybe(k_norm), HeadState{rows.positions, params, cos, sin})
           : run_split(rope_args(qkv, q_norm, k_norm, rows.positions, params, cos, sin), qkv, {});
   return {out[0], out[1], out[2]};
@@ -248,7 +250,8 @@ at::Tensor activate(const at::Tensor& x, Activation activation, bool gated) {
 
 at::Tensor join(const std::vector<at::Tensor>& parts, const at::Tensor& whole) {
   if (parts.size() == 1) return parts[0];
-  if (!at::GradMode::is_enabled() || !parts[0].requires_grad()) return whole;
+  const bool trained = std::any_of(parts.begin(), parts.end(), [](const at::Tensor& t) { return t.requires_grad(); });
+  if (!at::GradMode::is_enabled() || !trained) return whole;
   return Join::apply(parts[0], parts[1], parts.size() > 2 ? Maybe(parts[2]) : std::nullopt, whole);
 }
 

@@ -3,16 +3,21 @@
 #include <map>
 
 #include "torch/error.h"
+#include "torch/model/recompute.h"
 
 namespace fg {
 
 namespace {
 
-/// x + y W^T (+ b) in one product when nothing stands between them.
-at::Tensor add_linear(const at::Tensor& residual, const Linear& l, const at::Tensor& x) {
-  if (l.bias.defined()) return residual + apply_linear(l, x);
+/// x W^T + b (+ residual), or x W for transposed weights; in one product when nothing stands between them.
+at::Tensor base_linear(const Linear& l, const at::Tensor& x, const at::Tensor& residual) {
   const at::Tensor w = ops::join(l.weight_parts, l.weight);
-  return l.transposed ? at::addmm(residual, x, w) : ops::linear(x, w, residual);
+  if (l.bias.defined()) {
+    const at::Tensor y = at::addmm(ops::join(l.bias_parts, l.bias), x, l.transposed ? w : w.t());
+    return residual.defined() ? residual + y : y;
+  }
+  if (!l.transposed) return ops::linear(x, w, residual);
+  return residual.defined() ? at::addmm(residual, x, w) : at::mm(x, w);
 }
 
 /// Another model's weights as a source to copy from.
@@ -35,10 +40,9 @@ class ModelSource : public TensorSource {
 
 }  // namespace
 
-at::Tensor apply_linear(const Linear& l, const at::Tensor& x) {
-  const at::Tensor w = ops::join(l.weight_parts, l.weight);
-  if (!l.bias.defined()) return l.transposed ? at::mm(x, w) : ops::linear(x, w, {});
-  return at::addmm(ops::join(l.bias_parts, l.bias), x, l.transposed ? w : w.t());
+at::Tensor Transformer::linear(const Linear& l, const at::Tensor& x, const at::Tensor& residual) const {
+  const at::Tensor y = base_linear(l, x, residual);
+  return adapters_on_ && !l.low_rank.parts.empty() ? ops::add_low_rank(y, x, l.low_rank) : y;
 }
 
 Transformer::Transformer(ModelConfig config, Weights weights)
@@ -59,13 +63,20 @@ std::shared_ptr<Transformer> Transformer::copy_as(const ModelConfig& config) con
       new Transformer(config, load_weights(config, ModelSource(weights_.named), dtype(), never)));
 }
 
-std::shared_ptr<Transformer> Transformer::clone() const { return copy_as(config_); }
+std::shared_ptr<Transformer> Transformer::clone() const {
+  auto copy = copy_as(config_);
+  copy->copy_adapters(*this);
+  return copy;
+}
 
 std::shared_ptr<Transformer> Transformer::clone_with_scalar_head(const ScoreInit& init) const {
   ModelConfig config = config_;
   config.scalar_head = true;
   config.score_init = init;
-  return copy_as(config);
+  auto copy = copy_as(config);
+  copy->copy_adapters(*this);
+  copy->merge_adapters();  // it is another model, and trained as a whole
+  return copy;
 }
 
 const at::Tensor& Transformer::head_weight() const {
@@ -97,6 +108,7 @@ int64_t Transformer::parameter_bytes() const {
 
 void Transformer::set_trainable(bool trainable) {
   for (auto& [name, tensor] : weights_.named) tensor.set_requires_grad(trainable);
+  for (auto& [name, tensor] : adapters()) tensor.set_requires_grad(trainable);
 }
 
 void Transformer::save(const std::string& file) const { write_safetensors(file, weights_.named); }
@@ -107,8 +119,10 @@ at::Tensor Transformer::hidden(const at::Tensor& ids, const ops::RowMap& rows, c
     throw CodedError("ERR_CONTEXT_LENGTH", "A sequence of " + std::to_string(rows.longest) +
                                                " tokens does not fit the model's context of " +
                                                std::to_string(config_.max_positions));
+  // By value: with a RecomputeScope it is called again during backward.
   return layers(
-      ids, rows, [&](int64_t layer, const at::Tensor& qkv) { return attention(qkv, layer, rows, sink); }, wanted);
+      ids, rows, [this, rows, sink](int64_t layer, const at::Tensor& qkv) { return attention(qkv, layer, rows, sink); },
+      wanted);
 }
 
 ops::RowMap whole_sequences(const std::vector<int64_t>& offsets) {
@@ -138,25 +152,31 @@ at::Tensor Transformer::attention(const at::Tensor& qkv, int64_t layer, const op
 }
 
 at::Tensor Transformer::mlp(const at::Tensor& x, const LayerWeights& layer) const {
-  return ops::activate(apply_linear(layer.up, x), config_.activation, config_.gated_mlp);
+  return ops::activate(linear(layer.up, x), config_.activation, config_.gated_mlp);
+}
+
+at::Tensor Transformer::layer(int64_t i, at::Tensor x, const Attend& attend, const at::Tensor& wanted) const {
+  const ops::NormParams np = norm_params();
+  const auto norm = [&](const at::Tensor& t, const NormWeights& n) { return ops::norm(t, n.weight, n.bias, np); };
+  const LayerWeights& w = weights_.layers[static_cast<size_t>(i)];
+  at::Tensor attended = attend(i, linear(w.qkv, norm(x, w.attention_norm)));
+  if (wanted.defined() && i + 1 == config_.layers)
+    attended = attended.index_select(0, wanted), x = x.index_select(0, wanted);
+  x = config_.post_norms ? x + norm(linear(w.out, attended), w.post_attention_norm) : linear(w.out, attended, x);
+  const at::Tensor inner = mlp(norm(x, w.mlp_norm), w);
+  return config_.post_norms ? x + norm(linear(w.down, inner), w.post_mlp_norm) : linear(w.down, inner, x);
 }
 
 at::Tensor Transformer::layers(const at::Tensor& ids, const ops::RowMap& rows, const Attend& attend,
                                const at::Tensor& wanted) {
-  const ops::NormParams np = norm_params();
-  auto norm = [&](const at::Tensor& t, const NormWeights& n) { return ops::norm(t, n.weight, n.bias, np); };
   at::Tensor x = embed(ids, rows);
   for (int64_t i = 0; i < config_.layers; ++i) {
-    const LayerWeights& w = weights_.layers[static_cast<size_t>(i)];
-    at::Tensor attended = attend(i, apply_linear(w.qkv, norm(x, w.attention_norm)));
-    if (wanted.defined() && i + 1 == config_.layers)
-      attended = attended.index_select(0, wanted), x = x.index_select(0, wanted);
-    x = config_.post_norms ? x + norm(apply_linear(w.out, attended), w.post_attention_norm)
-                           : add_linear(x, w.out, attended);
-    const at::Tensor inner = mlp(norm(x, w.mlp_norm), w);
-    x = config_.post_norms ? x + norm(apply_linear(w.down, inner), w.post_mlp_norm) : add_linear(x, w.down, inner);
+    if (recompute_ && at::GradMode::is_enabled() && (x.requires_grad() || trains(i)))
+      x = ops::recomputed(x, [this, i, attend, wanted](const at::Tensor& in) { return layer(i, in, attend, wanted); });
+    else
+      x = layer(i, x, attend, wanted);
   }
-  return norm(x, weights_.final_norm);
+  return ops::norm(x, weights_.final_norm.weight, weights_.final_norm.bias, norm_params());
 }
 
 at::Tensor Transformer::logits(const at::Tensor& rows) const {

@@ -52,6 +52,7 @@ class Builder {
     if (bias) l.bias = allocate({out});
     int64_t at = 0;
     for (const auto& [name, size] : parts) {
+      l.modules.push_back(name);
       l.weight_parts.push_back(leaf(name + ".weight", slice(l.weight, at, size)));
       if (bias) l.bias_parts.push_back(leaf(name + ".bias", slice(l.bias, at, size)));
       at += size;
@@ -59,7 +60,7 @@ class Builder {
     return l;
   }
   Linear conv1d(const std::string& name, int64_t in, int64_t out) {
-    Linear l{parameter(name + ".weight", {in, out}), parameter(name + ".bias", {out}), {}, {}, true};
+    Linear l{parameter(name + ".weight", {in, out}), parameter(name + ".bias", {out}), {}, {}, true, {name}, {}};
     l.weight_parts = {l.weight};
     l.bias_parts = {l.bias};
     return l;
@@ -178,6 +179,13 @@ class Builder {
 };
 
 }  // namespace
+
+void each_linear(Weights& weights, const std::function<void(int64_t layer, Linear&)>& fn) {
+  for (size_t i = 0; i < weights.layers.size(); ++i) {
+    LayerWeights& w = weights.layers[i];
+    for (Linear* l : {&w.qkv, &w.out, &w.up, &w.down}) fn(static_cast<int64_t>(i), *l);
+  }
+}
 
 Weights load_weights(const ModelConfig& config, const TensorSource& source, at::ScalarType dtype,
                      const std::atomic<bool>& abort) {
