@@ -31,7 +31,7 @@ function start(deaf: boolean) {
       }
     }
     const ctx = processContext();
-    ctx.api = { ...ctx.api, grpo: () => ({ GRPOTrainer, grpoConfigOptions: {}, presets: {} }) };
+    ctx.api = { ...ctx.api, grpo: () => ({ GRPOTrainer, PPOTrainer: GRPOTrainer, grpoConfigOptions: {}, ppoConfigOptions: {}, algorithmConfigs: { grpo: {} }, presets: {} }) };
     runCli(['train', '--model', 'model', '--data', 'p.jsonl', '--reward', 'r.mjs', '--output', 'run'], ctx).then((code) => process.exit(code));`;
   const child = spawn(process.execPath, ['-e', code], { cwd, stdio: ['ignore', 'pipe', 'pipe'] });
   let err = '';

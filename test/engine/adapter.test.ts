@@ -288,9 +288,9 @@ describe('errors', () => {
     await load({ base_model_name_or_path: base });
     await load({ base_model_name_or_path: 'some/name' }, true, { base });
     const code = { code: 'ERR_MODEL' };
-    await expect(load({ base_model_name_or_path: 'some/name' })).rejects.toMatchObject(code);
-    await expect(load({ base_model_name_or_path: 'some/name' })).rejects.toThrow(
-      /"some\/name" is no folder here: give its folder as `base`/,
+    await expect(load({ base_model_name_or_path: '/nowhere/base/model' })).rejects.toMatchObject(code);
+    await expect(load({ base_model_name_or_path: '/nowhere/base/model' })).rejects.toThrow(
+      /"\/nowhere\/base\/model" is no folder here: give its folder as `base`/,
     );
     await expect(load({}, true, { base: join(folder, 'none') })).rejects.toThrow(/base: there is no folder/);
     await expect(load({ use_dora: true }, true, { base })).rejects.toThrow(/use_dora = true is not implemented/);

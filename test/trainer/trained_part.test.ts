@@ -180,7 +180,7 @@ test('from the command line: what it wrote is said', async () => {
       .join(''),
   );
   writeFileSync(reward, '');
-  const grpo = () => ({ GRPOTrainer: GRPOTrainer as never, grpoConfigOptions, presets });
+  const grpo = () => ({ ...f.ctx.api.grpo(), GRPOTrainer: GRPOTrainer as never, grpoConfigOptions, presets });
   const ctx = { ...f.ctx, api: { ...f.ctx.api, grpo }, importModule: async () => ({ default: correctAnswer }) };
   const flags = '--lora-rank 2 --lora-target-modules q_proj,v_proj --num-generations 4 --max-completion-length 4 --max-steps 1'.split(' ');
   expect(await runCli(['train', '--model', demoModel(), '--data', data, '--reward', reward, '--output', output, ...flags], ctx)).toBe(0);
