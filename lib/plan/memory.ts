@@ -71,13 +71,15 @@ export function microBatchTokensOf(s: Pick<MemoryShape, 'model' | 'dtype' | 'mic
   return Math.min(8192, Math.max(256, Math.floor(1.5e9 / row)));
 }
 
-/** Rows and completion tokens of the largest micro-batch. */
-function microBatch(s: MemoryShape): { rows: number; logits: number } {
+/** Rows and completion tokens of the largest micro-batch, and whether there are several. */
+function microBatch(s: MemoryShape): { rows: number; logits: number; several: boolean } {
   const prompts = Math.ceil(s.stepCompletions / s.numGenerations);
   const longest = s.promptTokens + s.maxCompletionLength - 1;
   const limit = Math.max(longest, microBatchTokensOf(s));
+  const all = prompts * s.promptTokens + s.stepCompletions * (s.maxCompletionLength - 1);
   return {
-    rows: Math.min(limit, prompts * s.promptTokens + s.stepCompletions * (s.maxCompletionLength - 1)),
+    several: all > limit,
+    rows: Math.min(limit, all),
     logits: Math.min(limit, s.stepCompletions * s.maxCompletionLength),
   };
 }
@@ -96,18 +98,20 @@ export function memoryParts(s: MemoryShape): MemoryPart[] {
   const n = parameterCount(s.model);
   const size = s.dtype === 'float32' ? 4 : 2;
   const { layer, passing } = rowBytes(s.model, size);
-  const { rows, logits } = microBatch(s);
+  const { rows, logits, several } = microBatch(s);
+  // Bytes of a weight's gradient. A float32 backward's own gradients are taken over; of a second one they are added.
+  const gradients = 4 + (several || size < 4 ? size : 0);
   const scoredRows = Math.min(SCORED_ROWS, s.rolloutCompletions * s.maxCompletionLength);
   const parts: MemoryPart[] = [
     { name: 'process', bytes: s.baseBytes, note: 'Node.js, libtorch, the rows of the data' },
     { name: 'weights', bytes: n * size, note: s.dtype },
-    { name: 'gradients', bytes: n * (4 + size), note: 'float32, and what a backward adds to them' },
+    { name: 'gradients', bytes: n * gradients, note: 'float32, and what a backward adds to them' },
     { name: 'moments', bytes: n * 8, note: "AdamW's two, float32" },
     { name: 'master copies', bytes: s.dtype === 'float32' ? 0 : n * 4, note: 'float32 weights of the optimizer' },
     { name: 'reference', bytes: s.reference ? n * size : 0, note: 'beta is above 0' },
     {
       name: 'critic',
-      bytes: s.critic ? n * (size + 4 + size + 8 + (s.dtype === 'float32' ? 0 : 4)) : 0,
+      bytes: s.critic ? n * (size + gradients + 8 + (s.dtype === 'float32' ? 0 : 4)) : 0,
       note: 'weights, gradients and moments',
     },
     { name: 'sampler', bytes: s.generateAhead ? n * size : 0, note: 'generateAhead: a copy of the policy' },

@@ -88,7 +88,7 @@ double Optimizer::step(const AdamWOptions& options) {
                        static_cast<float>(1 - std::pow(options.beta2, t)),
                        clip_scale(norm, options.max_gradient_norm)};
   kernels::adamw(cpu_context(), tensors.data(), static_cast<int64_t>(tensors.size()), step);
-  for (auto& slot : slots_) slot.touched = false;
+  zero_gradients();
   return norm;
 }
 
@@ -96,6 +96,8 @@ void Optimizer::zero_gradients() {
   for (auto& slot : slots_) {
     slot.touched = false;
     slot.parameter.mutable_grad().reset();
+    // What was autograd's own goes back to the allocator: the next backward makes new ones before these are needed.
+    if (slot.parameter.scalar_type() == at::kFloat) slot.gradient.reset();
   }
 }
 
@@ -120,7 +122,8 @@ void Optimizer::save(const std::string& path) const {
 void Optimizer::load(const std::string& path) {
   const Checkpoint file({path});
   at::Tensor steps = at::zeros({2});
-  if (file.names().size() != state().size() + 1) throw model_error(path + ": it belongs to another model, dtype or choice of trained parameters");
+  if (file.names().size() != state().size() + 1)
+    throw model_error(path + ": it belongs to another model, dtype or choice of trained parameters");
   file.copy_to("steps", steps);
   for (auto& [name, tensor] : state()) file.copy_to(name, tensor);
   steps_ = (static_cast<int64_t>(steps[0].item<float>()) << 20) + static_cast<int64_t>(steps[1].item<float>());

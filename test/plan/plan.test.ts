@@ -212,6 +212,6 @@ test('a run that does not fit: exit code 1, what is too large, and what to chang
   const { status, stdout } = spawnSync(process.execPath, [cli, ...argv], { encoding: 'utf8' });
   expect(status).toBe(1);
   expect(stdout).toContain('IT DOES NOT FIT');
-  expect(stdout).toMatch(/change {4}most of it is for moments .* and gradients|change {4}most of it is for gradients/);
+  expect(stdout).toMatch(/change {4}most of it is for moments .* and weights/);
   expect(existsSync(join(folder, 'run'))).toBe(false);
 });
