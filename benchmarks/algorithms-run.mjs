@@ -46,7 +46,7 @@ async function learn({ ppo, config, seed, tokenBudget, evaluations }) {
     }
     const last = tokens >= tokenBudget && steps % (config.numIterations ?? 1) === 0;
     if (last || tokens >= ((held.length + 1) * tokenBudget) / evaluations)
-      held.push([tokens, (await accuracy(trainer.policy, heldOut)).accuracy, seconds]);
+      held.push([tokens, (await accuracy(trainer.policy, heldOut)).accuracy, cpuSeconds]);
     if (last) break;
     begin = [now(), cpu()];
   }

@@ -29,21 +29,27 @@ const ALGORITHMS = {
   REINFORCE: { config: { ...alone, learningRate: 1e-3 } },
   PPO: { ppo: true, config: { ...critic, learningRate: 1e-3, valueLearningRate: 3e-3, lam: 0.95, numIterations: 2 } },
 };
-const RATES = [5e-4, 1e-3, 2e-3];
+const rates = (...values) => values.map((learningRate) => ({ learningRate }));
+const times = (list, ...more) => list.flatMap((one) => more.map((other) => ({ ...one, ...other })));
+const epochs = (...values) => values.map((numIterations) => ({ numIterations }));
 const CANDIDATES = {
-  GRPO: RATES.map((learningRate) => ({ learningRate })),
-  RLOO: RATES.map((learningRate) => ({ learningRate })),
-  REINFORCE: RATES.map((learningRate) => ({ learningRate })),
-  PPO: RATES.flatMap((learningRate) =>
-    [
+  GRPO: times(times(rates(2.5e-4, 5e-4, 1e-3), ...epochs(1, 2, 4)), { numGenerations: 8 }, { numGenerations: 4 }),
+  RLOO: times(rates(2.5e-4, 5e-4, 1e-3), { numGenerations: 8 }, { numGenerations: 4 }),
+  REINFORCE: rates(2.5e-4, 5e-4, 1e-3, 2e-3),
+  PPO: [
+    ...times(
+      [
+        { learningRate: 5e-4, valueLearningRate: 1.5e-3 },
+        { learningRate: 1e-3, valueLearningRate: 3e-3 },
+      ],
       { numIterations: 1, lam: 0.95 },
-      { numIterations: 2, lam: 0.95 },
       { numIterations: 1, lam: 1 },
-    ].map((more) => ({ learningRate, valueLearningRate: 3 * learningRate, ...more })),
-  ).concat(
+      { numIterations: 2, lam: 0.95 },
+    ),
+    { learningRate: 2.5e-4, valueLearningRate: 1e-3, numIterations: 4, lam: 0.95 },
     { learningRate: 5e-4, valueLearningRate: 1.5e-3, numIterations: 4, lam: 0.95 },
-    { learningRate: 1e-3, valueLearningRate: 1e-3, numIterations: 1, lam: 0.95 },
-  ),
+    { learningRate: 5e-4, valueLearningRate: 5e-4, numIterations: 2, lam: 0.95 },
+  ],
 };
 
 function child(job) {
@@ -77,7 +83,7 @@ const round = (x, digits = 4) => Number(x.toPrecision(digits));
 function tune() {
   for (const [name, candidates] of Object.entries(CANDIDATES)) {
     const found = candidates.map((more) => {
-      const run = learn(ALGORITHMS[name], TUNING_SEED, more, TOKENS / 2);
+      const run = learn(ALGORITHMS[name], TUNING_SEED, more);
       console.log(
         name,
         JSON.stringify(more),
@@ -104,7 +110,7 @@ function compare(name, algorithm) {
     console.log(
       `${name} seed ${seed}: ${(100 * run.accuracy).toFixed(1)} % held out, ${run.seconds.toFixed(1)} s, ${run.cpuSeconds.toFixed(1)} s of CPU, ${run.tokens} tokens`,
     );
-    const heldOut = run.heldOut.map(([tokens, accuracy, seconds]) => [tokens, round(accuracy), round(seconds)]);
+    const heldOut = run.heldOut.map(([tokens, accuracy, cpuSeconds]) => [tokens, round(accuracy), round(cpuSeconds)]);
     return {
       ...run,
       reward: round(lateReward(run)),
@@ -114,7 +120,7 @@ function compare(name, algorithm) {
       heldOut,
     };
   });
-  return { name, config: algorithm.config, runs };
+  return { name, config: algorithm.config, stateBytes: stateBytes(demoParameters(), name, algorithm.config), runs };
 }
 
 const shape = { promptLength: 64, maxCompletionLength: 64, completions: 4 };
@@ -126,8 +132,13 @@ const STEPS = [
 ];
 
 /** Every parameter in float32: weights, gradients and two moments; a reference has weights alone. */
-const stateBytes = (parameters, { algorithm, config }) =>
-  4 * parameters * ((algorithm === 'PPO' ? 8 : 4) + (algorithm === 'PPO' && config.beta !== 0 ? 1 : 0));
+const stateBytes = (parameters, algorithm, { beta }) => 4 * parameters * (algorithm === 'PPO' ? 8 + (beta === 0 ? 0 : 1) : 4);
+
+function demoParameters() {
+  const bytes = readFileSync(join(here, '..', 'demo', 'model', 'model.safetensors'));
+  const header = JSON.parse(bytes.subarray(8, 8 + Number(bytes.readBigUInt64LE(0))).toString());
+  return Object.values(header).reduce((sum, { shape }) => sum + (shape?.reduce((a, b) => a * b, 1) ?? 0), 0);
+}
 
 function steps() {
   const folder = mkdtempSync(join(tmpdir(), 'algorithms-'));
@@ -145,7 +156,7 @@ function steps() {
         generateSeconds: round(generateSeconds),
         scoreSeconds: round(scoreSeconds),
       };
-      return { name: s.name, ...times, peakRssBytes, stateBytes: stateBytes(parameters, s) };
+      return { name: s.name, ...times, peakRssBytes, stateBytes: stateBytes(parameters, s.algorithm, s.config) };
     });
     return { parameters, shape, rows };
   } finally {

@@ -1,7 +1,8 @@
-// The generated parts of docs/: the table of presets in losses.md, and trl-config.md. node scripts/docs.mjs [--check]
+// The generated parts of docs/: the table of presets in losses.md, trl-config.md, options and figures in ppo.md. node scripts/docs.mjs [--check]
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
+import { algorithmsResult, algorithmsTables } from './algorithms-figures.mjs';
 import { root } from './deps.mjs';
 import { runAsCommand } from './run.mjs';
 
@@ -71,9 +72,28 @@ function group(list, keyOf) {
   return groups;
 }
 
+/** Options that PPOConfig adds to GRPOConfig, or has with another default. */
+function ppoOptions() {
+  const { ppoConfigOptions, grpoConfigOptions } = load('../dist/cjs/index.js');
+  const own = Object.entries(ppoConfigOptions).filter(
+    ([name, { default: value }]) => !(name in grpoConfigOptions) || grpoConfigOptions[name].default !== value,
+  );
+  return [
+    '| option | default | |',
+    '|---|---|---|',
+    ...own.map(([name, option]) => `| \`${name}\` | ${shown(option.default)} | ${option.description} |`),
+  ].join('\n');
+}
+
 const PARTS = [
   { file: 'losses.md', marks: ['<!-- presets: node scripts/docs.mjs -->', '<!-- end of presets -->'], make: presetTable },
   { file: 'trl-config.md', marks: ['<!-- table: node scripts/docs.mjs -->', '<!-- end of table -->'], make: trlTables },
+  { file: 'ppo.md', marks: ['<!-- options: node scripts/docs.mjs -->', '<!-- end of options -->'], make: ppoOptions },
+  {
+    file: 'ppo.md',
+    marks: ['<!-- figures: node scripts/docs.mjs -->', '<!-- end of figures -->'],
+    make: () => algorithmsTables(algorithmsResult()),
+  },
 ];
 
 await runAsCommand(import.meta.url, async (argv) => {

@@ -1,8 +1,9 @@
-// The plots of docs/losses.md, from our own policyLoss: the factor that a token's gradient gets, against its ratio.
+// The plots of docs/losses.md, from our own policyLoss: the factor that a token's gradient gets, against its ratio. And that of docs/ppo.md.
 // node scripts/plots.mjs [--check]: writes docs/plots/*.svg, or says which differ from what they should be.
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
+import { algorithmsPlot, algorithmsResult } from './algorithms-figures.mjs';
 import { root } from './deps.mjs';
 import { runAsCommand } from './run.mjs';
 
@@ -74,13 +75,17 @@ await runAsCommand(import.meta.url, async (argv) => {
   const folder = join(root, 'docs', 'plots');
   mkdirSync(folder, { recursive: true });
   const stale = [];
-  for (const [name, config] of Object.entries(PLOTS)) {
+  const losses = Object.entries(PLOTS).map(([name, config]) => [
+    name,
+    svg(name, gradientWeights(policyLoss, config, 1), gradientWeights(policyLoss, config, -1)),
+  ]);
+  const plots = [...losses, ['algorithms', algorithmsPlot(algorithmsResult())]];
+  for (const [name, drawn] of plots) {
     const file = join(folder, `${name}.svg`);
-    const drawn = svg(name, gradientWeights(policyLoss, config, 1), gradientWeights(policyLoss, config, -1));
     if (existsSync(file) && readFileSync(file, 'utf8') === drawn) continue;
     stale.push(name);
     if (!argv.includes('--check')) writeFileSync(file, drawn);
   }
-  if (!argv.includes('--check')) return console.log(`wrote ${stale.length} of ${Object.keys(PLOTS).length} plots`);
+  if (!argv.includes('--check')) return console.log(`wrote ${stale.length} of ${plots.length} plots`);
   if (stale.length > 0) throw new Error(`docs/plots are out of date: ${stale.join(', ')}. Run: node scripts/plots.mjs`);
 });
