@@ -32,6 +32,7 @@ CASES = [
     {"name": "GSPO, beta", "config": {"lossType": "grpo", "importanceSamplingLevel": "sequence", "epsilon": 0.03, "beta": 0.05}, **OFF},
     {"name": "dapo, two-sided", "config": {"lossType": "dapo", "delta": 1.3}, **OFF},
     {"name": "dapo, temperature", "config": {"lossType": "dapo", "temperature": 0.7}, **OFF},
+    {"name": "dapo, entropy bonus", "config": {"lossType": "dapo", "entropyCoef": 0.1}, **OFF, "mask": True},
     {"name": "sapo", "config": {"lossType": "sapo"}, **OFF},
     {"name": "dapo, an advantage per token", "config": {"lossType": "dapo"}, **OFF, "perToken": True},
     {"name": "dapo, two micro-batches", "config": {"lossType": "dapo"}, **OFF, "parts": 2},
@@ -40,6 +41,7 @@ CASES = [
 NAMES = {
     "lossType": "loss_type", "epsilon": "epsilon", "epsilonHigh": "epsilon_high", "importanceSamplingLevel": "importance_sampling_level", "delta": "delta",
     "maxCompletionLength": "max_completion_length", "beta": "beta", "useBiasCorrectionKl": "use_bias_correction_kl", "temperature": "temperature",
+    "entropyCoef": "entropy_coef",
 }  # fmt: skip
 
 
