@@ -1,6 +1,7 @@
 // GRPO, RLOO, REINFORCE and PPO on the demo's task with equal generated tokens, and a step of GRPO and PPO at SmolLM2-135M's shape.
 // node benchmarks/algorithms.mjs [--quick]   writes benchmarks/algorithms.json (with --quick only prints); docs/ppo.md and its plot are made
 //                                            of it: node scripts/plots.mjs && node scripts/docs.mjs
+// node benchmarks/algorithms.mjs --only PPO,larger   these again; the others stay as they are in the file
 // node benchmarks/algorithms.mjs --tune      the learning rates below: every candidate on a seed of its own, the best by reward
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -9,25 +10,24 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 
 const here = import.meta.dirname;
-const { values: options } = parseArgs({
-  options: { quick: { type: 'boolean', default: false }, tune: { type: 'boolean', default: false } },
-});
+const flag = { type: 'boolean', default: false };
+const { values: options } = parseArgs({ options: { quick: flag, tune: flag, only: { type: 'string' } } });
 const COMPLETIONS = 256; // of a rollout, for all of them
 const TOKENS = options.quick ? 20_000 : 120_000;
 const SEEDS = options.quick ? [1] : [1, 2, 3];
 const TUNING_SEED = 1000;
 const TOKENS_PER_COMPLETION = 3.45; // never more rollouts are needed: the schedule is made for as many
 
-const grouped = { numGenerations: 8, scaleRewards: 'group', lossType: 'dapo' };
-const rloo = { numGenerations: 8, lossType: 'reinforce', baseline: 'leave_one_out', scaleRewards: 'none' }; // presets.rloo
+const grouped = { numGenerations: 4, scaleRewards: 'group', lossType: 'dapo' };
+const rloo = { numGenerations: 4, lossType: 'reinforce', baseline: 'leave_one_out', scaleRewards: 'none' }; // presets.rloo
 const alone = { numGenerations: 1, lossType: 'reinforce', baseline: 'batch_mean', scaleRewards: 'none' };
 const critic = { numGenerations: 1, beta: 0, vfCoef: 1, gamma: 1 };
 /** What distinguishes them; learning rates and epochs by --tune. */
 const ALGORITHMS = {
-  GRPO: { config: { ...grouped, learningRate: 1e-3 } },
-  RLOO: { config: { ...rloo, learningRate: 1e-3 } },
+  GRPO: { config: { ...grouped, learningRate: 5e-4, numIterations: 4 } },
+  RLOO: { config: { ...rloo, learningRate: 5e-4 } },
   REINFORCE: { config: { ...alone, learningRate: 1e-3 } },
-  PPO: { ppo: true, config: { ...critic, learningRate: 1e-3, valueLearningRate: 3e-3, lam: 0.95, numIterations: 2 } },
+  PPO: { ppo: true, config: { ...critic, learningRate: 5e-4, valueLearningRate: 1.5e-3, lam: 0.95, numIterations: 4 } },
 };
 const rates = (...values) => values.map((learningRate) => ({ learningRate }));
 const times = (list, ...more) => list.flatMap((one) => more.map((other) => ({ ...one, ...other })));
@@ -128,7 +128,7 @@ const common = { perDeviceTrainBatchSize: shape.completions, maxCompletionLength
 const STEPS = [
   { name: 'GRPO', algorithm: 'GRPO', config: { ...common, numGenerations: shape.completions } },
   { name: 'PPO, one epoch, no reference', algorithm: 'PPO', config: { ...common, numIterations: 1, beta: 0 } },
-  { name: 'PPO with its defaults (four epochs, a reference)', algorithm: 'PPO', config: common },
+  { name: 'PPO by default (four epochs, a reference)', algorithm: 'PPO', config: common },
 ];
 
 /** Every parameter in float32: weights, gradients and two moments; a reference has weights alone. */
@@ -167,14 +167,16 @@ function steps() {
 if (options.tune) tune();
 else {
   const begin = performance.now();
-  const algorithms = Object.entries(ALGORITHMS).map(([name, algorithm]) => compare(name, algorithm));
-  const larger = steps();
-  const minutes = (performance.now() - begin) / 60_000;
-  console.log(`${minutes.toFixed(1)} minutes`);
-  const machine = { cores: cpus().length, model: cpus()[0].model, node: process.version };
-  const result = { machine, minutes: round(minutes, 3), tokenBudget: TOKENS, completionsPerRollout: COMPLETIONS, algorithms, larger };
   const file = join(here, 'algorithms.json');
-  if (!options.quick)
-    writeFileSync(file, JSON.stringify(result).replaceAll('{"seed"', '\n{"seed"').replaceAll('{"name"', '\n{"name"') + '\n');
-  if (!options.quick) JSON.parse(readFileSync(file, 'utf8'));
+  const before = options.only === undefined ? undefined : JSON.parse(readFileSync(file, 'utf8'));
+  const wanted = (name) => before === undefined || options.only.split(',').includes(name);
+  const algorithms = Object.entries(ALGORITHMS).map(([name, algorithm]) =>
+    wanted(name) ? compare(name, algorithm) : before.algorithms.find((a) => a.name === name),
+  );
+  const larger = wanted('larger') ? steps() : before.larger;
+  console.log(`${((performance.now() - begin) / 60_000).toFixed(1)} minutes`);
+  const machine = { cores: cpus().length, model: cpus()[0].model, node: process.version };
+  const result = { machine, tokenBudget: TOKENS, completionsPerRollout: COMPLETIONS, algorithms, larger };
+  const text = JSON.stringify(result).replaceAll('{"seed"', '\n{"seed"').replaceAll('{"name"', '\n{"name"');
+  if (!options.quick) writeFileSync(file, text + '\n');
 }

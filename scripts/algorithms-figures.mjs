@@ -58,9 +58,10 @@ function bars({ rows }) {
       const at = TOP + 8 + i * 56;
       const colour = COLOURS[name.split(/[ ,]/)[0]];
       return [
-        `<text x="20" y="${at + 10}">${name}: ${gigabytes(peakRssBytes)}</text>`,
+        `<text x="20" y="${at + 10}">${name}</text>`,
         `<rect x="20" y="${at + 16}" width="${width(peakRssBytes)}" height="18" fill="${colour}" fill-opacity="0.35"/>`,
         `<rect x="20" y="${at + 16}" width="${width(stateBytes)}" height="18" fill="${colour}"/>`,
+        `<text x="26" y="${at + 29}" fill="#fff">${gigabytes(stateBytes)} of ${gigabytes(peakRssBytes)}</text>`,
       ];
     }),
     `<text x="20" y="${HEIGHT - 6}">dark: weights, gradients, moments</text>`,
