@@ -77,7 +77,7 @@ async function findBase(dir: string, name: unknown, given: string | undefined, h
 
 /** Whether `dir` is the folder of an adapter, not of a model. */
 export const isAdapterFolder = (dir: string): boolean =>
-  existsSync(join(dir, CONFIG)) && !['model.safetensors', 'model.safetensors.index.json'].some((name) => existsSync(join(dir, name)));
+  existsSync(join(dir, CONFIG)) && ![weightNames.single, weightNames.index].some((name) => existsSync(join(dir, name)));
 
 /**
  * Reads adapter_config.json. `base`: the base model's folder, instead of what the file names (a folder: absolute, or relative to the

@@ -1,6 +1,7 @@
 // The memory that a run needs, part by part, from the architecture and the options: what native/torch allocates, counted.
 import type { NativeModelConfig } from '../engine/families.js';
 import { parameterCount } from './parameters.js';
+import { trainedShape, type TrainedShape } from './trained.js';
 
 export interface MemoryShape {
   model: NativeModelConfig;
@@ -25,6 +26,8 @@ export interface MemoryShape {
   scored: boolean;
   /** The next rollout is sampled by a copy of the policy. */
   generateAhead: boolean;
+  trained: TrainedShape;
+  gradientCheckpointing: boolean;
   /** Bytes of the process before any model is there. */
   baseBytes: number;
 }
@@ -64,10 +67,10 @@ function cacheBytes(s: MemoryShape, size: number): number {
 }
 
 /** Tokens of a micro-batch: as many as are asked for, or as Trainer::row_budget chooses. */
-export function microBatchTokensOf(s: Pick<MemoryShape, 'model' | 'dtype' | 'microBatchTokens' | 'fused'>): number {
+export function microBatchTokensOf(s: Pick<MemoryShape, 'model' | 'dtype' | 'microBatchTokens' | 'fused' | 'trained'>): number {
   if (s.microBatchTokens > 0) return s.microBatchTokens;
   const { layer, passing } = rowBytes(s.model, s.dtype === 'float32' ? 4 : 2);
-  const row = s.model.layers * layer + passing + (s.fused ? 0 : UNFUSED_BUDGET * s.model.vocabSize);
+  const row = s.trained.layers * layer + passing + (s.fused ? 0 : UNFUSED_BUDGET * s.model.vocabSize);
   return Math.min(8192, Math.max(256, Math.floor(1.5e9 / row)));
 }
 
@@ -102,12 +105,16 @@ export function memoryParts(s: MemoryShape): MemoryPart[] {
   // Bytes of a weight's gradient. A float32 backward's own gradients are taken over; of a second one they are added.
   const gradients = 4 + (several || size < 4 ? size : 0);
   const scoredRows = Math.min(SCORED_ROWS, s.rolloutCompletions * s.maxCompletionLength);
+  const { weights: trained, adapter, adapted, layers } = s.trained;
+  const packed = packedBytes(n);
+  const kept = s.gradientCheckpointing ? layers * s.model.hiddenSize * size + layer : layers * layer;
   const parts: MemoryPart[] = [
     { name: 'process', bytes: s.baseBytes, note: 'Node.js, libtorch, the rows of the data' },
     { name: 'weights', bytes: n * size, note: s.dtype },
-    { name: 'gradients', bytes: n * gradients, note: 'float32, and what a backward adds to them' },
-    { name: 'moments', bytes: n * 8, note: "AdamW's two, float32" },
-    { name: 'master copies', bytes: s.dtype === 'float32' ? 0 : n * 4, note: 'float32 weights of the optimizer' },
+    { name: 'gradients', bytes: trained * gradients + adapter * 4, note: 'float32, and what a backward adds to them' },
+    { name: 'moments', bytes: (trained + adapter) * 8, note: "AdamW's two, float32" },
+    { name: 'master copies', bytes: s.dtype === 'float32' ? 0 : trained * 4, note: 'float32 weights of the optimizer' },
+    { name: 'adapter', bytes: adapter * 4, note: 'float32' },
     { name: 'reference', bytes: s.reference ? n * size : 0, note: 'beta is above 0' },
     {
       name: 'critic',
@@ -116,13 +123,14 @@ export function memoryParts(s: MemoryShape): MemoryPart[] {
     },
     { name: 'sampler', bytes: s.generateAhead ? n * size : 0, note: 'generateAhead: a copy of the policy' },
     { name: 'KV cache', bytes: ALLOCATOR * cacheBytes(s, size), note: 'of the completions sampled together' },
-    { name: 'packed weights', bytes: packedBytes(n), note: 'for sampling with a small model' },
+    { name: 'packed weights', bytes: packed, note: 'for sampling with a small model' },
+    { name: 'merged weights', bytes: packed > 0 ? 0 : adapted * size, note: 'for sampling with an adapter' },
     {
       name: 'scoring',
       bytes: s.scored ? ALLOCATOR * (scoredRows * passing + Math.min(SCORED_LOGITS, scoredRows * s.model.vocabSize * 4)) : 0,
       note: 'old or reference log-probs',
     },
-    { name: 'micro-batch', bytes: ALLOCATOR * rows * (s.model.layers * layer + passing), note: `activations of ${rows} tokens` },
+    { name: 'micro-batch', bytes: ALLOCATOR * rows * (kept + passing), note: `activations of ${rows} tokens` },
     {
       name: 'logits',
       bytes: ALLOCATOR * logitBytes(s, logits, size),
@@ -151,6 +159,11 @@ export function savings(s: MemoryShape): Saving[] {
     ['beta: 0 (no reference)', { reference: false, scored: s.scored && !s.reference }],
     [`maxCompletionLength: ${s.maxCompletionLength >> 1}`, { maxCompletionLength: Math.max(1, s.maxCompletionLength >> 1) }],
     ['fused: true', { fused: true }],
+    ['gradientCheckpointing: true', { gradientCheckpointing: true }],
+    [
+      'loraRank: 16 (an adapter; the reference is its base)',
+      s.trained.adapter > 0 ? {} : { trained: trainedShape(s.model, { loraRank: 16 }), reference: false },
+    ],
     ['generateAhead: false', { generateAhead: false }],
     [`workspaceBytes: ${2 ** 25}`, { workspaceBytes: Math.min(s.workspaceBytes, 2 ** 25) }],
   ];

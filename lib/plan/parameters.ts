@@ -1,7 +1,8 @@
 // How many weights a model of a given architecture has, without opening its files.
 import type { NativeModelConfig } from '../engine/families.js';
 
-function layerParameters(c: NativeModelConfig): number {
+/** Of one layer. */
+export function layerParameters(c: NativeModelConfig): number {
   const [attended, joint] = [c.heads * c.headDim, (c.heads + 2 * c.kvHeads) * c.headDim];
   const attention = c.hiddenSize * (joint + attended) + (c.qkvBias ? joint : 0) + (c.outBias ? c.hiddenSize : 0);
   const wide = c.gatedMlp ? 2 : 1; // gate and up, or one

@@ -1,5 +1,6 @@
 // What a GRPO run would do and need, without doing it: data, model, options and rewards are checked on the way.
 import { totalmem } from 'node:os';
+import { isAdapterFolder, readAdapterFolder } from '../engine/adapter-folder.js';
 import { readFolder, runModel, weightFiles } from '../engine/folder.js';
 import { capabilities } from '../capabilities.js';
 import type { ColumnMapping } from '../data/columns.js';
@@ -14,6 +15,7 @@ import { countSteps, stepsPerRollout } from '../trainer/schedule.js';
 import type { ModelConfig } from '../engine/config.js';
 import { memoryParts, microBatchTokensOf, savings, totalBytes, type MemoryPart, type MemoryShape, type Saving } from './memory.js';
 import { parameterCount } from './parameters.js';
+import { trainedShape } from './trained.js';
 import { measurePrompts, type PromptStats } from './prompts.js';
 
 export interface PlanInput {
@@ -89,7 +91,9 @@ function promptLimit(config: ResolvedGRPOConfig, contextLength: number): { token
  */
 export async function planRun(input: PlanInput): Promise<RunPlan> {
   const config = input.critic ? resolvePPOConfig(input.config) : resolveGRPOConfig(input.config);
-  const { config: model, path } = readFolder(runModel(input.folder));
+  const place = runModel(input.folder);
+  const adapter = isAdapterFolder(place) ? await readAdapterFolder(place) : undefined;
+  const { config: model, path } = readFolder(adapter?.base ?? place);
   if (input.weights) weightFiles(path);
   const { maxPositions } = model.native;
   const data = await measurePrompts(input.dataset, path, promptLimit(config, maxPositions), {
@@ -104,8 +108,10 @@ export async function planRun(input: PlanInput): Promise<RunPlan> {
     ...{ rolloutCompletions: config.rolloutCompletions, stepCompletions: config.stepCompletions },
     ...{ promptTokens: data.tokens.max, maxCompletionLength: config.maxCompletionLength },
     ...{ microBatchTokens: config.microBatchTokens, workspaceBytes: config.workspaceBytes, generateAhead: config.generateAhead },
-    reference: config.beta > 0,
     critic: input.critic === true,
+    trained: trainedShape(model.native, adapter ? { loraRank: adapter.rank } : config),
+    gradientCheckpointing: config.gradientCheckpointing,
+    reference: config.beta > 0 && !adapter && config.loraRank === undefined,
     scored: config.beta > 0 || ((stepsPerRollout(config) > 1 || config.generateAhead) && !config.reuseSamplingLogps),
     baseBytes: process.memoryUsage().rss,
   };

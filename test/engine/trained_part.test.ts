@@ -91,11 +91,11 @@ describe('only some parameters are trained', () => {
       expect(changed(part)).toEqual(names);
       if (fused) for (const n of names) expect([n, same(part.after.get(n)!, full.after.get(n)!)]).toEqual([n, true]); // as when everything is trained
       const numbers = names.reduce((sum, n) => sum + part.after.get(n)!.length, 0);
-      expect(part.optimizerBytes).toBe(12 * numbers); // the gradient and two moments, nothing for the rest
+      expect(part.optimizerBytes).toBe(8 * numbers); // two moments (a float32 gradient is given back after the step), nothing for the rest
     }
     const half = await train(name, { names, dtype: 'bfloat16' });
     expect(changed(half)).toEqual(names);
-    expect(half.optimizerBytes).toBe(16 * names.reduce((sum, n) => sum + half.after.get(n)!.length, 0)); // and a master copy
+    expect(half.optimizerBytes).toBe(16 * names.reduce((sum, n) => sum + half.after.get(n)!.length, 0)); // and a gradient and a master copy
   });
 
   test('layers below the lowest trained one need no memory', async () => {

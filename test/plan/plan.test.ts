@@ -10,6 +10,9 @@ import { Policy } from '../../lib/engine/policy.js';
 import { readJson } from '../../lib/engine/tokenizer.js';
 import { memoryParts, savings, totalBytes, type MemoryShape } from '../../lib/plan/memory.js';
 import { parameterCount } from '../../lib/plan/parameters.js';
+import { trainedShape } from '../../lib/plan/trained.js';
+import { Training } from '../../lib/engine/training.js';
+import { chooseTrained } from '../../lib/trainer/trained-part.js';
 import { planRun, type PlanInput, type RunPlan } from '../../lib/plan/plan.js';
 import { families, goldenModels, sharedModel } from '../engine/support.js';
 import { writeMadeUpModel } from '../support/made_up_model.js';
@@ -27,6 +30,23 @@ test.each(families)('%s: the number of weights, from config.json alone', async (
   const { native } = readModelConfig(readJson(join(goldenModels, name), 'config.json', 'ERR_MODEL'));
   expect(parameterCount(native)).toBe(policy.parameterCount);
   policy.dispose();
+});
+
+test.each(families)('%s: the numbers that are trained, from config.json alone', async (name) => {
+  const { native } = readModelConfig(readJson(join(goldenModels, name), 'config.json', 'ERR_MODEL'));
+  const trained = async (config: object) => {
+    const policy = await Policy.load(join(goldenModels, name));
+    await chooseTrained(policy, { seed: 1, gradientCheckpointing: false, ...config });
+    const { parameters } = await new Training(policy).memory();
+    policy.dispose();
+    const { weights, adapter } = trainedShape(native, config);
+    return [weights + adapter, parameters];
+  };
+  const some = { loraRank: 2, loraTargetModules: name === 'gpt2' ? ['c_proj'] : ['k_proj', 'down_proj'], freezeLayers: 1 };
+  for (const config of [{}, { loraRank: 3 }, some, { freezeLayers: 1 }, { freezeLayers: 2 }]) {
+    const [counted, is] = await trained(config);
+    expect([config, counted]).toEqual([config, is]);
+  }
 });
 
 const plan = (more: Partial<PlanInput> = {}) =>
@@ -79,9 +99,10 @@ test.each(failures)('%s is found before anything is trained', async (_, input, c
 
 describe('memory', () => {
   const { native } = readModelConfig(readJson(demoModel(), 'config.json', 'ERR_MODEL'));
+  const model = { ...native, hiddenSize: 2048, layers: 24, vocabSize: 128_000 };
   const shape: MemoryShape = {
     ...{
-      model: { ...native, hiddenSize: 2048, layers: 24, vocabSize: 128_000 },
+      model,
       dtype: 'float32',
       rolloutCompletions: 64,
       stepCompletions: 64,
@@ -97,8 +118,24 @@ describe('memory', () => {
       workspaceBytes: 2 ** 28,
       scored: true,
     },
-    baseBytes: 2e8,
+    ...{ trained: trainedShape(model, {}), gradientCheckpointing: false, baseBytes: 2e8 },
   };
+
+  test('an adapter, frozen layers and gradient checkpointing', () => {
+    const lora = { trained: trainedShape(model, { loraRank: 16 }), reference: false };
+    const { adapter, adapted } = lora.trained;
+    expect(adapter).toBeLessThan(0.02 * parameterCount(model));
+    expect([part('moments', lora), part('gradients', lora), part('merged weights', lora)]).toEqual([8 * adapter, 4 * adapter, 4 * adapted]);
+    expect(part('merged weights')).toBeUndefined();
+    const frozen = { trained: trainedShape(model, { freezeLayers: 12 }) };
+    expect(part('moments', frozen)! / part('moments')!).toBeLessThan(0.5);
+    expect(part('micro-batch', frozen)! / part('micro-batch')!).toBeLessThan(0.6);
+    expect(part('micro-batch', { gradientCheckpointing: true })! / part('micro-batch')!).toBeLessThan(0.3);
+    expect(savings(shape).map((s) => s.change)).toEqual(expect.arrayContaining(['gradientCheckpointing: true']));
+    expect(savings(shape).some((s) => s.change.includes('loraRank'))).toBe(true);
+    expect(savings({ ...shape, ...lora }).some((s) => s.change.includes('loraRank'))).toBe(false);
+  });
+
   const part = (name: string, more: Partial<MemoryShape> = {}) => memoryParts({ ...shape, ...more }).find((p) => p.name === name)?.bytes;
 
   test('parts follow the options', () => {
