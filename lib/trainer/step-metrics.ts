@@ -48,7 +48,9 @@ export function stepMetrics(from: {
     (n, i) => n + lengths[i]! + rollout.promptTokens[Math.floor(i / from.config.numGenerations)]!.length,
     0,
   );
-  const groupStd = Array.from(rollout.groupStd);
+  // Completions without a group (numGenerations 1): their spread is that of the rollout.
+  const alone = from.config.numGenerations === 1;
+  const groupStd = alone ? [std(known(rollout.rewards))] : Array.from(rollout.groupStd);
   return {
     step: from.step,
     epoch: from.epoch,

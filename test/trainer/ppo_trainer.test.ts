@@ -101,6 +101,8 @@ describe('training', () => {
     expect(mean(steps.slice(-6), (m) => m.reward)).toBeGreaterThan(mean(steps.slice(0, 6), (m) => m.reward) + 0.1);
     expect(steps[0]!.metrics.explainedVariance!).toBeLessThan(0.05);
     expect(mean(steps.slice(-6), (m) => m.explainedVariance!)).toBeGreaterThan(0);
+    expect(steps[0]!.metrics.rewardStd).toBeCloseTo(Math.sqrt((256 / 255) * steps[0]!.metrics.reward * (1 - steps[0]!.metrics.reward)), 6); // of zeros and ones
+    expect(steps[0]!.metrics.fracRewardZeroStd).toBe(0);
     expect(steps.at(-1)!.metrics.valueLoss!).toBeLessThan(steps[0]!.metrics.valueLoss!);
     const again = await run({ ...config, maxSteps: 3, lrSchedulerType: 'constant' });
     expect(again.map((s) => numbers(s.metrics))).toEqual(
