@@ -1,0 +1,313 @@
+// The ops of value_ops.h and group_advantages: rewards, advantages, critics, reward models.
+#include "kernels/value_ops.h"
+
+#include <algorithm>
+
+#include "capi/options.h"
+
+namespace fg::capi {
+namespace {
+
+using namespace kernels;
+
+struct Groups {
+  int64_t count, groups;
+  const int32_t* offsets;
+};
+
+Groups groups_of(Buffers& buffers, int64_t members, int64_t groups, const int32_t* group_offsets, const char* what) {
+  Groups g{members, count("groups", groups), nullptr};
+  g.offsets = buffers.in("group_offsets", group_offsets, g.groups + 1);
+  offsets("group_offsets", g.offsets, g.groups, g.count, what);
+  return g;
+}
+
+template <class Args>
+GroupResults group_results(Buffers& buffers, const Args& x, int64_t groups) {
+  GroupResults r;
+  r.mean = buffers.out("mean", x.mean, groups);
+  r.std = buffers.out("std", x.std, groups);
+  r.zero_std = buffers.out("zero_std", x.zero_std, groups);
+  return r;
+}
+
+Culprits rewards_culprit(Fault fault, const char* name, const double* values) {
+  Culprits c;
+  c.arrays = {{fault, {name, nullptr, values}}};
+  return c;
+}
+
+void group_advantages(const fg_group_advantages_args& x, const fg_advantage_options* options) {
+  const AdvantageOptions o = advantage_options(options);
+  Buffers buffers;
+  const Groups g = groups_of(buffers, count("count", x.count), x.groups, x.group_offsets, "rewards");
+  const double* rewards = buffers.in("rewards", x.rewards, g.count);
+  float* advantages = buffers.out("advantages", x.advantages, g.count);
+  float* mean = buffers.optional_out("mean", x.mean, g.groups);
+  float* std = buffers.optional_out("std", x.std, g.groups);
+  uint8_t* zero = buffers.optional_out("zero_std", x.zero_std, g.groups);
+  void* scratch = buffers.scratch<double>(x.scratch, x.scratch_bytes, group_advantages_workspace(g.count));
+  buffers.check_overlap();
+  raise_fault(kernels::group_advantages(rewards, g.count, g.offsets, g.groups, o, advantages, mean, std, zero, scratch),
+              rewards_culprit(Fault::reward, "rewards", rewards));
+}
+
+void multi_reward_advantages(const fg_multi_reward_advantages_args& x, const fg_advantage_options* options) {
+  Buffers buffers;
+  MultiRewardArgs k;
+  k.options = advantage_options(options);
+  k.functions = count("functions", x.functions, 1);
+  const Groups g = groups_of(buffers, count("count", x.count), x.groups, x.group_offsets, "rewards");
+  k.count = g.count, k.groups = g.groups, k.group_offsets = g.offsets;
+  k.rewards = buffers.in("rewards", x.rewards, k.functions * k.count);
+  k.weights = buffers.in("reward_weights", x.reward_weights, k.functions);
+  for (int64_t i = 0; i < k.functions; ++i)
+    if (!is_finite(k.weights[i])) not_finite({"reward_weights", i}, k.weights[i]);
+  k.aggregation = RewardAggregation(choice("multi_objective_aggregation", x.multi_objective_aggregation, 2,
+                                           "FG_SUM_THEN_NORMALIZE, FG_NORMALIZE_THEN_SUM"));
+  reserved("args.reserved", x.reserved);
+  const AdvantageOptions plain;
+  if (k.aggregation == RewardAggregation::normalize_then_sum &&
+      (k.options.scale != plain.scale || k.options.baseline != plain.baseline ||
+       k.options.transform != plain.transform))
+    incompatible(
+        "FG_NORMALIZE_THEN_SUM defines itself what rewards are normalised by: scale_rewards, baseline and transform "
+        "must be as fg_advantage_options_init sets them");
+  k.advantages = buffers.out("advantages", x.advantages, k.count);
+  k.results = group_results(buffers, x, k.groups);
+  void* scratch = buffers.scratch<double>(x.scratch, x.scratch_bytes, multi_reward_advantages_workspace(k.count));
+  buffers.check_overlap();
+  Culprits c = rewards_culprit(Fault::function_reward, "rewards", k.rewards);
+  c.completions = k.count;
+  raise_fault(kernels::multi_reward_advantages(k, scratch), c);
+}
+
+void check_step_ends(const ProcessAdvantagesArgs& k) {
+  for (int64_t s = 0; s < k.layout.sequences; ++s) {
+    const int64_t first = k.layout.offsets ? k.layout.offsets[s] : 0;
+    const int64_t end = k.layout.offsets ? k.layout.offsets[s + 1] : k.layout.rows;
+    for (int64_t i = k.step_offsets[s]; i < k.step_offsets[s + 1]; ++i) {
+      const int32_t at = k.step_ends[i];
+      if (at < first || at >= end)
+        invalid({"step_ends", i},
+                "a row of sequence " + std::to_string(s) + ", from " + std::to_string(first) + " to " +
+                    std::to_string(end - 1) + ",",
+                std::to_string(at));
+      if (i > k.step_offsets[s] && at <= k.step_ends[i - 1])
+        invalid({"step_ends", i}, "more than " + std::to_string(k.step_ends[i - 1]) + ", the end of the step before,",
+                std::to_string(at));
+    }
+  }
+}
+
+void process_advantages(const fg_process_advantages_args& x, const fg_advantage_options* options) {
+  Buffers buffers;
+  ProcessAdvantagesArgs k;
+  k.options = advantage_options(options);
+  if (k.options.scale == RewardScale::batch || k.options.baseline != Baseline::group_mean ||
+      k.options.transform != RewardTransform::none || k.options.exclude_non_finite)
+    incompatible("fg_process_advantages knows scale_rewards FG_SCALE_GROUP and FG_SCALE_NONE, ddof and eps only");
+  k.layout = layout(buffers, x.layout);
+  if (k.layout.mask) invalid({"layout.mask"}, "NULL (steps have no mask)", "a pointer");
+  k.steps = count("steps", x.steps);
+  const int64_t sequences = k.layout.sequences;
+  k.step_rewards = buffers.in("step_rewards", x.step_rewards, k.steps);
+  k.step_ends = buffers.in("step_ends", x.step_ends, k.steps);
+  k.step_offsets = buffers.in("step_offsets", x.step_offsets, sequences + 1);
+  offsets("step_offsets", k.step_offsets, sequences, k.steps, "steps");
+  check_step_ends(k);
+  const Groups g = groups_of(buffers, sequences, x.groups, x.group_offsets, "sequences");
+  k.groups = g.groups, k.group_offsets = g.offsets;
+  k.advantages = buffers.out("advantages", x.advantages, k.layout.rows);
+  k.results = group_results(buffers, x, k.groups);
+  void* scratch = buffers.scratch<double>(x.scratch, x.scratch_bytes, process_advantages_workspace(k.steps));
+  buffers.check_overlap();
+  raise_fault(kernels::process_advantages(k, scratch),
+              rewards_culprit(Fault::step_reward, "step_rewards", k.step_rewards));
+}
+
+void pass_at_k_advantages(const fg_pass_at_k_advantages_args& x) {
+  Buffers buffers;
+  PassAtKArgs k;
+  const Groups g = groups_of(buffers, count("count", x.count), x.groups, x.group_offsets, "rewards");
+  k.count = g.count, k.groups = g.groups, k.group_offsets = g.offsets;
+  k.k = count("k", x.k, 1);
+  for (int64_t i = 0; i < g.groups; ++i)
+    if (const int64_t size = g.offsets[i + 1] - g.offsets[i]; size > 0 && k.k > size)
+      invalid({"k"}, "at most " + std::to_string(size) + ", the size of group " + std::to_string(i) + ",",
+              std::to_string(k.k));
+  k.rewards = buffers.in("rewards", x.rewards, k.count);
+  k.advantages = buffers.out("advantages", x.advantages, k.count);
+  k.pass_at_k = buffers.out("pass_at_k", x.pass_at_k, k.groups);
+  buffers.check_overlap();
+  Culprits c = rewards_culprit(Fault::reward, "rewards", k.rewards);
+  c.arrays.push_back({Fault::binary_reward, {"rewards", nullptr, k.rewards}});
+  raise_fault(kernels::pass_at_k_advantages(k), c);
+}
+
+void rewards_with_kl(const fg_rewards_with_kl_args& x) {
+  Buffers buffers;
+  RewardsWithKlArgs k;
+  k.layout = layout(buffers, x.layout);
+  k.rewards = buffers.in("rewards", x.rewards, k.layout.sequences);
+  k.beta = number("beta", x.beta, {.min = 0});
+  k.estimator = KlEstimator(choice("kl_estimator", x.kl_estimator, 3, "FG_K1, FG_K2, FG_K3"));
+  reserved("args.reserved", x.reserved);
+  if (k.beta != 0) {
+    k.logps = buffers.in("logps", x.logps, k.layout.rows);
+    k.ref_logps = buffers.in("ref_logps", x.ref_logps, k.layout.rows);
+  }
+  k.out = buffers.out("out", x.out, k.layout.sequences);
+  buffers.check_overlap();
+  Culprits c = rewards_culprit(Fault::reward, "rewards", k.rewards);
+  c.layout = &k.layout;
+  c.arrays.push_back({Fault::logp, {"logps", k.logps, nullptr}});
+  c.arrays.push_back({Fault::ref_logp, {"ref_logps", k.ref_logps, nullptr}});
+  raise_fault(kernels::rewards_with_kl(k), c);
+}
+
+void gae(const fg_gae_args& x) {
+  Buffers buffers;
+  GaeArgs k;
+  k.layout = layout(buffers, x.layout);
+  const int64_t n = k.layout.rows;
+  k.rewards = buffers.in("rewards", x.rewards, n);
+  k.values = buffers.in("values", x.values, n);
+  k.last_values = buffers.optional_in("last_values", x.last_values, k.layout.sequences);
+  k.options.gamma = number("gamma", x.gamma, {.min = 0, .max = 1});
+  k.options.lambda = number("lambda", x.lambda, {.min = 0, .max = 1});
+  k.options.whiten = flag("whiten", x.whiten);
+  reserved("args.reserved", x.reserved);
+  k.advantages = buffers.out("advantages", x.advantages, n);
+  k.returns = buffers.out("returns", x.returns, n);
+  void* scratch = buffers.scratch<double>(x.scratch, x.scratch_bytes, gae_workspace(n));
+  buffers.check_overlap();
+  Culprits c;
+  c.layout = &k.layout;
+  c.arrays = {{Fault::token_reward, {"rewards", k.rewards, nullptr}},
+              {Fault::value, {"values", k.values, nullptr}},
+              {Fault::last_value, {"last_values", k.last_values, nullptr}}};
+  raise_fault(kernels::gae(k, scratch), c);
+}
+
+void value_loss(const fg_value_loss_args& x) {
+  Buffers buffers;
+  ValueLossArgs k;
+  k.layout = layout(buffers, x.layout);
+  const int64_t n = k.layout.rows;
+  k.values = buffers.in("values", x.values, n);
+  k.returns = buffers.in("returns", x.returns, n);
+  k.clip = optional_number("cliprange_value", x.cliprange_value, kUnbounded, {.min = 0});
+  if (k.clip < kUnbounded) k.old_values = buffers.in("old_values", x.old_values, n);
+  const double selected = double(std::max<int64_t>(selected_tokens(k.layout), 1));
+  k.normalizer = optional_number("normalizer", x.normalizer, selected, {.above = 0});
+  k.grad_values = buffers.out("grad_values", x.grad_values, n);
+  double* loss = buffers.out("loss", x.loss, 1);
+  double* clip_ratio = buffers.optional_out("clip_ratio", x.clip_ratio, 1);
+  buffers.check_overlap();
+  Culprits c;
+  c.layout = &k.layout;
+  c.arrays = {{Fault::value, {"values", k.values, nullptr}},
+              {Fault::old_value, {"old_values", k.old_values, nullptr}},
+              {Fault::return_value, {"returns", k.returns, nullptr}}};
+  Totals t;
+  raise_fault(kernels::value_loss(k, &t), c);
+  *loss = t.loss;
+  if (clip_ratio) *clip_ratio = t.count > 0 ? double(t.clipped) / double(t.count) : 0;
+}
+
+void preference_loss(const fg_preference_loss_args& x) {
+  Buffers buffers;
+  PreferenceLossArgs k;
+  k.pairs = count("pairs", x.pairs);
+  k.chosen = buffers.in("chosen_rewards", x.chosen_rewards, k.pairs);
+  k.rejected = buffers.in("rejected_rewards", x.rejected_rewards, k.pairs);
+  k.margins = buffers.optional_in("margins", x.margins, k.pairs);
+  k.center_coefficient = number("center_rewards_coefficient", x.center_rewards_coefficient, {.min = 0});
+  k.normalizer = optional_number("normalizer", x.normalizer, double(std::max<int64_t>(k.pairs, 1)), {.above = 0});
+  k.grad_chosen = buffers.out("grad_chosen", x.grad_chosen, k.pairs);
+  k.grad_rejected = buffers.out("grad_rejected", x.grad_rejected, k.pairs);
+  double* loss = buffers.out("loss", x.loss, 1);
+  double* accuracy = buffers.optional_out("accuracy", x.accuracy, 1);
+  double* margin = buffers.optional_out("margin", x.margin, 1);
+  buffers.check_overlap();
+  Culprits c;
+  c.arrays = {{Fault::chosen_reward, {"chosen_rewards", k.chosen, nullptr}},
+              {Fault::rejected_reward, {"rejected_rewards", k.rejected, nullptr}},
+              {Fault::margin, {"margins", k.margins, nullptr}}};
+  Totals t;
+  raise_fault(kernels::preference_loss(k, &t), c);
+  const auto mean = [&](double sum) { return k.pairs > 0 ? sum / double(k.pairs) : 0.0; };
+  *loss = t.loss;
+  if (accuracy) *accuracy = mean(double(t.ranked));
+  if (margin) *margin = mean(t.margin);
+}
+
+}  // namespace
+}  // namespace fg::capi
+
+using namespace fg::capi;
+
+extern "C" {
+
+fg_status fg_uniform_offsets(int64_t how_many, int64_t length, int32_t* to, fg_error* error) {
+  return guarded(error, [&] {
+    count("count", how_many), count("length", length);
+    if (how_many * length > INT32_MAX) invalid({"length"}, "less than 2^31 elements in total", std::to_string(length));
+    Buffers().out("offsets", to, how_many + 1);
+    for (int64_t i = 0; i <= how_many; ++i) to[i] = int32_t(i * length);
+  });
+}
+
+fg_status fg_group_advantages_scratch(const fg_group_advantages_args* args, size_t* bytes, fg_error* error) {
+  return query(args, bytes, error,
+               [](const auto& x) { return fg::kernels::group_advantages_workspace(count("count", x.count)); });
+}
+fg_status fg_group_advantages(const fg_group_advantages_args* args, const fg_advantage_options* options,
+                              fg_error* error) {
+  return guarded(error, [&] { group_advantages(take(args, "args"), options); });
+}
+
+fg_status fg_multi_reward_advantages_scratch(const fg_multi_reward_advantages_args* args, size_t* bytes,
+                                             fg_error* error) {
+  return query(args, bytes, error,
+               [](const auto& x) { return fg::kernels::multi_reward_advantages_workspace(count("count", x.count)); });
+}
+fg_status fg_multi_reward_advantages(const fg_multi_reward_advantages_args* args, const fg_advantage_options* options,
+                                     fg_error* error) {
+  return guarded(error, [&] { multi_reward_advantages(take(args, "args"), options); });
+}
+
+fg_status fg_process_advantages_scratch(const fg_process_advantages_args* args, size_t* bytes, fg_error* error) {
+  return query(args, bytes, error,
+               [](const auto& x) { return fg::kernels::process_advantages_workspace(count("steps", x.steps)); });
+}
+fg_status fg_process_advantages(const fg_process_advantages_args* args, const fg_advantage_options* options,
+                                fg_error* error) {
+  return guarded(error, [&] { process_advantages(take(args, "args"), options); });
+}
+
+fg_status fg_pass_at_k_advantages(const fg_pass_at_k_advantages_args* args, fg_error* error) {
+  return guarded(error, [&] { pass_at_k_advantages(take(args, "args")); });
+}
+
+fg_status fg_rewards_with_kl(const fg_rewards_with_kl_args* args, fg_error* error) {
+  return guarded(error, [&] { rewards_with_kl(take(args, "args")); });
+}
+
+fg_status fg_gae_scratch(const fg_gae_args* args, size_t* bytes, fg_error* error) {
+  return query(args, bytes, error,
+               [](const auto& x) { return fg::kernels::gae_workspace(layout_sizes(x.layout).rows); });
+}
+fg_status fg_gae(const fg_gae_args* args, fg_error* error) {
+  return guarded(error, [&] { gae(take(args, "args")); });
+}
+
+fg_status fg_value_loss(const fg_value_loss_args* args, fg_error* error) {
+  return guarded(error, [&] { value_loss(take(args, "args")); });
+}
+
+fg_status fg_preference_loss(const fg_preference_loss_args* args, fg_error* error) {
+  return guarded(error, [&] { preference_loss(take(args, "args")); });
+}
+}
