@@ -26,7 +26,10 @@ export function parseHeader(text) {
   const code = text.replace(/\/\*[\s\S]*?\*\//g, ' ');
   const structs = {};
   for (const [, body, name] of code.matchAll(/typedef struct \w+ \{([^}]*)\} (\w+);/g))
-    structs[name] = body.split(';').filter((d) => d.trim()).flatMap(fieldsOf);
+    structs[name] = body
+      .split(';')
+      .filter((d) => d.trim())
+      .flatMap(fieldsOf);
   const enumerators = [...code.matchAll(/\benum \{([^}]*)\}/g)].flatMap(([, body]) =>
     body.split(',').flatMap((e) => e.trim().match(/^\w+/)?.[0] ?? []),
   );
@@ -39,16 +42,14 @@ export function parseHeader(text) {
 function probe({ structs, enumerators }) {
   const lines = Object.entries(structs).flatMap(([name, fields]) => [
     `printf("size ${name} %zu\\n", sizeof(${name}));`,
-    ...fields.map(
-      (f) => `printf("field ${name} ${f.name} %zu %zu\\n", offsetof(${name}, ${f.name}), sizeof(((${name}*)0)->${f.name}));`,
-    ),
+    ...fields.map((f) => `printf("field ${name} ${f.name} %zu %zu\\n", offsetof(${name}, ${f.name}), sizeof(((${name}*)0)->${f.name}));`),
   ]);
   const values = enumerators.map((e) => `printf("enum ${e} %d\\n", (int)${e});`);
   return `#include <stddef.h>\n#include <stdio.h>\n#include "fused_grpo.h"\nint main(void) {\n${[...lines, ...values].join('\n')}
 printf("version %d\\n", FG_ABI_VERSION);\nprintf("unset %.17g\\n", FG_UNSET);\nreturn 0;\n}\n`;
 }
 
-/** { version, unset, structs: { name: { size, fields: { name: [offset, size, type] } } }, enums, functions } */
+/** { version, unset, structs: { name: { size, fields: { name: 'offset size type' } } }, enums, functions } */
 export function describeAbi(header = HEADER) {
   const text = readFileSync(header, 'utf8');
   const parsed = parseHeader(text);
@@ -63,7 +64,7 @@ export function describeAbi(header = HEADER) {
       if (kind === 'version') out.version = Number(a);
       if (kind === 'unset') out.unset = a;
       if (kind === 'size') out.structs[a] = { size: Number(b), fields: {} };
-      if (kind === 'field') out.structs[a].fields[b] = [Number(c), Number(d), parsed.structs[a].find((f) => f.name === b).type];
+      if (kind === 'field') out.structs[a].fields[b] = `${c} ${d} ${parsed.structs[a].find((f) => f.name === b).type}`;
       if (kind === 'enum') out.enums[a] = Number(b);
     }
     return out;
@@ -75,15 +76,14 @@ export function describeAbi(header = HEADER) {
 /** What programs compiled with `old` would notice: a struct may grow at its end, and names may be added. */
 export function incompatibilities(old, now) {
   const found = [];
-  const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
   for (const [name, was] of Object.entries(old.structs)) {
     const is = now.structs[name];
     if (!is) found.push(`struct ${name} is gone`);
     else if (is.size < was.size) found.push(`struct ${name} shrank from ${was.size} to ${is.size} bytes`);
     for (const [field, place] of Object.entries(is ? was.fields : {}))
-      if (!same(is.fields[field], place)) found.push(`${name}.${field} was ${place.join(' ')} and is ${is.fields[field]?.join(' ')}`);
-    for (const [field, [offset]] of Object.entries(is?.fields ?? {}))
-      if (!was.fields[field] && offset < was.size) found.push(`${name}.${field} is new and not behind the old end, ${was.size}`);
+      if (is.fields[field] !== place) found.push(`${name}.${field} was '${place}' and is '${is.fields[field]}'`);
+    for (const [field, place] of Object.entries(is?.fields ?? {}))
+      if (!was.fields[field] && parseInt(place) < was.size) found.push(`${name}.${field} is new and not behind the old end, ${was.size}`);
   }
   for (const kind of ['functions', 'enums'])
     for (const [name, was] of Object.entries(old[kind]))
