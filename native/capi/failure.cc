@@ -27,7 +27,7 @@ fg_status report(fg_error* error, fg_status status, std::string_view message, co
   error->index = place ? place->index : -1;
   error->sequence = place ? place->sequence : -1;
   error->token = place ? place->token : -1;
-  copy_text(error->argument, place ? std::string_view(place->argument) : std::string_view());
+  copy_text(error->argument, place ? std::string_view(place->argument) : std::string_view(""));
   copy_text(error->message, message);
   return status;
 }
