@@ -8,7 +8,9 @@ import { sweep } from '../support/sweep.js';
 import { EDGES } from '../support/value_edges.js';
 import { VALUE_OPS, valueSweep } from '../support/value_sweep.js';
 import { grpoLoss, policyLoss } from '../../lib/index.js';
+import { Random } from '../support/random.js';
 import { backend, calls } from './backend.js';
+import { Struct, abi, attempt, scratchFor } from './library.js';
 
 beforeAll(() => substituteCore(backend(core())));
 afterAll(() => substituteCore(undefined));
@@ -26,6 +28,48 @@ test.each(LOSS_TYPES)('random batches of %s', (type) => {
     grpoLoss({ ...c.batch, logits: c.batch.logits.slice() }, c.config);
     grpoLoss({ ...c.batch, logits: c.batch.logits.slice() }, { ...c.config, entropy: false, inPlace: c.gaps });
     expect(calls - before).toBe(2);
+  }
+});
+
+// Options that are not given: the init functions' defaults against lib/ops/config.ts.
+test.each(LOSS_TYPES)('defaults of %s', (lossType) => {
+  const needed = {
+    luspo: { importanceSamplingLevel: 'sequence' as const },
+    cispo: { epsilonHigh: 5 },
+    dr_grpo: { maxCompletionLength: 9 },
+  };
+  const more = needed[lossType as keyof typeof needed] ?? {};
+  const random = new Random(3);
+  const numbers = (n: number) => Float32Array.from({ length: n }, () => random.normal());
+  const logps = numbers(40).map((v) => -Math.abs(v));
+  const batch = {
+    logps,
+    oldLogps: logps.map((v) => Math.min(v + random.normal(), 0)),
+    refLogps: numbers(40),
+    advantages: numbers(8),
+    completionLength: 5,
+  };
+  for (const beta of [0, 0.5]) {
+    const want = policyLoss(batch, { lossType, beta, ...more });
+    const layout = new Struct('fg_layout', { rows: 40, sequences: 8, offsets: Int32Array.from({ length: 9 }, (_, i) => 5 * i) });
+    const fields = { old_logps: batch.oldLogps, ref_logps: batch.refLogps, advantages: batch.advantages };
+    const gradient = new Float32Array(40);
+    const metrics = new Struct('fg_metrics');
+    const args = new Struct('fg_policy_loss_args', {
+      batch: new Struct('fg_policy_batch', { layout, ...fields }),
+      logps,
+      grad_logps: gradient,
+      metrics,
+    });
+    const scratch = scratchFor('fg_policy_loss', args);
+    args.set({ scratch, scratch_bytes: scratch.length });
+    const options = new Struct('fg_loss_options', { loss_type: abi.enums[`FG_${lossType.toUpperCase()}`], beta });
+    if (lossType === 'luspo') options.set({ importance_sampling_level: abi.enums.FG_LEVEL_SEQUENCE });
+    if (lossType === 'cispo') options.set({ epsilon_high: 5 });
+    if (lossType === 'dr_grpo') options.set({ max_completion_length: 9 });
+    expect(attempt('fg_policy_loss', args, options, null).message).toBe('');
+    expect(metrics.get('loss')).toBe(want.loss);
+    expect(gradient).toEqual(want.gradLogps);
   }
 });
 
