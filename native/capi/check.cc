@@ -167,16 +167,18 @@ Layout layout_sizes(const fg_layout* x) {
   return l;
 }
 
-Layout layout(Buffers& buffers, const fg_layout* x) {
+Layouts layouts(Buffers& buffers, const fg_layout* x, Runner& runner) {
   Layout l = layout_sizes(x);
   const fg_layout given = take(x, "layout");
   l.offsets = buffers.optional_in("layout.offsets", given.offsets, l.sequences + 1);
   l.mask = buffers.optional_in("layout.mask", given.mask, l.rows);
-  if (l.offsets) offsets("layout.offsets", l.offsets, l.sequences, l.rows, "rows");
   if (!l.offsets && l.sequences != 1)
     invalid({"layout.offsets"},
             "a pointer to " + std::to_string(l.sequences + 1) + " offsets (there is not one sequence)", "NULL");
-  return l;
+  Layout host = l;
+  host.offsets = runner.on_host(l.offsets, l.sequences + 1), host.mask = runner.on_host(l.mask, l.rows);
+  if (l.offsets) offsets("layout.offsets", host.offsets, l.sequences, l.rows, "rows");
+  return {l, host};
 }
 
 namespace {
@@ -191,15 +193,15 @@ Place place_of(const char* name, int64_t row, const Layout* l) {
 
 }  // namespace
 
-void raise_fault(const kernels::Status& s, const Culprits& c) {
+void raise_fault(const kernels::Status& s, const Culprits& c, const Runner& runner) {
   using kernels::Fault;
   if (s.ok()) return;
   if (s.fault == Fault::target)
     invalid(place_of("targets", s.row, c.layout), "a token id from 0 to " + std::to_string(c.vocab - 1),
-            std::to_string(c.targets[s.row]));
+            std::to_string(runner.element(c.targets, s.row)));
   for (const auto& [fault, of] : c.arrays) {
     if (fault != s.fault) continue;
-    const double value = of.floats ? double(of.floats[s.row]) : of.doubles[s.row];
+    const double value = of.floats ? double(runner.element(of.floats, s.row)) : runner.element(of.doubles, s.row);
     if (fault == Fault::binary_reward) invalid({of.name, s.row}, "0 or 1", number_text(value));
     if (fault == Fault::function_reward) {
       const std::string name = "rewards[" + std::to_string(s.row / c.completions) + "]";

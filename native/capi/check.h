@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "capi/exec.h"
 #include "capi/structs.h"
 #include "kernels/kernels.h"
 
@@ -91,8 +92,12 @@ class Buffers {
 
 /// Sizes alone: what a scratch query needs.
 Layout layout_sizes(const fg_layout* x);
+/// A layout for the kernels, and the same where the host can read it.
+struct Layouts {
+  Layout here, host;
+};
 /// Everything, arrays' contents too.
-Layout layout(Buffers& buffers, const fg_layout* x);
+Layouts layouts(Buffers& buffers, const fg_layout* x, Runner& runner);
 
 /// A scratch query: `size` says how many bytes the sizes in the arguments ask for.
 template <class Args, class Size>
@@ -110,12 +115,12 @@ struct Culprit {
   const double* doubles = nullptr;
 };
 struct Culprits {
-  const Layout* layout = nullptr;
+  const Layout* layout = nullptr;  // of the host
   const int32_t* targets = nullptr;
   int64_t vocab = 0;
   int64_t completions = 0;  // of each function's rewards
   std::vector<std::pair<kernels::Fault, Culprit>> arrays;
 };
-void raise_fault(const kernels::Status& status, const Culprits& culprits);
+void raise_fault(const kernels::Status& status, const Culprits& culprits, const Runner& runner);
 
 }  // namespace fg::capi

@@ -1,6 +1,9 @@
 #include "capi/exec.h"
 
-#include <memory>
+#include <cstring>
+
+#include "capi/check.h"
+#include "capi/device.h"
 
 namespace fg::capi {
 namespace {
@@ -23,7 +26,7 @@ void on_pool(void* pool, int64_t n, int64_t chunk, RangeBody body, void* state) 
 
 }  // namespace
 
-Team::Team(const fg_exec* exec) {
+Runner::Runner(const fg_exec* exec) {
   if (!exec) return;
   const fg_exec e = take(exec, "exec");
   reserved("exec.reserved", e.reserved);
@@ -34,13 +37,33 @@ Team::Team(const fg_exec* exec) {
   }
 }
 
-Context Team::context() const {
+Context Runner::context() const {
   Context c{};
   c.team_parallel_for = alone;
-  if (!given_ && wanted_ > 1) own_.emplace(wanted_);
+  if (!given_ && wanted_ > 1) own_ = std::make_unique<Pool>(wanted_);
   if (given_ || own_) c.team_parallel_for = on_pool, c.team = given_ ? given_ : &*own_;
   return c;
 }
+
+Runner Runner::on_gpu(void* stream) {
+  device::require();
+  Runner r;
+  r.gpu_ = true, r.stream_ = stream;
+  return r;
+}
+
+const void* Runner::copy(const void* data, size_t bytes) {
+  if (!gpu_ || !data || bytes == 0) return data;
+  copies_.emplace_back((bytes + sizeof(double) - 1) / sizeof(double));
+  read(copies_.back().data(), data, bytes);
+  return copies_.back().data();
+}
+
+void Runner::read(void* to, const void* from, size_t bytes) const {
+  gpu_ ? device::to_host(to, from, bytes, stream_) : void(std::memcpy(to, from, bytes));
+}
+
+size_t Runner::scratch_bytes(size_t on_cpu, int64_t rows) const { return gpu_ ? device::scratch_bytes(rows) : on_cpu; }
 
 }  // namespace fg::capi
 

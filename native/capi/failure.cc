@@ -38,7 +38,11 @@ std::string Place::text() const {
   std::string out = argument;
   if (index >= 0) out.append("[").append(std::to_string(index)).append("]");
   if (sequence >= 0)
-    out.append(" (sequence ").append(std::to_string(sequence)).append(", token ").append(std::to_string(token)).append(")");
+    out.append(" (sequence ")
+        .append(std::to_string(sequence))
+        .append(", token ")
+        .append(std::to_string(token))
+        .append(")");
   return out;
 }
 

@@ -49,9 +49,10 @@ enum {
   FG_NON_FINITE = 3,           /* NaN or infinity where a finite number is needed */
   FG_STRUCT_SIZE = 4,          /* struct_size is not one that this library knows */
   FG_SCRATCH_TOO_SMALL = 5,
-  FG_NO_CUDA = 6, /* built without CUDA */
-  FG_OUT_OF_MEMORY = 7,
-  FG_INTERNAL = 8 /* a bug of this library */
+  FG_NO_CUDA = 6,     /* built without CUDA */
+  FG_CUDA_FAILED = 7, /* a call of the CUDA run-time, which the message names */
+  FG_OUT_OF_MEMORY = 8,
+  FG_INTERNAL = 9 /* a bug of this library */
 };
 
 typedef struct fg_error {
@@ -448,6 +449,23 @@ typedef struct fg_preference_loss_args {
 } fg_preference_loss_args;
 FG_API fg_status fg_preference_loss_args_init(fg_preference_loss_args* x, size_t size);
 FG_API fg_status fg_preference_loss(const fg_preference_loss_args* args, fg_error* error);
+
+/* --- On a GPU: in a library built with CUDA (cmake -DFG_CUDA=ON), else FG_NO_CUDA. ---
+ * Every array of the arguments, scratch included, is memory of the current device; the structs are the host's. Work is
+ * queued on `stream` (a cudaStream_t; NULL: the default one), and the call returns when it is done: what the kernels
+ * found decides the status. Offsets, mask and truncated are copied to the host, to be checked and counted. Results are
+ * close to the CPU's, not the same bits. Scratch: fg_cuda_scratch, for all of them. */
+FG_API int32_t fg_has_cuda(void); /* 1: built with CUDA */
+FG_API fg_status fg_cuda_scratch(int64_t rows_or_count, size_t* bytes, fg_error* error);
+FG_API fg_status fg_selective_logp_cuda(const fg_selective_logp_args* args, void* stream, fg_error* error);
+FG_API fg_status fg_selective_logp_backward_cuda(const fg_selective_logp_backward_args* args, void* stream,
+                                                 fg_error* error);
+FG_API fg_status fg_policy_loss_cuda(const fg_policy_loss_args* args, const fg_loss_options* options, void* stream,
+                                     fg_error* error);
+FG_API fg_status fg_grpo_loss_cuda(const fg_grpo_loss_args* args, const fg_loss_options* options, void* stream,
+                                   fg_error* error);
+FG_API fg_status fg_group_advantages_cuda(const fg_group_advantages_args* args, const fg_advantage_options* options,
+                                          void* stream, fg_error* error);
 
 #ifdef __cplusplus
 }

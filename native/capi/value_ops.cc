@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "capi/device.h"
+#include "capi/exec.h"
 #include "capi/options.h"
 
 namespace fg::capi {
@@ -15,10 +17,11 @@ struct Groups {
   const int32_t* offsets;
 };
 
-Groups groups_of(Buffers& buffers, int64_t members, int64_t groups, const int32_t* group_offsets, const char* what) {
+Groups groups_of(Buffers& buffers, int64_t members, int64_t groups, const int32_t* group_offsets, const char* what,
+                 Runner& runner) {
   Groups g{members, count("groups", groups), nullptr};
   g.offsets = buffers.in("group_offsets", group_offsets, g.groups + 1);
-  offsets("group_offsets", g.offsets, g.groups, g.count, what);
+  offsets("group_offsets", runner.on_host(g.offsets, g.groups + 1), g.groups, g.count, what);
   return g;
 }
 
@@ -37,27 +40,33 @@ Culprits rewards_culprit(Fault fault, const char* name, const double* values) {
   return c;
 }
 
-void group_advantages(const fg_group_advantages_args& x, const fg_advantage_options* options) {
+void group_advantages(const fg_group_advantages_args& x, const fg_advantage_options* options, Runner runner) {
   const AdvantageOptions o = advantage_options(options);
   Buffers buffers;
-  const Groups g = groups_of(buffers, count("count", x.count), x.groups, x.group_offsets, "rewards");
+  const Groups g = groups_of(buffers, count("count", x.count), x.groups, x.group_offsets, "rewards", runner);
   const double* rewards = buffers.in("rewards", x.rewards, g.count);
   float* advantages = buffers.out("advantages", x.advantages, g.count);
   float* mean = buffers.optional_out("mean", x.mean, g.groups);
   float* std = buffers.optional_out("std", x.std, g.groups);
   uint8_t* zero = buffers.optional_out("zero_std", x.zero_std, g.groups);
-  void* scratch = buffers.scratch<double>(x.scratch, x.scratch_bytes, group_advantages_workspace(g.count));
+  void* scratch = buffers.scratch<double>(x.scratch, x.scratch_bytes,
+                                          runner.scratch_bytes(group_advantages_workspace(g.count), g.count));
   buffers.check_overlap();
-  raise_fault(kernels::group_advantages(rewards, g.count, g.offsets, g.groups, o, advantages, mean, std, zero, scratch),
-              rewards_culprit(Fault::reward, "rewards", rewards));
+  raise_fault(
+      runner.gpu()
+          ? device::group_advantages({rewards, g.count, g.offsets, g.groups, o, advantages, mean, std, zero}, scratch,
+                                     runner.stream())
+          : kernels::group_advantages(rewards, g.count, g.offsets, g.groups, o, advantages, mean, std, zero, scratch),
+      rewards_culprit(Fault::reward, "rewards", rewards), runner);
 }
 
 void multi_reward_advantages(const fg_multi_reward_advantages_args& x, const fg_advantage_options* options) {
+  Runner runner(nullptr);
   Buffers buffers;
   MultiRewardArgs k;
   k.options = advantage_options(options);
   k.functions = count("functions", x.functions, 1);
-  const Groups g = groups_of(buffers, count("count", x.count), x.groups, x.group_offsets, "rewards");
+  const Groups g = groups_of(buffers, count("count", x.count), x.groups, x.group_offsets, "rewards", runner);
   k.count = g.count, k.groups = g.groups, k.group_offsets = g.offsets;
   k.rewards = buffers.in("rewards", x.rewards, k.functions * k.count);
   k.weights = buffers.in("reward_weights", x.reward_weights, k.functions);
@@ -79,7 +88,7 @@ void multi_reward_advantages(const fg_multi_reward_advantages_args& x, const fg_
   buffers.check_overlap();
   Culprits c = rewards_culprit(Fault::function_reward, "rewards", k.rewards);
   c.completions = k.count;
-  raise_fault(kernels::multi_reward_advantages(k, scratch), c);
+  raise_fault(kernels::multi_reward_advantages(k, scratch), c, runner);
 }
 
 void check_step_ends(const ProcessAdvantagesArgs& k) {
@@ -101,13 +110,14 @@ void check_step_ends(const ProcessAdvantagesArgs& k) {
 }
 
 void process_advantages(const fg_process_advantages_args& x, const fg_advantage_options* options) {
+  Runner runner(nullptr);
   Buffers buffers;
   ProcessAdvantagesArgs k;
   k.options = advantage_options(options);
   if (k.options.scale == RewardScale::batch || k.options.baseline != Baseline::group_mean ||
       k.options.transform != RewardTransform::none || k.options.exclude_non_finite)
     incompatible("fg_process_advantages knows scale_rewards FG_SCALE_GROUP and FG_SCALE_NONE, ddof and eps only");
-  k.layout = layout(buffers, x.layout);
+  k.layout = layouts(buffers, x.layout, runner).here;
   if (k.layout.mask) invalid({"layout.mask"}, "NULL (steps have no mask)", "a pointer");
   k.steps = count("steps", x.steps);
   const int64_t sequences = k.layout.sequences;
@@ -116,20 +126,21 @@ void process_advantages(const fg_process_advantages_args& x, const fg_advantage_
   k.step_offsets = buffers.in("step_offsets", x.step_offsets, sequences + 1);
   offsets("step_offsets", k.step_offsets, sequences, k.steps, "steps");
   check_step_ends(k);
-  const Groups g = groups_of(buffers, sequences, x.groups, x.group_offsets, "sequences");
+  const Groups g = groups_of(buffers, sequences, x.groups, x.group_offsets, "sequences", runner);
   k.groups = g.groups, k.group_offsets = g.offsets;
   k.advantages = buffers.out("advantages", x.advantages, k.layout.rows);
   k.results = group_results(buffers, x, k.groups);
   void* scratch = buffers.scratch<double>(x.scratch, x.scratch_bytes, process_advantages_workspace(k.steps));
   buffers.check_overlap();
   raise_fault(kernels::process_advantages(k, scratch),
-              rewards_culprit(Fault::step_reward, "step_rewards", k.step_rewards));
+              rewards_culprit(Fault::step_reward, "step_rewards", k.step_rewards), runner);
 }
 
 void pass_at_k_advantages(const fg_pass_at_k_advantages_args& x) {
+  Runner runner(nullptr);
   Buffers buffers;
   PassAtKArgs k;
-  const Groups g = groups_of(buffers, count("count", x.count), x.groups, x.group_offsets, "rewards");
+  const Groups g = groups_of(buffers, count("count", x.count), x.groups, x.group_offsets, "rewards", runner);
   k.count = g.count, k.groups = g.groups, k.group_offsets = g.offsets;
   k.k = count("k", x.k, 1);
   for (int64_t i = 0; i < g.groups; ++i)
@@ -142,13 +153,14 @@ void pass_at_k_advantages(const fg_pass_at_k_advantages_args& x) {
   buffers.check_overlap();
   Culprits c = rewards_culprit(Fault::reward, "rewards", k.rewards);
   c.arrays.push_back({Fault::binary_reward, {"rewards", nullptr, k.rewards}});
-  raise_fault(kernels::pass_at_k_advantages(k), c);
+  raise_fault(kernels::pass_at_k_advantages(k), c, runner);
 }
 
 void rewards_with_kl(const fg_rewards_with_kl_args& x) {
+  Runner runner(nullptr);
   Buffers buffers;
   RewardsWithKlArgs k;
-  k.layout = layout(buffers, x.layout);
+  k.layout = layouts(buffers, x.layout, runner).here;
   k.rewards = buffers.in("rewards", x.rewards, k.layout.sequences);
   k.beta = number("beta", x.beta, {.min = 0});
   k.estimator = KlEstimator(choice("kl_estimator", x.kl_estimator, 3, "FG_K1, FG_K2, FG_K3"));
@@ -163,13 +175,14 @@ void rewards_with_kl(const fg_rewards_with_kl_args& x) {
   c.layout = &k.layout;
   c.arrays.push_back({Fault::logp, {"logps", k.logps, nullptr}});
   c.arrays.push_back({Fault::ref_logp, {"ref_logps", k.ref_logps, nullptr}});
-  raise_fault(kernels::rewards_with_kl(k), c);
+  raise_fault(kernels::rewards_with_kl(k), c, runner);
 }
 
 void gae(const fg_gae_args& x) {
+  Runner runner(nullptr);
   Buffers buffers;
   GaeArgs k;
-  k.layout = layout(buffers, x.layout);
+  k.layout = layouts(buffers, x.layout, runner).here;
   const int64_t n = k.layout.rows;
   k.rewards = buffers.in("rewards", x.rewards, n);
   k.values = buffers.in("values", x.values, n);
@@ -187,13 +200,14 @@ void gae(const fg_gae_args& x) {
   c.arrays = {{Fault::token_reward, {"rewards", k.rewards, nullptr}},
               {Fault::value, {"values", k.values, nullptr}},
               {Fault::last_value, {"last_values", k.last_values, nullptr}}};
-  raise_fault(kernels::gae(k, scratch), c);
+  raise_fault(kernels::gae(k, scratch), c, runner);
 }
 
 void value_loss(const fg_value_loss_args& x) {
+  Runner runner(nullptr);
   Buffers buffers;
   ValueLossArgs k;
-  k.layout = layout(buffers, x.layout);
+  k.layout = layouts(buffers, x.layout, runner).here;
   const int64_t n = k.layout.rows;
   k.values = buffers.in("values", x.values, n);
   k.returns = buffers.in("returns", x.returns, n);
@@ -211,12 +225,13 @@ void value_loss(const fg_value_loss_args& x) {
               {Fault::old_value, {"old_values", k.old_values, nullptr}},
               {Fault::return_value, {"returns", k.returns, nullptr}}};
   Totals t;
-  raise_fault(kernels::value_loss(k, &t), c);
+  raise_fault(kernels::value_loss(k, &t), c, runner);
   *loss = t.loss;
   if (clip_ratio) *clip_ratio = t.count > 0 ? double(t.clipped) / double(t.count) : 0;
 }
 
 void preference_loss(const fg_preference_loss_args& x) {
+  Runner runner(nullptr);
   Buffers buffers;
   PreferenceLossArgs k;
   k.pairs = count("pairs", x.pairs);
@@ -236,7 +251,7 @@ void preference_loss(const fg_preference_loss_args& x) {
               {Fault::rejected_reward, {"rejected_rewards", k.rejected, nullptr}},
               {Fault::margin, {"margins", k.margins, nullptr}}};
   Totals t;
-  raise_fault(kernels::preference_loss(k, &t), c);
+  raise_fault(kernels::preference_loss(k, &t), c, runner);
   const auto mean = [&](double sum) { return k.pairs > 0 ? sum / double(k.pairs) : 0.0; };
   *loss = t.loss;
   if (accuracy) *accuracy = mean(double(t.ranked));
@@ -265,7 +280,11 @@ fg_status fg_group_advantages_scratch(const fg_group_advantages_args* args, size
 }
 fg_status fg_group_advantages(const fg_group_advantages_args* args, const fg_advantage_options* options,
                               fg_error* error) {
-  return guarded(error, [&] { group_advantages(take(args, "args"), options); });
+  return guarded(error, [&] { group_advantages(take(args, "args"), options, Runner(nullptr)); });
+}
+fg_status fg_group_advantages_cuda(const fg_group_advantages_args* args, const fg_advantage_options* options,
+                                   void* stream, fg_error* error) {
+  return guarded(error, [&] { group_advantages(take(args, "args"), options, Runner::on_gpu(stream)); });
 }
 
 fg_status fg_multi_reward_advantages_scratch(const fg_multi_reward_advantages_args* args, size_t* bytes,
