@@ -454,7 +454,8 @@ FG_API fg_status fg_preference_loss(const fg_preference_loss_args* args, fg_erro
  * Every array of the arguments, scratch included, is memory of the current device; the structs are the host's. Work is
  * queued on `stream` (a cudaStream_t; NULL: the default one), and the call returns when it is done: what the kernels
  * found decides the status. Offsets, mask and truncated are copied to the host, to be checked and counted. Results are
- * close to the CPU's, not the same bits. Scratch: fg_cuda_scratch, for all of them. */
+ * close to the CPU's, not the same bits; a reward that is not finite is found while outputs are written. Scratch:
+ * fg_cuda_scratch, for all of them. */
 FG_API int32_t fg_has_cuda(void); /* 1: built with CUDA */
 FG_API fg_status fg_cuda_scratch(int64_t rows_or_count, size_t* bytes, fg_error* error);
 FG_API fg_status fg_selective_logp_cuda(const fg_selective_logp_args* args, void* stream, fg_error* error);

@@ -81,6 +81,10 @@ export class Struct {
     else if (/32_t/.test(type)) this.view.setInt32(at, Number(value), true);
     else throw new Error(`${name}: ${type}`);
   }
+  /** The typed arrays that fields point to. */
+  arrays(): [string, ArrayBufferView][] {
+    return [...this.kept].filter((entry): entry is [string, ArrayBufferView] => ArrayBuffer.isView(entry[1]));
+  }
   get(name: string): number {
     const [at, type] = this.place(name);
     if (type === 'double') return this.view.getFloat64(at, true);
