@@ -33,6 +33,12 @@ test('the CMake project', () => {
   expect(run(join(folder, 'build/embedding'), [])).toBe(block('text'));
 });
 
+const python = process.env.FUSED_GRPO_PEERS_PYTHON; // npm run test:python makes one that is not looked for here
+(python ? test : test.skip)('the program in Python (FUSED_GRPO_PEERS_PYTHON names one with torch)', () => {
+  const env = { ...process.env, PYTHONPATH: join(root, 'examples/python'), FUSED_GRPO_LIBRARY: join(prefix, 'lib/libfused_grpo.so') };
+  expect(execFileSync(python!, ['-c', block('python')], { encoding: 'utf8', env })).toBe(block('text', 2));
+});
+
 test('names only what the header has', () => {
   const header = readFileSync(join(root, 'native/capi/fused_grpo.h'), 'utf8');
   for (const [name] of doc.matchAll(/\b(?:fg_[a-z_]+[a-z]|FG_[A-Z_0-9]+)\b/g)) expect(header).toContain(name);

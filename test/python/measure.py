@@ -7,7 +7,7 @@ Times: interleaved rounds in one process, median. Memory: each in a process of i
 
 import argparse
 import json
-import resource
+import os
 import statistics
 import subprocess
 import sys
@@ -46,7 +46,8 @@ def trainers(options, kinds):
     )
     folder = tempfile.mkdtemp()
     LlamaForCausalLM(config).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(str(ROOT.parent / "shared/models/stories260k")).save_pretrained(folder)
+    stories = os.environ.get("FUSED_GRPO_STORIES", ROOT.parent / "shared/models/stories260k")  # for its tokenizer alone
+    AutoTokenizer.from_pretrained(str(stories)).save_pretrained(folder)
     args = {"per_device_train_batch_size": options.completions, "num_generations": options.completions, "max_completion_length": options.tokens}
     args.update(use_cpu=True, bf16=False, gradient_checkpointing=False, report_to="none", model_init_kwargs={"dtype": "float32"})
     args.update(loss_type=options.loss_type, output_dir=folder)
@@ -77,8 +78,9 @@ def step(trainer, inputs):
     return time.perf_counter() - begin
 
 
-def peak_bytes():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def status_bytes(name):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(name)).split()[1]) * 1024
 
 
 def memory_of(options, kind):
@@ -87,9 +89,10 @@ def memory_of(options, kind):
     (trainer,) = trainers(options, [kind])
     for parameter in trainer.model.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    before = peak_bytes()
+    before = status_bytes("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak from here on
     step(trainer, batch(options))
-    return peak_bytes() - before
+    return status_bytes("VmHWM") - before
 
 
 def main():
