@@ -1,4 +1,5 @@
 // A good call of every op, small, from which mistakes are made: its structs by name, and the arrays that it writes.
+import { expect } from '@jest/globals';
 import { Random } from '../support/random.js';
 import { Struct, attempt, scratchFor, type Outcome } from './library.js';
 
@@ -222,3 +223,15 @@ export const GOOD: Record<string, () => GoodCall> = {
 const bytesOf = (a: Array_) => Buffer.from(a.buffer, a.byteOffset, a.byteLength);
 /** All that the call may write, to be compared. Scratch does not count. */
 export const written = (call: GoodCall): Buffer => Buffer.concat(call.outputs.map((name) => bytesOf(call.arrays[name]!)));
+
+/** What a mistake in a good call leads to; fails when anything was written. */
+export function afterMistake(op: string, mistake: (c: GoodCall) => void): Outcome {
+  const c = GOOD[op]!();
+  mistake(c);
+  const before = written(c);
+  const outcome = c.run();
+  expect(written(c).equals(before)).toBe(true);
+  return outcome;
+}
+export const set = (struct: string, field: string, value: unknown) => (c: GoodCall) =>
+  void c.structs[struct]!.set({ [field]: value as number });

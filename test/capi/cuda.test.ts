@@ -77,14 +77,17 @@ test.each([
   ['policy_loss', 'args', 'logps', Float32Array.of(0, 0, 0, 0, 0, NaN), 'logps[5] (sequence 2, token 3) but received NaN'],
   ['group_advantages', 'args', 'rewards', Float64Array.of(0, NaN, 0), 'rewards[1] but received NaN'],
   ['grpo_loss', 'layout', 'offsets', Int32Array.of(0, 3, 2, 6), 'layout.offsets[2] but received 2'],
-] as const)('%s names %s.%s: %j', (op, struct, field, values, message) => {
-  const { c, run } = moved(op, (good) => void good.structs[struct]!.set({ [field]: values }));
-  const before = written(c);
-  const { status, message: said } = run();
-  expect(status).toMatch(/^FG_(INVALID_ARG|NON_FINITE)$/);
-  expect(said).toContain(message);
-  if (op !== 'group_advantages') expect(written(c).equals(before)).toBe(true);
-});
+] as [string, string, string, Float32Array | Float64Array | Int32Array, string][])(
+  '%s names %s.%s: %j',
+  (op, struct, field, values, message) => {
+    const { c, run } = moved(op, (good) => void good.structs[struct]!.set({ [field]: values }));
+    const before = written(c);
+    const { status, message: said } = run();
+    expect(status).toMatch(/^FG_(INVALID_ARG|NON_FINITE)$/);
+    expect(said).toContain(message);
+    if (op !== 'group_advantages') expect(written(c).equals(before)).toBe(true);
+  },
+);
 
 test('a device that fails', () => {
   const { run } = moved('grpo_loss');
@@ -102,7 +105,7 @@ test('a library without CUDA says so', () => {
     const c = GOOD[op]!();
     const before = written(c);
     const rest = c.structs.options ? [c.structs.options, null] : [null];
-    expect(attempt(`fg_${op}_cuda`, c.structs.args!, ...rest)).toMatchObject({
+    expect(attempt(`fg_${op}_cuda`, c.structs.args, ...rest)).toMatchObject({
       status: 'FG_NO_CUDA',
       message: expect.stringContaining('-DFG_CUDA=ON'),
     });

@@ -1,9 +1,8 @@
 // Every mistake that the C ABI promises to find, in every field of every struct: a status, a message that names the field, and nothing
 // written. The fields come from abi.json: a field that is added is tested without anyone thinking of it.
 import { describe, expect, test } from '@jest/globals';
-import { Random } from '../support/random.js';
-import { GOOD, written, type GoodCall } from './calls.js';
-import { Struct, UNSET, abi, attempt, call, ffi, scratchFor, type Outcome } from './library.js';
+import { GOOD, afterMistake, set } from './calls.js';
+import { UNSET, abi } from './library.js';
 
 const OPS = Object.keys(GOOD);
 /** Pointers that may be NULL, for what the calls of calls.ts ask. */
@@ -32,17 +31,6 @@ const REQUIRED = new Set([
   'rewards_with_kl.logps',
   'selective_logp_backward.grad',
 ]);
-
-/** What a mistake in a good call leads to; fails when anything was written. */
-function afterMistake(op: string, mistake: (c: GoodCall) => void): Outcome {
-  const c = GOOD[op]!();
-  mistake(c);
-  const before = written(c);
-  const outcome = c.run();
-  expect(written(c).equals(before)).toBe(true);
-  return outcome;
-}
-const set = (struct: string, field: string, value: unknown) => (c: GoodCall) => void c.structs[struct]!.set({ [field]: value as number });
 
 const fields = OPS.flatMap((op) =>
   Object.entries(GOOD[op]!().structs).flatMap(([struct, { type }]) =>
@@ -199,11 +187,11 @@ describe('numbers', () => {
 });
 
 describe('contents', () => {
-  const offsets = [
+  const offsets: [string, string, string][] = [
     ['selective_logp', 'layout', 'offsets'],
     ['group_advantages', 'args', 'group_offsets'],
     ['process_advantages', 'args', 'step_offsets'],
-  ] as const;
+  ];
   test.each(offsets)('%s: %s.%s', (op, struct, field) => {
     const bad =
       struct === 'args' && field === 'group_offsets'
@@ -293,131 +281,3 @@ describe('contents', () => {
     expect(logps[5]).toBeLessThan(0);
   });
 });
-
-describe('structs and scratch', () => {
-  const structs = OPS.flatMap((op) => Object.keys(GOOD[op]!().structs).map((struct) => [op, struct] as const));
-  test.each(structs)('%s: %s of a size that no version had', (op, struct) => {
-    for (const size of [0n, 8n, -1, 1n << 40n, BigInt(abi.structs[GOOD[op]!().structs[struct]!.type]!.size - 8)]) {
-      const outcome = afterMistake(op, (c) => new DataView(c.structs[struct]!.bytes.buffer).setBigInt64(0, BigInt(size), true));
-      expect(outcome).toMatchObject({ status: 'FG_STRUCT_SIZE', argument: `${struct}.struct_size` });
-    }
-  });
-
-  test.each(OPS)('%s: arguments of a newer header: zeros are understood, the unknown is not', (op) => {
-    const c = GOOD[op]!();
-    const { bytes, type } = c.structs.args!;
-    const longer = new Uint8Array(new ArrayBuffer(bytes.length + 16));
-    longer.set(bytes);
-    new DataView(longer.buffer).setBigInt64(0, BigInt(longer.length), true);
-    const rest = [c.structs.options, c.structs.exec].filter((s) => s !== undefined);
-    expect(attempt(`fg_${op}`, longer, ...rest).status).toBe('FG_OK');
-    longer[longer.length - 1] = 1;
-    const refused = attempt(`fg_${op}`, longer, ...rest);
-    expect(refused).toMatchObject({ status: 'FG_STRUCT_SIZE', argument: 'args.struct_size' });
-    expect(refused.message).toContain(`a size of ${type}`);
-    expect(attempt(`fg_${op}`, null, ...rest)).toMatchObject({ status: 'FG_INVALID_ARG', argument: 'args' });
-  });
-
-  test.each(Object.keys(abi.structs))('%s_init', (type) => {
-    const { size } = abi.structs[type]!;
-    const memory = new Uint8Array(new ArrayBuffer(size + 24)).fill(0xaa);
-    for (const bad of [0n, BigInt(size - 1), 5000n, -1n]) expect(call(`${type}_init`, memory, bad)).toBe(abi.enums.FG_STRUCT_SIZE);
-    expect(call(`${type}_init`, null, BigInt(size))).toBe(abi.enums.FG_INVALID_ARG);
-    expect(call(`${type}_init`, memory.subarray(1), BigInt(size))).toBe(abi.enums.FG_INVALID_ARG);
-    expect(memory.every((b) => b === 0xaa)).toBe(true);
-    expect(call(`${type}_init`, memory, BigInt(size + 8))).toBe(0); // a newer header's: its end is 0
-    expect([...memory.subarray(size)]).toEqual([...new Array<number>(8).fill(0), ...new Array<number>(16).fill(0xaa)]);
-    expect(new DataView(memory.buffer).getBigUint64(0, true)).toBe(BigInt(size + 8));
-  });
-
-  const withScratch = OPS.filter((op) => `fg_${op}_scratch` in abi.functions);
-  test.each(withScratch)('%s: scratch too small, and the query', (op) => {
-    const needed = scratchFor(`fg_${op}`, GOOD[op]!().structs.args!).length;
-    expect(needed).toBeGreaterThan(0);
-    for (const bytes of [0, needed - 1])
-      expect(afterMistake(op, set('args', 'scratch_bytes', bytes))).toMatchObject({
-        status: 'FG_SCRATCH_TOO_SMALL',
-        message: expect.stringContaining(`at least ${needed}`),
-      });
-    expect(attempt(`fg_${op}_scratch`, GOOD[op]!().structs.args!, null)).toMatchObject({ status: 'FG_INVALID_ARG', argument: 'bytes' });
-  });
-
-  test('an error of a wrong size is not written; none at all is fine', () => {
-    const c = GOOD.gae!();
-    const error = new Struct('fg_error');
-    new DataView(error.bytes.buffer).setBigInt64(0, 16n, true);
-    const before = Buffer.from(error.bytes);
-    expect(call('fg_gae', c.structs.args!, error)).toBe(abi.enums.FG_STRUCT_SIZE);
-    expect(before.equals(error.bytes)).toBe(true);
-    expect(call('fg_gae', c.structs.args!, null)).toBe(0);
-    expect(call('fg_gae', null, null)).toBe(abi.enums.FG_INVALID_ARG);
-  });
-
-  test('uniform offsets and pools', () => {
-    const to = new Int32Array(4);
-    expect(attempt('fg_uniform_offsets', 3n, 5n, to).status).toBe('FG_OK');
-    expect([...to]).toEqual([0, 5, 10, 15]);
-    for (const [n, length] of [
-      [-1n, 5n],
-      [3n, -5n],
-      [3n, 1n << 30n],
-      [1n << 40n, 0n],
-    ] as const)
-      expect(attempt('fg_uniform_offsets', n, length, to).status).toBe('FG_INVALID_ARG');
-    expect(attempt('fg_uniform_offsets', 3n, 5n, null).status).toBe('FG_INVALID_ARG');
-    expect([...to]).toEqual([0, 5, 10, 15]);
-    expect(call('fg_pool_threads', null)).toBe(0);
-    call('fg_pool_destroy', null);
-    const pool = new BigUint64Array(1);
-    for (const threads of [-1n, 5000n]) expect(attempt('fg_pool_create', threads, pool).status).toBe('FG_INVALID_ARG');
-    expect(attempt('fg_pool_create', 3n, null).status).toBe('FG_INVALID_ARG');
-    expect(pool[0]).toBe(0n);
-    expect(attempt('fg_pool_create', 3n, pool).status).toBe('FG_OK');
-    expect(call('fg_pool_threads', pool[0])).toBe(3);
-    const [alone, pooled] = [GOOD.grpo_loss!(), GOOD.grpo_loss!()];
-    for (const c of [alone, pooled]) c.structs.logits!.set({ data: Float32Array.from({ length: 36 }, (_, i) => Math.sin(i)) });
-    pooled.structs.batch = alone.structs.batch!;
-    pooled.structs.args!.set({ batch: alone.structs.batch! });
-    pooled.structs.exec!.set({ pool: pool[0] });
-    for (const c of [alone, pooled]) expect(c.run().status).toBe('FG_OK');
-    expect(written(pooled).equals(written(alone))).toBe(true);
-    call('fg_pool_destroy', pool[0]);
-  });
-});
-
-// Several mistakes at once, of every kind; sizes are never larger than the arrays, which no library could notice.
-test('random bad calls', () => {
-  const random = new Random(11);
-  const count = Number(process.env.FUSED_GRPO_BAD_CALLS ?? 4000);
-  const seen = new Map<string, number>();
-  for (let i = 0; i < count; ++i) {
-    const c = GOOD[random.pick(OPS)]!();
-    for (let k = 1 + random.below(3); k > 0; --k) spoil(random, c);
-    const before = written(c);
-    const outcome = c.run();
-    seen.set(outcome.status, (seen.get(outcome.status) ?? 0) + 1);
-    if (outcome.status === 'FG_OK') continue;
-    expect(outcome.message.length).toBeGreaterThan(10);
-    if (outcome.argument !== 'logits') expect(written(c).equals(before)).toBe(true);
-  }
-  for (const status of ['FG_OK', 'FG_INVALID_ARG', 'FG_NON_FINITE', 'FG_STRUCT_SIZE', 'FG_SCRATCH_TOO_SMALL', 'FG_INCOMPATIBLE_OPTIONS'])
-    expect(seen.get(status)).toBeGreaterThan(0);
-});
-
-function spoil(r: Random, c: GoodCall): void {
-  const struct = c.structs[r.pick(Object.keys(c.structs))]!;
-  const [field, place] = r.pick(Object.entries(abi.structs[struct.type]!.fields));
-  const type = place.replace(/^\d+ \d+ /, '');
-  if (r.chance(0.3)) {
-    const array = c.arrays[r.pick(Object.keys(c.arrays).filter((n) => n !== 'metrics'))]!;
-    if (array.length) array[r.below(array.length)] = r.pick([NaN, Infinity, -1, 1e30, 3]);
-  } else if (type.endsWith('*')) {
-    const other = c.arrays[r.pick(Object.keys(c.arrays))]!;
-    if (field !== 'pool') struct.set({ [field]: type.includes('uint8_t') ? null : r.pick([null, null, ffi.address(other) + 1n]) });
-  } else if (type === 'double') struct.set({ [field]: r.pick([NaN, Infinity, -1, 0, 0.5, 2, 1e300, UNSET]) });
-  else if (type === 'int64_t')
-    struct.set({ [field]: r.pick([-1n, 0n, 1n, field.endsWith('stride') ? 2n : 1n << 32n, -(1n << 63n), (1n << 63n) - 1n]) });
-  else if (type === 'size_t') struct.set({ [field]: field === 'struct_size' ? r.pick([0n, 1n, 1n << 50n, 5000n]) : r.pick([0n, 1n, 5n]) });
-  else if (!type.startsWith('char') && type !== 'fg_status')
-    struct.set({ [field]: r.pick([-1, field === 'advantages_per_token' ? 2 : 1, 2, 3, 7, 12, 13, 0x7fffffff]) });
-}
