@@ -54,11 +54,15 @@ test('names of statuses', () => {
   expect(text('fg_status_name', -1)).toBe('an unknown status');
 });
 
-/** What the check says about a header. */
-function problemOf(changed: string): string | null {
-  const file = join(temporary(), 'fused_grpo.h');
-  writeFileSync(file, changed);
-  return evaluate('capi-abi.mjs', `m.abiProblem(${JSON.stringify(abi)}, m.describeAbi(${JSON.stringify(file)}))`) as string | null;
+/** What the check says about headers. */
+function problemsOf(...headers: string[]): (string | null)[] {
+  const files = headers.map((text) => {
+    const file = join(temporary(), 'fused_grpo.h');
+    writeFileSync(file, text);
+    return file;
+  });
+  const each = `${JSON.stringify(files)}.map((file) => m.abiProblem(${JSON.stringify(abi)}, m.describeAbi(file)))`;
+  return evaluate('capi-abi.mjs', each) as (string | null)[];
 }
 const replaced = (from: string | RegExp, to: string) => {
   const changed = source.replace(from, to);
@@ -66,7 +70,7 @@ const replaced = (from: string | RegExp, to: string) => {
   return changed;
 };
 
-test('abi.json is what the header says', () => expect(problemOf(source)).toBeNull());
+test('abi.json is what the header says', () => expect(problemsOf(source)).toEqual([null]));
 
 test.each([
   ['two fields change places', /(const float\* old_logps;.*\n)(\s*const float\* ref_logps;.*\n)/, '$2$1', 'fg_policy_batch.old_logps'],
@@ -92,12 +96,14 @@ test.each([
   ['FG_UNSET', '(-1.7976931348623157e308)', '(-1.0e308)', 'FG_UNSET was'],
 ])('%s: needs another version', (_what, from, to, said) => {
   const changed = replaced(from, to);
-  expect(problemOf(changed)).toMatch(/^the ABI changed and FG_ABI_VERSION did not: /);
-  expect(problemOf(changed)).toContain(said);
-  expect(problemOf(changed.replace('#define FG_ABI_VERSION 1', '#define FG_ABI_VERSION 2'))).toMatch(/out of date/);
+  const [problem, raised] = problemsOf(changed, changed.replace('#define FG_ABI_VERSION 1', '#define FG_ABI_VERSION 2'));
+  expect(problem).toMatch(/^the ABI changed and FG_ABI_VERSION did not: /);
+  expect(problem).toContain(said);
+  expect(raised).toMatch(/out of date/);
 });
 
 test('what is added at the end is told, and needs no other version', () => {
-  expect(problemOf(replaced(/\} fg_gae_args;/, '  double more;\n} fg_gae_args;'))).toMatch(/^test\/capi\/abi.json is out of date/);
-  expect(problemOf(replaced('FG_API fg_status fg_gae(', 'FG_API void fg_more(void);\nFG_API fg_status fg_gae('))).toMatch(/out of date/);
+  const longer = replaced(/\} fg_gae_args;/, '  double more;\n} fg_gae_args;');
+  const more = replaced('FG_API fg_status fg_gae(', 'FG_API void fg_more(void);\nFG_API fg_status fg_gae(');
+  for (const problem of problemsOf(longer, more)) expect(problem).toMatch(/^test\/capi\/abi.json is out of date/);
 });
