@@ -5,7 +5,6 @@ const steps = 'native/kernels/cpu/sequence_steps.cc';
 const picks = 'native/kernels/cpu/choose_tokens.cc';
 const logits = 'native/kernels/cpu/logits.h';
 const view = 'native/kernels/view.h';
-const args = 'native/addon/common/loss_arguments.h';
 const config = 'lib/ops/config.ts';
 const cudaSteps = 'native/kernels/cuda/sequence_steps.cu';
 const cudaPicks = 'native/kernels/cuda/choose_tokens.cu';
