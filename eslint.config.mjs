@@ -33,6 +33,8 @@ export default tseslint.config(
       'dist/',
       'build/',
       'build-engine/',
+      'build-capi/',
+      'build-capi-asan/',
       'build-cuda/',
       'build-simulator/',
       '.deps/',

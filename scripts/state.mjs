@@ -9,7 +9,15 @@ export const path = (...parts) => join(root, ...parts);
 /** The addons: what they are made of, where they and their stamps lie. A stamp is written last, so that it vouches for the product. */
 export const PRODUCTS = {
   core: {
-    inputs: ['binding.gyp', 'scripts/nodedir', 'native/math', 'native/kernels', 'native/addon/core', 'native/addon/common'],
+    inputs: [
+      'binding.gyp',
+      'scripts/nodedir',
+      'native/math',
+      'native/kernels',
+      'native/parallel',
+      'native/addon/core',
+      'native/addon/common',
+    ],
     file: path('build/Release/core.node'),
     stamp: path('build/core.json'),
   },

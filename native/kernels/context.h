@@ -13,22 +13,28 @@ using RangeBody = void (*)(void* state, int64_t begin, int64_t end);
 /// An exception in `body` is rethrown in the caller.
 using ParallelFor = void (*)(int64_t n, int64_t chunk, RangeBody body, void* state);
 
+/// The same by threads of the caller's own: `team` says which.
+using TeamParallelFor = void (*)(void* team, int64_t n, int64_t chunk, RangeBody body, void* state);
+
 /// Memory of the calling thread, 64-byte aligned, its own until it asks again.
 using ScratchMemory = void* (*)(int64_t bytes);
 
 struct Context {
   ParallelFor parallel_for;
-  void* stream = nullptr;           // a cudaStream_t for CUDA kernels; unused on the CPU
-  ScratchMemory scratch = nullptr;  // only for the CPU kernels of models
+  void* stream = nullptr;                       // a cudaStream_t for CUDA kernels; unused on the CPU
+  ScratchMemory scratch = nullptr;              // only for the CPU kernels of models
+  TeamParallelFor team_parallel_for = nullptr;  // given: instead of parallel_for
+  void* team = nullptr;
 };
 
 /// Runs a callable `fn(begin, end)` through the context.
 template <class Fn>
 void parallel_for(const Context& context, int64_t n, int64_t chunk, Fn&& fn) {
   if (n <= 0) return;
-  context.parallel_for(
-      n, chunk, [](void* state, int64_t begin, int64_t end) { (*static_cast<Fn*>(state))(begin, end); },
-      const_cast<void*>(static_cast<const void*>(&fn)));
+  const RangeBody body = [](void* state, int64_t begin, int64_t end) { (*static_cast<Fn*>(state))(begin, end); };
+  void* state = const_cast<void*>(static_cast<const void*>(&fn));
+  if (context.team_parallel_for) return context.team_parallel_for(context.team, n, chunk, body, state);
+  context.parallel_for(n, chunk, body, state);
 }
 
 }  // namespace fg

@@ -172,6 +172,17 @@ double default_normalizer(LossType type, const Layout& layout, double max_comple
 /// Selected tokens: the default of the entropy normaliser.
 int64_t selected_tokens(const Layout& layout);
 
+/// What the step is divided by, as the caller says; 0: not given.
+struct Normalizers {
+  double normalizer = 0;
+  double max_completion_length = 0;  // of dr_grpo without a normalizer
+  bool exclude_empty = false;        // sequences without a selected token
+  double entropy_coef = 0;
+  double entropy_normalizer = 0;
+};
+/// Sets the batch's normalizer and the weight of its entropy: given, or counted on this batch alone.
+void set_normalizers(const Normalizers&, const LossParams&, PolicyBatch*);
+
 /// The instruction set in use: 'avx512', 'avx2', 'neon' or 'portable' (FUSED_GRPO_SIMD overrides, for tests).
 const char* simd();
 /// Switches to another one (tests); false if this machine does not have it.

@@ -5,7 +5,6 @@ const steps = 'native/kernels/cpu/sequence_steps.cc';
 const picks = 'native/kernels/cpu/choose_tokens.cc';
 const logits = 'native/kernels/cpu/logits.h';
 const view = 'native/kernels/view.h';
-const args = 'native/addon/common/loss_arguments.h';
 const config = 'lib/ops/config.ts';
 const cudaSteps = 'native/kernels/cuda/sequence_steps.cu';
 const cudaPicks = 'native/kernels/cuda/choose_tokens.cu';
@@ -114,8 +113,8 @@ export const plumbing = [
     'advantage_of(b, row, r) * (r.logp - logp)',
   ],
   ['clip_cov chooses among the clipped', picks, '&& !clipped_already(p, b, row, r)', '&& clipped_already(p, b, row, r)'],
-  ['the explicit normalizer is ignored', args, 'explicit_normalizer > 0', 'explicit_normalizer > 1e300'],
-  ['the entropy normalizer is ignored', args, 'if (given > 0) {', 'if (given > 1e300) {'],
+  ['the explicit normalizer is ignored', tokens, 'n.normalizer > 0', 'n.normalizer > 1e300'],
+  ['the entropy normalizer is ignored', tokens, 'n.entropy_normalizer > 0', 'n.entropy_normalizer > 1e300'],
   ['epsilonHigh defaults to 0.2', config, 'epsilonHigh: c.epsilonHigh ?? epsilon', 'epsilonHigh: c.epsilonHigh ?? 0.2'],
   ["gmpo has PPO's default epsilon", config, "(c.lossType === 'gmpo' ? 0.4 : 0.2)", '0.2'],
   [

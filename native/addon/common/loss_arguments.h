@@ -180,19 +180,11 @@ inline LossParams loss_params(const Arguments& a, const kernels::PolicyBatch& b)
 
 /// The caller's normalizers, or what this batch alone gives.
 inline void set_normalizers(const Arguments& a, const LossParams& p, kernels::PolicyBatch* b) {
-  const double explicit_normalizer = a.number("normalizer"), entropy_coef = a.number("entropyCoef");
-  b->normalizer = explicit_normalizer > 0
-                      ? explicit_normalizer
-                      : kernels::default_normalizer(p.loss_type, b->layout, a.number("maxCompletionLength"),
-                                                    a.flag("excludeEmpty"));
-  const double given = a.number("entropyNormalizer");
-  if (given > 0) {
-    b->entropy_weight = entropy_coef / given;
-  } else if (has_entropy_mask(p)) {
-    b->entropy_coef = entropy_coef;
-  } else if (entropy_coef != 0) {
-    b->entropy_weight = entropy_coef / double(std::max<int64_t>(kernels::selected_tokens(b->layout), 1));
-  }
+  kernels::Normalizers n;
+  n.normalizer = a.number("normalizer"), n.entropy_normalizer = a.number("entropyNormalizer");
+  n.max_completion_length = a.number("maxCompletionLength"), n.exclude_empty = a.flag("excludeEmpty");
+  n.entropy_coef = a.number("entropyCoef");
+  kernels::set_normalizers(n, p, b);
 }
 
 inline Napi::Object metrics_object(Napi::Env env, const kernels::PolicyMetrics& m) {

@@ -55,6 +55,19 @@ double default_normalizer(LossType type, const Layout& l, double max_completion_
   return double(std::max<int64_t>(n, 1)) * (counted == Counted::sequence_lengths ? max_completion_length : 1.0);
 }
 
+void set_normalizers(const Normalizers& n, const LossParams& p, PolicyBatch* b) {
+  b->normalizer = n.normalizer > 0
+                      ? n.normalizer
+                      : default_normalizer(p.loss_type, b->layout, n.max_completion_length, n.exclude_empty);
+  if (n.entropy_normalizer > 0) {
+    b->entropy_weight = n.entropy_coef / n.entropy_normalizer;
+  } else if (has_entropy_mask(p)) {
+    b->entropy_coef = n.entropy_coef;
+  } else if (n.entropy_coef != 0) {
+    b->entropy_weight = n.entropy_coef / double(std::max<int64_t>(selected_tokens(b->layout), 1));
+  }
+}
+
 Status prepare_tokens(const LossParams& p, const PolicyBatch& b, TokenRecord* records) {
   const Layout& l = b.layout;
   Status status;
