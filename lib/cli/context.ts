@@ -162,11 +162,21 @@ const api: CliApi = {
 /* eslint-enable @typescript-eslint/no-require-imports */
 
 function onInterrupt(listener: () => void): () => void {
-  process.on('SIGINT', listener);
-  process.on('SIGTERM', listener);
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const; // SIGHUP: the terminal has gone
+  // So has who reads the output (`| head`): the run is stopped and saved, and nothing more is said.
+  const closed = (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+    if (!gone) listener();
+    gone = true;
+  };
+  let gone = false;
+  for (const name of signals) process.on(name, listener);
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', closed);
   return () => {
-    process.off('SIGINT', listener);
-    process.off('SIGTERM', listener);
+    for (const name of signals) process.off(name, listener);
+    setImmediate(() => {
+      for (const stream of [process.stdout, process.stderr]) if (!gone) stream.off('error', closed);
+    });
   };
 }
 

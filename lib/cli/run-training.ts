@@ -1,5 +1,5 @@
 // What `train` and `sft` share: the loop with progress, Ctrl-C, and the report that is written however the run ends.
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { isAdapterFolder } from '../engine/adapter-folder.js';
 import { FusedGrpoError } from '../errors.js';
@@ -58,7 +58,9 @@ function finish<Step>(
   last: Step | undefined,
   reportFile: string | undefined,
 ): void {
-  const words = { ok: 'Done', interrupted: 'Interrupted; what was done is saved' }[state];
+  const words = { ok: last ? 'Done' : 'Nothing was left to do; the run is finished', interrupted: 'Interrupted; what was done is saved' }[
+    state
+  ];
   if (words) ctx.stderr.write(`${words}: ${job.output}\n`);
   const model = join(job.output, 'model');
   if (state === 'ok' && isAdapterFolder(model))
@@ -67,6 +69,17 @@ function finish<Step>(
   if (state === 'interrupted') ctx.stderr.write('To go on: the same command with --resume auto\n');
   if (job.json)
     ctx.stdout.write(JSON.stringify({ status: state, output: job.output, report: reportFile ?? null, ...job.summary(last) }) + '\n');
+}
+
+/** Says where a resumed run goes on; warnings about its earlier steps are not said again. */
+function goingOn(output: string, after: number, watch: Watch, progress: Progress): void {
+  progress.log(`Going on after step ${after}`);
+  try {
+    const lines = readFileSync(join(output, 'metrics.jsonl'), 'utf8').trim().split('\n');
+    watch.recall(lines.map((line) => JSON.parse(line) as { step: number }).filter(({ step }) => step <= after));
+  } catch {
+    // without its log the run goes on all the same
+  }
 }
 
 /** Trains to the end, an interrupt or an error; errors are thrown on after the report is written. Returns the exit code. */
@@ -82,6 +95,7 @@ export async function runTraining<Step extends { step: number; metrics: { step: 
     await interruptible(ctx, progress, async (signal) => {
       trainer = job.make(signal);
       for await (const step of trainer) {
+        if (!last && step.step > 1) goingOn(job.output, step.step - 1, watch, progress);
         last = step;
         for (const warning of watch.add(step.metrics)) progress.log(`Warning, step ${step.step}: ${warning}`);
         progress.update(step.step, job.fields(step), job.trend(step));

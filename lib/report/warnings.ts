@@ -94,11 +94,16 @@ const clipped: Rule = ({ recent }) => {
   );
 };
 
+/** More than chance: the last tenth against the first, by four standard errors of the difference as the steps' own scatter says. */
 const fell: Rule = ({ steps }) => {
-  const [a, b] = ends(steps, (s) => s.reward);
-  return (
-    steps.length >= 10 && b < a - 0.25 * (over(steps, (s) => s.rewardStd) || 0) - 1e-6 && `The reward fell from ${brief(a)} to ${brief(b)}.`
-  );
+  const n = Math.min(20, Math.floor(steps.length / 10));
+  if (n < 4) return false;
+  const [first, last] = [steps.slice(0, n), steps.slice(-n)].map((part) => part.map((s) => toNumber(s.reward)));
+  const [a, b] = [mean(first!), mean(last!)];
+  const squares = (values: number[], m: number) => values.reduce((sum, v) => sum + (v - m) ** 2, 0) / (n - 1);
+  const error = Math.sqrt((squares(first!, a) + squares(last!, b)) / n);
+  const spread = over(steps, (s) => s.rewardStd) || 0;
+  return b < a - Math.max(4 * error, 0.1 * spread, 1e-6) && `The reward fell from ${brief(a)} to ${brief(b)}.`;
 };
 
 /** Steps that a tenth of a run means; a reward that has not moved over five of them is stuck. */
@@ -145,6 +150,11 @@ const FIRST_LOOK = 10;
 export class Watch {
   private readonly steps: Seen[] = [];
   private readonly said = new Set<Rule>();
+
+  /** Steps of an earlier part of the run: what was to be said of them has been said. */
+  recall(steps: readonly ReportStep[]): void {
+    for (const step of steps) this.add(step);
+  }
 
   /** Takes a step's metrics; returns what is to be said now. */
   add(step: ReportStep): string[] {

@@ -1,4 +1,5 @@
 // Calling what may be slow, flaky or hung: limits, time-outs and retries of user code. No timer or listener outlives its call.
+import { basename } from 'node:path';
 import { FusedGrpoError } from '../errors.js';
 
 export interface CallOptions {
@@ -70,8 +71,16 @@ function pause(milliseconds: number, signal?: AbortSignal): Promise<void> {
   });
 }
 
+/** The first line of the user's own code in a stack: " (reward.mjs:12:5)". */
+function placeOf(error: unknown): string {
+  const frames = error instanceof Error ? (error.stack ?? '').split('\n').slice(1) : [];
+  const place = /\(?((?:file:\/\/)?\/[^()\s]+):(\d+):(\d+)\)?$/.exec(frames.find((f) => /\//.test(f) && !f.includes('node:')) ?? '');
+  return place ? ` (${basename(place[1]!)}:${place[2]}:${place[3]})` : '';
+}
+
 function explain(who: string, error: unknown, attempts: number): CallFailed {
-  const what = error instanceof TimedOut ? error.message : `threw: ${error instanceof Error ? error.message : String(error)}`;
+  const what =
+    error instanceof TimedOut ? error.message : `threw: ${error instanceof Error ? error.message : String(error)}${placeOf(error)}`;
   const cause = error instanceof TimedOut ? undefined : { cause: error };
   return new CallFailed(attempts === 1 ? `${who} ${what}` : `${who} failed ${attempts} times; the last time it ${what}`, cause);
 }

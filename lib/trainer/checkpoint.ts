@@ -34,6 +34,10 @@ export interface TrainerCheckpoint {
   skipped?: { total: number; inRow: number };
   /** The best evaluation so far. */
   best?: Best;
+  /** The evaluation after this step was due and did not come to its end. */
+  evaluationDue?: boolean;
+  /** The prompts that samples.jsonl follows, and how many lines that has cost. */
+  sampleLog?: unknown;
   /** GRPO: what reward functions remember (a normalised reward model's statistics), in their order. */
   rewards?: unknown[];
 }

@@ -9,6 +9,7 @@ import {
   readdirSync,
   renameSync,
   rmSync,
+  statSync,
   writeSync,
   appendFileSync,
 } from 'node:fs';
@@ -31,9 +32,16 @@ export function syncPath(path: string): void {
   }
 }
 
+/** One by one: Node's recursive mkdir never returns in some file systems (/proc), and names a wrong reason in others. */
+function makeParents(path: string): void {
+  if (existsSync(path) && statSync(path).isDirectory()) return;
+  if (dirname(path) !== path) makeParents(dirname(path));
+  mkdirSync(path);
+}
+
 export function makeFolder(path: string): void {
   try {
-    mkdirSync(path, { recursive: true });
+    makeParents(path);
   } catch (cause) {
     throw ioError('create the folder', path, cause);
   }

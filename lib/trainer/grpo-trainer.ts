@@ -92,6 +92,8 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
   private readonly rollouts: RolloutSource;
   private readonly critic?: Critic;
   private evalRows?: Row[];
+  /** An evaluation has begun and not ended. */
+  private evaluationDue = false;
   private readonly sampleLog = new SampleLog();
   private lastRollout?: Rollout;
 
@@ -168,11 +170,15 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
     const { run } = this;
     const resumed = await run.start((source) => countSteps(this.config, source.length!));
     await this.critic?.open(run.policy, resumed && join(run.resumedFrom!, 'trainer'));
-    if (resumed) await this.rollouts.restore(resumed, run.resumedFrom!);
+    if (resumed) {
+      await this.rollouts.restore(resumed, run.resumedFrom!);
+      this.sampleLog.state = resumed.sampleLog;
+      this.evaluationDue = resumed.evaluationDue === true;
+    }
     this.evalRows ??= await this.readEvalRows();
     yield* run.steps(
       () => this.makeStep(),
-      () => this.rollouts.state(),
+      () => ({ ...this.rollouts.state(), sampleLog: this.sampleLog.state, evaluationDue: this.evaluationDue }),
       async (step) => {
         try {
           Object.assign(step.metrics, await this.evaluateStep());
@@ -181,6 +187,10 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
           run.log(step.metrics, line, always); // an evaluation that fails does not undo the step
         }
         await this.options.onStep?.(step);
+      },
+      async () => {
+        // One that an earlier loop could not finish. The step stands, so it is still this policy.
+        if (this.evaluationDue && this.evalRows) run.amend(await this.evaluateStep());
       },
     );
   }
@@ -213,8 +223,10 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
   private async evaluateStep(): Promise<Partial<EvalMetrics>> {
     const { run, config } = this;
     const due = run.step === run.totalSteps || (config.evalSteps > 0 && run.step % config.evalSteps === 0);
-    if (!this.evalRows || !due) return {};
+    this.evaluationDue = this.evalRows !== undefined && due;
+    if (!this.evaluationDue) return {};
     const metrics = await this.evaluate();
+    this.evaluationDue = false;
     run.consider(config.metricForBestModel, metrics[config.metricForBestModel]);
     return metrics;
   }

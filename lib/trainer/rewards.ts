@@ -155,6 +155,22 @@ export const scoreOptions = (
   signal,
 });
 
+/** A value that a function may change without another, or the rollout, noticing. What cannot be copied (a function) is shared. */
+function cloned<T>(value: T): T {
+  if (value === null || typeof value !== 'object') return value;
+  try {
+    return structuredClone(value);
+  } catch {
+    return value;
+  }
+}
+
+/** Each reward function gets its own: user code may sort, reverse or overwrite what it is given. */
+const copyOf = (input: RewardInput): RewardInput =>
+  Object.fromEntries(
+    Object.entries(input).map(([name, value]) => [name, Array.isArray(value) ? value.map(cloned) : cloned(value)]),
+  ) as RewardInput;
+
 /** Runs all reward functions (concurrently where they are async) and sums them with their weights. */
 export async function scoreRewards(rewards: NamedReward[], input: RewardInput, options: ScoreOptions): Promise<ScoredRewards> {
   const count = input.completions.length;
@@ -166,7 +182,10 @@ export async function scoreRewards(rewards: NamedReward[], input: RewardInput, o
     async ({ name, fn }, signal) => {
       let values: unknown;
       try {
-        values = await callWithRetries(`Reward function '${name}'`, (own) => fn({ ...input, signal: own }, own), { ...options, signal });
+        values = await callWithRetries(`Reward function '${name}'`, (own) => fn({ ...copyOf(input), signal: own }, own), {
+          ...options,
+          signal,
+        });
       } catch (error) {
         if (options.errors !== 'skip' || !(error instanceof CallFailed)) throw error;
         failed.push(name);

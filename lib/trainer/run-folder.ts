@@ -2,6 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { FusedGrpoError } from '../errors.js';
+import { lockFolder, unlockFolder } from './run-lock.js';
 import { appendJsonLine, makeFolder, writeFileAtomic } from './files.js';
 
 const SAMPLED_STEPS = 50;
@@ -14,6 +15,8 @@ export interface LoggedSamples {
 }
 
 export class RunFolder {
+  private locked = false;
+
   constructor(private readonly config: { outputDir?: string; resume?: string }) {}
 
   /** Makes the folder and writes config.json. A folder that holds a run is refused unless this one continues it. */
@@ -21,11 +24,29 @@ export class RunFolder {
     const { outputDir, resume } = this.config;
     if (outputDir === undefined) return;
     makeFolder(outputDir);
+    this.lock();
     // A run that ended before its first checkpoint is continued from its beginning.
-    if (!resumed && resume === 'auto') this.truncate(0);
-    else if (!resumed && existsSync(join(outputDir, 'metrics.jsonl')))
+    if (!resumed && resume === 'auto') {
+      if (existsSync(join(outputDir, 'metrics.jsonl')))
+        process.emitWarning(`${outputDir} has a run without a checkpoint: it begins anew`, 'FusedGrpoWarning');
+      this.truncate(0);
+    }
+    if (!resumed && resume !== 'auto' && existsSync(join(outputDir, 'metrics.jsonl'))) {
+      this.unlock();
       throw new FusedGrpoError('ERR_DATA', `${outputDir} already holds a run; give another outputDir, or resume: 'auto' to continue it`);
+    }
     writeFileAtomic(join(outputDir, 'config.json'), JSON.stringify(described, null, 2) + '\n');
+  }
+
+  /** While a loop runs nobody else may write here. */
+  lock(): void {
+    if (this.config.outputDir === undefined || this.locked) return;
+    lockFolder(this.config.outputDir);
+    this.locked = true;
+  }
+  unlock(): void {
+    if (this.locked) unlockFolder(this.config.outputDir!);
+    this.locked = false;
   }
 
   /** After a crash the logs may be ahead of the checkpoint: the steps to be repeated are taken out. */
@@ -46,6 +67,19 @@ export class RunFolder {
         });
       writeFileAtomic(path, kept.map((line) => line + '\n').join(''));
     }
+  }
+
+  /** Adds values to the line of step `step` in metrics.jsonl, which has been written already. */
+  amend(step: number, values: object): void {
+    const { outputDir } = this.config;
+    if (outputDir === undefined) return;
+    const path = join(outputDir, 'metrics.jsonl');
+    const lines = readFileSync(path, 'utf8').trim().split('\n');
+    const amended = lines.map((line) => {
+      const metrics = JSON.parse(line) as { step: number };
+      return metrics.step === step ? JSON.stringify({ ...metrics, ...values }) : line;
+    });
+    writeFileAtomic(path, amended.map((line) => line + '\n').join(''));
   }
 
   /** Appends to the logs. Samples are thinned out so that long runs stay readable, unless they are wanted `always`. */

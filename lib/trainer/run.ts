@@ -148,11 +148,24 @@ export class Run<M extends TrainedModel = Policy> {
     const first = this.state === 'new';
     this.signal.throwIfAborted();
     this.state = 'running';
-    if (!first) return undefined;
+    if (!first) {
+      this.lockAgain();
+      return undefined;
+    }
     try {
       return await this.open(countSteps);
     } catch (error) {
+      this.folder.unlock();
       if (this.state === 'running') this.state = 'new';
+      throw error;
+    }
+  }
+
+  private lockAgain(): void {
+    try {
+      this.folder.lock();
+    } catch (error) {
+      this.state = 'idle';
       throw error;
     }
   }
@@ -293,12 +306,14 @@ export class Run<M extends TrainedModel = Policy> {
 
   /**
    * The loop: makes steps until the end. Whatever ends it early (an error, an abort, the consumer's break), what was done is saved.
-   * `state` gives what the trainer adds to a checkpoint; `after` runs once per step, before it is handed out.
+   * `state` gives what the trainer adds to a checkpoint; `after` runs once per step, before it is handed out; `before` before the first of this
+   * loop.
    */
   async *steps<S extends { step: number; metrics: object }>(
     make: () => Promise<S>,
     state: () => Partial<TrainerCheckpoint>,
     after: (step: S) => Promise<void>,
+    before?: () => Promise<void>,
   ): AsyncGenerator<S, void, undefined> {
     const { config } = this.options;
     let finished = false;
@@ -317,6 +332,8 @@ export class Run<M extends TrainedModel = Policy> {
       outputDir,
     });
     try {
+      await before?.();
+      if (this.saveWanted) await save();
       while (this.step < this.totalSteps) {
         this.signal.throwIfAborted();
         const step = await make();
@@ -337,6 +354,7 @@ export class Run<M extends TrainedModel = Policy> {
         await this.save(state()).catch((error: Error) =>
           process.emitWarning(`the interrupted run could not be saved: ${error.message}`, 'FusedGrpoWarning'),
         );
+      this.folder.unlock();
       await this.loggers.end({ status: finished ? 'finished' : 'stopped', step: this.step });
     }
   }
@@ -375,10 +393,18 @@ export class Run<M extends TrainedModel = Policy> {
     if (outputDir !== undefined) writeFileAtomic(join(outputDir, 'best.json'), JSON.stringify(this.best) + '\n');
   }
 
+  /** Values of the step made last that came later than its line: it is saved again. */
+  amend(values: object): void {
+    this.folder.amend(this.step, values);
+    this.savedStep = -1;
+    this.saveWanted = true;
+  }
+
   /** Ends a loop under way (its step is not made) and frees the policy, unless it is the caller's. */
   dispose(): void {
     this.state = 'disposed';
     this.controller.abort(new FusedGrpoError('ERR_DISPOSED', 'This trainer was disposed'));
+    this.folder.unlock();
     if (typeof this.options.model === 'string') this.policy?.dispose();
   }
 }

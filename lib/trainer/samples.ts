@@ -53,6 +53,15 @@ export class SampleLog {
   private followed?: ReadonlySet<string>;
   private extraLines = 0;
 
+  get state(): unknown {
+    return { followed: this.followed && [...this.followed], extraLines: this.extraLines };
+  }
+  set state(value: unknown) {
+    const { followed, extraLines = 0 } = (value ?? {}) as { followed?: string[]; extraLines?: number };
+    this.followed = followed && new Set(followed);
+    this.extraLines = extraLines;
+  }
+
   /** `always`: the line is worth keeping where others are thinned out. A followed prompt that comes all the time must not undo that. */
   lineOf({ step, samples }: GRPOStep, rollout: Rollout, numGenerations: number): { line: LoggedSamples; always: boolean } {
     const always = this.extraLines < MAX_EXTRA_LINES && samples.some((s) => this.followed?.has(s.prompt));

@@ -44,7 +44,12 @@ describe('retries', () => {
     let calls = 0;
     const judge: RewardFn = () => Promise.reject(new Error(`busy ${++calls}`));
     const error = await score(judge, { retries: 3 }).catch((e: unknown) => e);
-    expect(error).toMatchObject({ code: 'ERR_REWARD', message: "Reward function 'judge' failed 4 times; the last time it threw: busy 4" });
+    expect(error).toMatchObject({
+      code: 'ERR_REWARD',
+      message: expect.stringMatching(
+        /^Reward function 'judge' failed 4 times; the last time it threw: busy 4 \(calls\.test\.ts:\d+:\d+\)$/,
+      ),
+    });
     expect((error as Error).cause).toMatchObject({ message: 'busy 4' });
     await expect(score(never, { retries: 1, timeout: 0.01 })).rejects.toThrow(
       "Reward function 'never' failed 2 times; the last time it has not settled within 0.01 s (rewardTimeout)",
@@ -134,8 +139,8 @@ describe("errors: 'skip'", () => {
     expect([...total]).toEqual([1, 2]);
     expect([...byFunction[1]!, ...byFunction[2]!]).toEqual([NaN, NaN, NaN, NaN]);
     expect(failed.sort()).toEqual(['down', 'never']);
-    expect(warnings).toContain(
-      "Reward function 'down' threw: down; it has nothing to say about this step's completions (rewardErrors 'skip')",
+    expect(warnings.join()).toMatch(
+      /Reward function 'down' threw: down \(calls\.test\.ts:\d+:\d+\); it has nothing to say about this step's completions \(rewardErrors 'skip'\)/,
     );
   });
 
