@@ -82,9 +82,7 @@ test('retries and a time limit of one call', async () => {
   const broken = perCompletion(() => Promise.reject(new Error('down')), { retries: 1, retryDelay: 0, concurrency: 1 });
   await expect(broken(input)).rejects.toMatchObject({
     code: 'ERR_REWARD',
-    message: expect.stringMatching(
-      /^Completion 0 failed 2 times; the last time it threw: down \(per-completion\.test\.ts:\d+:\d+\)$/,
-    ) as string,
+    message: expect.stringMatching(/^Completion 0 failed 2 times; the last time it threw: down \(per-completion\.test\.ts:\d+:\d+\)$/),
   });
 });
 

@@ -198,7 +198,7 @@ describe('a run survives its end', () => {
     };
     await expect(run(config, { rewardFuncs: fragile })).rejects.toMatchObject({
       code: 'ERR_REWARD',
-      message: expect.stringMatching(/^Reward function 'fragile' threw: boom \(grpo_trainer\.test\.ts:\d+:\d+\)$/) as string,
+      message: expect.stringMatching(/^Reward function 'fragile' threw: boom \(grpo_trainer\.test\.ts:\d+:\d+\)$/),
     });
     const rest = await run({ ...config, resume: 'auto' });
     expect(rest.metrics.map((m) => m.step)).toEqual([3, 4]);
