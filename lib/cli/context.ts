@@ -39,7 +39,7 @@ export interface GrpoModule {
   ppoConfigOptions: FlagTable;
   algorithmConfigs: Record<string, object>;
   /** Ready configurations by name. */
-  presets: Record<string, object>;
+  presets: Record<string, Record<string, unknown>>;
 }
 
 export interface SftModule {

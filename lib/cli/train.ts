@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import { FusedGrpoError } from '../errors.js';
 import type { GRPOTrainerOptions } from '../trainer/grpo-trainer.js';
+import { NO_GROUPS } from '../trainer/ppo-config.js';
 import type { GRPOStep } from '../trainer/types.js';
 import { columnFlag, parseColumns } from './columns.js';
 import type { Command } from './command.js';
@@ -92,6 +93,11 @@ function fields({ metrics: m }: GRPOStep): string[] {
 /** Every trainer's options; which of them an algorithm has not, its trainer says. */
 const trainFlags = (ctx: CliContext): FlagTable => configFlags({ ...ctx.api.grpo().ppoConfigOptions, ...ctx.api.grpo().grpoConfigOptions });
 
+/** A preset's options for groups mean nothing to PPO; those that the user gave are its trainer's to refuse. */
+function dropGroups(config: FlagValues, preset: Record<string, unknown>): void {
+  for (const name of Object.keys(NO_GROUPS)) if (name in preset && config[name] === preset[name]) delete config[name];
+}
+
 interface Given {
   own: FlagValues;
   config: FlagValues;
@@ -102,7 +108,17 @@ interface Given {
 async function dryRun({ own, config, trainDataset, columnMapping }: Given, ctx: CliContext): Promise<number> {
   const { name, folder } = await checkModel('model', own.model, ctx, { weights: false });
   const { rewardFuncs, dispose } = await resolveRewards(own.reward, config, own.rewardTransform, ctx);
-  const input = { folder, weights: name === folder, dataset: trainDataset, columnMapping, config };
+  const evalDataset = own.evalData === undefined ? undefined : checkInput('evalData', 'file', own.evalData, ctx);
+  const outputDir = own.output === undefined ? undefined : resolve(ctx.cwd, own.output as string);
+  const input = {
+    folder,
+    weights: name === folder,
+    dataset: trainDataset,
+    columnMapping,
+    config: { ...config, ...(outputDir ? { outputDir } : {}) },
+    evalDataset,
+    outputDir,
+  };
   const plan = await ctx.api
     .plan()
     .planRun({ ...input, critic: own.algorithm === 'ppo', rewardFuncs: rewardFuncs as GRPOTrainerOptions['rewardFuncs'] })
@@ -116,7 +132,8 @@ async function run(values: FlagValues, ctx: CliContext): Promise<number> {
   const ownTable = flags(ctx);
   const { own, config: given } = gatherSettings(values, ownTable, trainFlags(ctx), module.presets, ctx);
   const algorithm = (own.algorithm ?? 'grpo') as string;
-  const config = { ...module.algorithmConfigs[algorithm], ...given };
+  const config: FlagValues = { ...module.algorithmConfigs[algorithm], ...given };
+  if (algorithm === 'ppo') dropGroups(config, module.presets[own.preset as string] ?? {});
   if (own.valueModel !== undefined && algorithm !== 'ppo')
     throw new FusedGrpoError('ERR_INVALID_ARG', '--value-model belongs to --algorithm ppo');
   const planOnly = own.dryRun === true; // it writes nothing

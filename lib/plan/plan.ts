@@ -1,5 +1,7 @@
 // What a GRPO run would do and need, without doing it: data, model, options and rewards are checked on the way.
+import { existsSync } from 'node:fs';
 import { totalmem } from 'node:os';
+import { join } from 'node:path';
 import { isAdapterFolder, readAdapterFolder } from '../engine/adapter-folder.js';
 import { readFolder, runModel, weightFiles } from '../engine/folder.js';
 import { capabilities } from '../capabilities.js';
@@ -23,6 +25,9 @@ export interface PlanInput {
   folder: string;
   weights: boolean;
   dataset: string;
+  /** Where the run would write, and what it would be evaluated on. */
+  outputDir?: string;
+  evalDataset?: string;
   columnMapping?: ColumnMapping;
   rewardFuncs: GRPOTrainerOptions['rewardFuncs'];
   config: GRPOConfig | PPOConfig;
@@ -85,6 +90,16 @@ function promptLimit(config: ResolvedGRPOConfig, contextLength: number): { token
     : { tokens: left, why: `the context of ${contextLength} leaves ${left} beside maxCompletionLength ${config.maxCompletionLength}` };
 }
 
+const unevenColumns = (what: string, { partial }: PromptStats): string[] =>
+  partial.length === 0 ? [] : [`Not every row of ${what} has ${partial.join(', ')}: reward functions see undefined there`];
+
+const missingColumns = (data: PromptStats, evaluation: PromptStats): string[] => {
+  const missing = data.columns.filter((name) => !evaluation.columns.includes(name));
+  return missing.length === 0
+    ? []
+    : [`The evaluation data has no ${missing.join(', ')}, which the data set has: reward functions may need it`];
+};
+
 /**
  * Checks everything a run needs and says what it would do.
  * @throws what a run would: ERR_INVALID_ARG and the like for options, ERR_DATA for rows, ERR_MODEL, ERR_REWARD, ERR_CONTEXT_LENGTH.
@@ -100,6 +115,18 @@ export async function planRun(input: PlanInput): Promise<RunPlan> {
     check: checkPromptRow,
     columnMapping: input.columnMapping,
   });
+  const evaluation =
+    input.evalDataset === undefined
+      ? undefined
+      : await measurePrompts(input.evalDataset, path, promptLimit(config, maxPositions), {
+          check: checkPromptRow,
+          columnMapping: input.columnMapping,
+        });
+  if (input.outputDir !== undefined && config.resume === undefined && existsSync(join(input.outputDir, 'metrics.jsonl')))
+    throw new FusedGrpoError(
+      'ERR_DATA',
+      `${input.outputDir} already holds a run; give another outputDir, or resume: 'auto' to continue it`,
+    );
   const rewards = await tryRewards(input, config, data);
   capabilities(); // loads the addons: what they take belongs to the process
   const steps = config.maxSteps > 0 ? config.maxSteps : countSteps(config, data.count);
@@ -134,9 +161,12 @@ export async function planRun(input: PlanInput): Promise<RunPlan> {
     memory: { parts, totalBytes: total, machineBytes, availableBytes },
     fits,
     savings: fits ? [] : savings(shape),
-    warnings:
-      fits && total > availableBytes
+    warnings: [
+      ...unevenColumns('the data set', data),
+      ...(evaluation ? [...unevenColumns('the evaluation data', evaluation), ...missingColumns(data, evaluation)] : []),
+      ...(fits && total > availableBytes
         ? [`Other programs hold memory now: ${(availableBytes / 1e9).toFixed(1)} GB are free and ${(total / 1e9).toFixed(1)} GB are needed`]
-        : [],
+        : []),
+    ],
   };
 }

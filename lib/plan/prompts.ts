@@ -11,6 +11,8 @@ export interface PromptStats {
   /** The first row, for a trial of the reward functions. */
   first: Row;
   columns: string[];
+  /** Columns that not every row has. */
+  partial: string[];
 }
 
 /** Token ids of a prompt as Policy.encode gives them. */
@@ -37,12 +39,12 @@ export async function measurePrompts(
   options: Pick<OpenOptions, 'check' | 'columnMapping'>,
 ): Promise<PromptStats> {
   const encode = encoder(folder);
-  const columns = new Set<string>();
+  const columns = new Map<string, number>();
   const lengths = { count: 0, sum: 0, min: Infinity, max: 0 };
   let first: Row | undefined;
   for await (const { row, where } of readRows(path, options)) {
     first ??= row;
-    for (const name of Object.keys(row)) columns.add(name);
+    for (const name of Object.keys(row)) columns.set(name, (columns.get(name) ?? 0) + 1);
     let n: number;
     try {
       n = encode(row.prompt as string | ChatMessage[]).length;
@@ -59,5 +61,11 @@ export async function measurePrompts(
   }
   if (!first) throw new FusedGrpoError('ERR_DATA', `The data set ${path} is empty`);
   const { count, sum, min, max } = lengths;
-  return { count, tokens: { min, mean: sum / count, max }, first, columns: [...columns] };
+  return {
+    count,
+    tokens: { min, mean: sum / count, max },
+    first,
+    columns: [...columns.keys()],
+    partial: [...columns].filter(([, n]) => n < count).map(([name]) => name),
+  };
 }

@@ -74,6 +74,22 @@ describe('train --algorithm', () => {
     expect(bytes(ppo, 'critic')).toBe(bytes(ppo, 'weights') + bytes(ppo, 'gradients') + bytes(ppo, 'moments'));
   });
 
+  test("a preset's options for groups do not stand in PPO's way", async () => {
+    const { code, err } = await cli('train', ...base, ...small, '--algorithm', 'ppo', '--preset', 'dapo', '--output', 'ppo-dapo');
+    expect({ code, err: code === 0 ? '' : err }).toEqual({ code: 0, err: '' });
+  });
+
+  test('a dry run looks at the output folder, the evaluation data and uneven rows', async () => {
+    const dry = (...more: string[]) => cli('train', ...base, ...small, '--dry-run', ...more);
+    expect((await dry('--output', 'grpo')).err).toMatch(/grpo already holds a run/);
+    expect((await dry('--output', 'grpo', '--resume', 'auto')).code).toBe(0);
+    writeFileSync(join(folder, 'bare.jsonl'), '{"prompt":"1+1="}');
+    expect((await dry('--eval-data', 'bare.jsonl')).out).toMatch(/The evaluation data has no answer/);
+    writeFileSync(join(folder, 'uneven.jsonl'), '{"prompt":"1+1=","answer":"2"}\n{"prompt":"1+1="}');
+    const uneven = await cli('train', '--model', demoModel(), '--data', 'uneven.jsonl', '--reward', 'accuracy', ...small, '--dry-run');
+    expect(uneven.out).toMatch(/Not every row of the data set has answer/);
+  });
+
   test.each([
     [['--value-model', demoModel()], /--value-model belongs to --algorithm ppo/],
     [['--gamma', '0.9'], /gamma/],
