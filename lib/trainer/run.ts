@@ -1,79 +1,19 @@
 // What every trainer's run has in common: the policy, the data cursor, the optimizer step, the run folder, saving and resuming.
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { checkMapping, type ColumnMapping } from '../data/columns.js';
+import { checkMapping } from '../data/columns.js';
 import { baseOption } from '../engine/adapter-folder.js';
 import { Policy } from '../engine/policy.js';
 import { FusedGrpoError, incompatible, invalidType } from '../errors.js';
 import { Loggers, loggersOf } from '../loggers/loggers.js';
-import type { Logger } from '../loggers/types.js';
-import { findResume, loadCheckpoint, saveCheckpoint, type Best, type TrainerCheckpoint, type TrainerKind } from './checkpoint.js';
-import type { ResolvedSFTConfig } from './config.js';
-import { openDataset, type Cursor, type Dataset, type Row, type RowCheck, type RowSource } from './dataset.js';
+import { findResume, loadCheckpoint, saveCheckpoint, type Best, type TrainerCheckpoint } from './checkpoint.js';
+import { openDataset, type Cursor, type Row, type RowSource } from './dataset.js';
 import { copyModel, writeFileAtomic, writeFolderAtomic } from './files.js';
 import { RunFolder, type LoggedSamples } from './run-folder.js';
+import type { NotMade, RunOptions, SecondModel, Trained, TrainedModel, Updated } from './run-types.js';
 import { isNonFinite, recordNonFinite, type Reader, type Skipped } from './non-finite.js';
-import { chooseTrained, trainedSettings, type TrainedConfig } from './trained-part.js';
-import { Training, type AccumulateResult, type NativeTraining, type TrainBatch, type TrainLoss } from '../engine/training.js';
-
-// SFTConfig's common part: what Run itself reads.
-type CommonConfig = Pick<
-  ResolvedSFTConfig,
-  | 'outputDir'
-  | 'maxSteps'
-  | 'microBatchTokens'
-  | 'weightDecay'
-  | 'adamBeta1'
-  | 'adamBeta2'
-  | 'adamEpsilon'
-  | 'maxGradNorm'
-  | 'seed'
-  | 'shuffleDataset'
-  | 'saveSteps'
-  | 'saveTotalLimit'
-  | 'resume'
-  | 'reportTo'
-  | 'maxSkippedSteps'
-  | 'device'
-  | 'dtype'
-> &
-  TrainedConfig & { fused?: boolean; workspaceBytes?: number; skipZeroAdvantages?: boolean };
-
-/** What a run needs of the model it trains. */
-export interface TrainedModel {
-  readonly native: NativeTraining;
-  readonly path: string;
-  readonly vocabSize: number;
-  save(dir: string): Promise<void>;
-  dispose(): void;
-}
-
-export interface RunOptions<M extends TrainedModel = Policy> {
-  kind: TrainerKind;
-  model: string | M;
-  /** How another model than a policy is loaded, when `model` is a folder. */
-  load?: (folder: string, signal: AbortSignal) => Promise<M>;
-  dataset: Dataset;
-  columnMapping?: ColumnMapping;
-  /** What is made of the data set before the first step: rows left out, say. */
-  prepare?: (dataset: Dataset) => Promise<Dataset>;
-  check: RowCheck;
-  config: CommonConfig;
-  /** Options that a resumed run must share with the one that wrote the checkpoint. */
-  settings: Record<string, unknown>;
-  /** More of what the run was given, for config.json. */
-  described?: Record<string, unknown>;
-  /** The run's model/ is that of the best evaluation. */
-  loadBestModelAtEnd?: boolean;
-  /** Adds the trainer's own files to a checkpoint. */
-  saveMore?: (folder: string) => Promise<void>;
-  signal?: AbortSignal;
-  loggers?: Logger[];
-}
-
-/** `skipped`: the step was not made, as something was not finite; its numbers are NaN. */
-export type Updated<R> = R & { gradNorm: number; skipped?: boolean; seconds: { train: number; optimizer: number } };
-export type Trained = Updated<AccumulateResult>;
+import { chooseTrained, trainedSettings } from './trained-part.js';
+import { Training, type AccumulateResult, type TrainBatch, type TrainLoss } from '../engine/training.js';
 
 /** What there is to say of a step that was not made. */
 const NOT_MADE: AccumulateResult = {
@@ -81,21 +21,6 @@ const NOT_MADE: AccumulateResult = {
   clipRatio: { low: NaN, high: NaN, region: NaN },
   ratio: { min: NaN, mean: NaN, max: NaN },
 };
-
-/** A model that is trained beside the policy. */
-export interface SecondModel {
-  /** Throws when its gradients are not finite. */
-  accumulate(options: { microBatchTokens: number; signal: AbortSignal }): Promise<void>;
-  step(): Promise<void>;
-  discard(): Promise<void>;
-}
-
-/** How a step that is not finite is told. */
-export interface NotMade<R> {
-  result: R;
-  /** Writes down which part of the batch is to blame; returns the file's name. */
-  record?: (error: FusedGrpoError) => Promise<string | undefined>;
-}
 
 export class Run<M extends TrainedModel = Policy> {
   policy!: M;

@@ -1,7 +1,7 @@
 import type { ResolvedGRPOConfig } from './config.js';
 import type { NamedReward } from './rewards.js';
 import type { Rollout } from './rollout.js';
-import type { Trained } from './run.js';
+import type { Trained } from './run-types.js';
 import type { StepMetrics } from './types.js';
 
 const known = (values: ArrayLike<number>): number[] => Array.from(values).filter((v) => !Number.isNaN(v));

@@ -1,9 +1,8 @@
 // PPO: the same loop with a critic. Advantages and returns by hand, learning, resuming bit for bit, bad input.
-import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { describe, expect, jest, test } from '@jest/globals';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { arithmeticProblems, correctAnswer } from '../../lib/demo/arithmetic.js';
+import { correctAnswer } from '../../lib/demo/arithmetic.js';
 import { demoModel } from '../../lib/demo/lesson.js';
 import { Policy } from '../../lib/engine/policy.js';
 import { FusedGrpoError } from '../../lib/errors.js';
@@ -13,14 +12,8 @@ import { resolvePPOConfig, type PPOConfig } from '../../lib/trainer/ppo-config.j
 import { PPOTrainer, type PPOTrainerOptions } from '../../lib/trainer/ppo-trainer.js';
 import { nameRewards, scoreRewards, type RewardInput } from '../../lib/trainer/rewards.js';
 import type { GRPOStep, StepMetrics } from '../../lib/trainer/types.js';
+import { collect, newFolder, numbers, trainDataset } from './support.js';
 
-let folder: string;
-beforeAll(() => void (folder = mkdtempSync(join(tmpdir(), 'ppo-'))));
-afterAll(() => rmSync(folder, { recursive: true }));
-let runs = 0;
-const newFolder = () => join(folder, `run-${++runs}`);
-
-const { train: trainDataset } = arithmeticProblems();
 const small: PPOConfig = {
   perDeviceTrainBatchSize: 32,
   maxCompletionLength: 4,
@@ -30,23 +23,9 @@ const small: PPOConfig = {
   saveSteps: 0,
   seed: 5,
 };
-const numbers = ({ seconds: _s, tokensPerSecond: _t, peakMemoryBytes: _p, ...rest }: StepMetrics) => rest;
-
 async function run(config: PPOConfig, more: Partial<PPOTrainerOptions> = {}): Promise<GRPOStep[]> {
-  const trainer = new PPOTrainer({
-    model: demoModel(),
-    rewardFuncs: correctAnswer,
-    trainDataset,
-    config: { ...small, ...config },
-    ...more,
-  });
-  const steps: GRPOStep[] = [];
-  try {
-    for await (const step of trainer) steps.push(step);
-  } finally {
-    trainer.dispose();
-  }
-  return steps;
+  const all = { ...small, ...config };
+  return collect(new PPOTrainer({ model: demoModel(), rewardFuncs: correctAnswer, trainDataset, config: all, ...more }));
 }
 
 test('advantages and returns: token KL, reward at the last token, penalty of what was cut, steps', async () => {

@@ -1,9 +1,6 @@
 // What GRPO's recipes add to a rollout: rewards of steps, dynamic sampling, a reference that is renewed, generation ahead of training.
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { arithmeticProblems, correctAnswer } from '../../lib/demo/arithmetic.js';
+import { correctAnswer } from '../../lib/demo/arithmetic.js';
 import { demoModel } from '../../lib/demo/lesson.js';
 import { Policy } from '../../lib/engine/policy.js';
 import { processAdvantages } from '../../lib/ops/process_advantages.js';
@@ -11,50 +8,14 @@ import { rolloutAdvantages } from '../../lib/trainer/advantages.js';
 import { resolveGRPOConfig, type GRPOConfig } from '../../lib/trainer/config.js';
 import { GRPOTrainer, type GRPOTrainerOptions } from '../../lib/trainer/grpo-trainer.js';
 import { nameRewards, scoreRewards, type RewardFn, type RewardInput } from '../../lib/trainer/rewards.js';
-import type { GRPOStep, StepMetrics } from '../../lib/trainer/types.js';
+import type { GRPOStep } from '../../lib/trainer/types.js';
+import { newFolder, numbers, run as runSmall, small, trainDataset, weightsOf } from './support.js';
 
-let folder: string;
 let policy: Policy;
-beforeAll(async () => {
-  folder = mkdtempSync(join(tmpdir(), 'recipes-'));
-  policy = await Policy.load(demoModel());
-});
-afterAll(() => {
-  policy.dispose();
-  rmSync(folder, { recursive: true });
-});
-let runs = 0;
-const newFolder = () => join(folder, `run-${++runs}`);
+beforeAll(async () => void (policy = await Policy.load(demoModel())));
+afterAll(() => policy.dispose());
 
-const { train: trainDataset } = arithmeticProblems();
-const small: GRPOConfig = {
-  numGenerations: 4,
-  perDeviceTrainBatchSize: 32,
-  maxCompletionLength: 4,
-  learningRate: 1e-3,
-  maxSteps: 4,
-  saveSteps: 0,
-};
-
-const numbers = ({ seconds: _s, tokensPerSecond: _t, peakMemoryBytes: _p, evalSeconds: _e, ...rest }: StepMetrics) => rest;
-const weightsOf = (outputDir: string) => readFileSync(join(outputDir, 'model', 'model.safetensors'));
-
-async function run(config: GRPOConfig, more: Partial<GRPOTrainerOptions> = {}): Promise<GRPOStep[]> {
-  const trainer = new GRPOTrainer({
-    model: demoModel(),
-    rewardFuncs: correctAnswer,
-    trainDataset,
-    config: { ...small, ...config },
-    ...more,
-  });
-  const steps: GRPOStep[] = [];
-  try {
-    for await (const step of trainer) steps.push(step);
-  } finally {
-    trainer.dispose();
-  }
-  return steps;
-}
+const run = (config: GRPOConfig, more: Partial<GRPOTrainerOptions> = {}) => runSmall({ saveSteps: 0, ...config }, more);
 
 describe('process supervision', () => {
   const completion = (text: string) => {

@@ -30,14 +30,8 @@ export const weightsOf = (outputDir: string) => readFileSync(join(outputDir, 'mo
 export const logOf = (outputDir: string) =>
   readFileSync(join(outputDir, 'metrics.jsonl'), 'utf8').trim().split('\n').map((line) => numbers(JSON.parse(line) as StepMetrics)); // prettier-ignore
 
-export async function run(config: GRPOConfig, more: Partial<GRPOTrainerOptions> = {}): Promise<GRPOStep[]> {
-  const trainer = new GRPOTrainer({
-    model: demoModel(),
-    rewardFuncs: correctAnswer,
-    trainDataset,
-    config: { ...small, ...config },
-    ...more,
-  });
+/** All steps of a trainer, which is freed however it ends. */
+export async function collect(trainer: AsyncIterable<GRPOStep> & { dispose(): void }): Promise<GRPOStep[]> {
   const steps: GRPOStep[] = [];
   try {
     for await (const step of trainer) steps.push(step);
@@ -45,6 +39,11 @@ export async function run(config: GRPOConfig, more: Partial<GRPOTrainerOptions> 
     trainer.dispose();
   }
   return steps;
+}
+
+export async function run(config: GRPOConfig, more: Partial<GRPOTrainerOptions> = {}): Promise<GRPOStep[]> {
+  const all = { ...small, ...config };
+  return collect(new GRPOTrainer({ model: demoModel(), rewardFuncs: correctAnswer, trainDataset, config: all, ...more }));
 }
 
 /** The warnings that `work` emits. */
