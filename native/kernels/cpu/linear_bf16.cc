@@ -1,6 +1,6 @@
 // linear_plain for bfloat16 with the instruction that multiplies pairs (AVX512_BF16): twice the products of an
-// instruction, and no widening. Products are exact and sums are float32, as in the other kernels; the instruction treats
-// denormals as 0.
+// instruction, and no widening. Products are exact and sums are float32, as in the other kernels; the instruction
+// treats denormals as 0.
 #include "kernels/cpu/linear_bf16.h"
 
 #if defined(__x86_64__) && !defined(__clang__)
@@ -44,9 +44,7 @@ struct Sums {
   alignas(64) float at[kOutputs][8];
 };
 
-FG_INLINE __m512 widen(__m256i v) {
-  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(v), 16));
-}
+FG_INLINE __m512 widen(__m256i v) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(v), 16)); }
 FG_INLINE __m256i narrow(__m512 v) {  // to nearest, ties to even, as store()
   const __m512i i = _mm512_castps_si512(v), odd = _mm512_and_si512(_mm512_srli_epi32(i, 16), _mm512_set1_epi32(1));
   const __m512i up = _mm512_srli_epi32(_mm512_add_epi32(i, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
@@ -57,8 +55,8 @@ FG_INLINE __m256i narrow(__m512 v) {  // to nearest, ties to even, as store()
 /// Writes `count` outputs from `column` of rows [row, row + rows).
 void finish(const LinearPlainArgs& a, int64_t row, int64_t rows, int64_t column, int64_t count, const Sums& sums) {
   const bf16 *bias = static_cast<const bf16*>(a.bias), *residual = static_cast<const bf16*>(a.residual);
-  const __m512i across = _mm512_mullo_epi32(_mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0),
-                                            _mm512_set1_epi32(8));
+  const __m512i across =
+      _mm512_mullo_epi32(_mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0), _mm512_set1_epi32(8));
   for (int64_t o = 0; o < count; o += 16) {
     const __mmask16 lanes = (1u << std::min<int64_t>(16, count - o)) - 1;
     const auto added = [&](const bf16* p) { return widen(_mm256_maskz_loadu_epi16(lanes, p)); };
