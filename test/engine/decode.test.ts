@@ -52,7 +52,7 @@ const { Policy } = require(process.argv[1]);
 (async () => {
   const out = {};
   for (const name of JSON.parse(process.argv[3])) {
-    const policy = await Policy.load(process.argv[2] + '/' + name, { dtype: 'float32' });
+    const policy = await Policy.load(process.argv[2] + '/' + name, { dtype: process.argv[4] });
     const prompts = [[5, 17, 40, 9], [3], Array.from({ length: 30 }, (_, i) => 3 + i)].map((p) => Int32Array.from(p));
     const { completions } = await policy.generate(prompts, { numGenerations: 7, maxNewTokens: 33, seed: 2, ignoreEos: true });
     const { logps } = await policy.score(prompts, completions);
@@ -64,8 +64,8 @@ const { Policy } = require(process.argv[1]);
   console.log(JSON.stringify(out));
 })();`;
 
-function decodeIn(env: Record<string, string>): Record<string, Run> {
-  const args = ['-e', SCRIPT, join(__dirname, '../../dist/cjs/index.js'), goldenModels, JSON.stringify(families)];
+function decodeIn(env: Record<string, string>, dtype = 'float32'): Record<string, Run> {
+  const args = ['-e', SCRIPT, join(__dirname, '../../dist/cjs/index.js'), goldenModels, JSON.stringify(families), dtype];
   const { stdout, stderr, status } = spawnSync(process.execPath, args, {
     encoding: 'utf8',
     env: { ...process.env, NODE_OPTIONS: '', ...env },
@@ -90,6 +90,11 @@ describe('in processes of their own', () => {
       expect([name, runs[name]!.error < 5e-5]).toEqual([name, true]);
       expect(runs[name]!.tokens[0]).toEqual(usual[name]!.tokens[0]);
     }
+  });
+
+  test.each(['avx512', 'avx2'])('bfloat16 weights as they lie, %s: near the log-probs of scoring, in every family', (set) => {
+    const runs = decodeIn({ FUSED_GRPO_PACKED_MB: '0', FUSED_GRPO_SIMD: set }, 'bfloat16');
+    for (const name of families) expect([name, runs[name]!.error < 0.25]).toEqual([name, true]);
   });
 
   test('the kernels run on several threads (an engine compiled without OpenMP says 1)', () => {
