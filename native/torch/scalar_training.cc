@@ -100,6 +100,7 @@ void Trainer::scalar_backward(const at::Tensor& rows, const std::vector<float>& 
 PairResult Trainer::accumulate_pairs(const PairBatch& batch, const PairOptions& options,
                                      const std::atomic<bool>& abort) {
   PairResult result;
+  fused_ = true;
   const auto pairs = static_cast<size_t>(batch.pairs());
   result.chosen.resize(pairs), result.rejected.resize(pairs);
   const std::vector<Sequence> sequences = sequences_of(batch);
@@ -130,6 +131,7 @@ PairResult Trainer::accumulate_pairs(const PairBatch& batch, const PairOptions& 
 ValueResult Trainer::accumulate_values(const ValueBatch& batch, const ValueOptions& options,
                                        const std::atomic<bool>& abort) {
   ValueResult result;
+  fused_ = true;
   result.values.resize(batch.returns.size());
   const std::vector<Sequence> sequences = sequences_of(batch);
   std::vector<int64_t> starts{0};  // where each sequence's completion begins among the N tokens

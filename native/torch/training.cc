@@ -5,6 +5,7 @@
 
 #include "torch/caching_allocator.h"
 #include "torch/error.h"
+#include "torch/gradient_sum.h"
 #include "torch/linear_loss.h"
 #include "torch/packing.h"
 #include "torch/reference.h"
@@ -230,6 +231,7 @@ TrainResult Trainer::accumulate(const TrainBatch& batch, const TrainOptions& opt
   std::vector<int64_t> starts(batch.sequences() + 1, 0);  // where each sequence's completion begins among the N tokens
   for (int64_t s = 0; s < batch.sequences(); ++s) starts[s + 1] = starts[s] + std::max<int64_t>(0, batch.completion(s));
   TrainResult result;
+  fused_ = options.fused;
   std::vector<Sequence> sequences = sequences_of(batch);
   if (skips(options)) {
     for (int64_t s = 0; s < batch.sequences(); ++s)
@@ -244,13 +246,15 @@ TrainResult Trainer::accumulate(const TrainBatch& batch, const TrainOptions& opt
   return result;
 }
 
-void Trainer::each_part(const std::vector<Sequence>& sequences, const Parts& parts, int64_t workspace,
+void Trainer::run_parts(const std::vector<Sequence>& sequences, const Parts& parts, int64_t workspace,
                         const std::atomic<bool>& abort,
-                        const std::function<void(const std::vector<int64_t>& members)>& micro_batch) {
+                        const std::function<void(const std::vector<int64_t>& members)>& micro_batch,
+                        const std::function<void()>& before_last) {
   at::AutoGradMode grad_mode(true);
   const RecomputeScope recompute(model_);
   for (const auto& members : parts) {
     if (abort) throw CodedError("ERR_ABORTED", "The operation was aborted");
+    if (&members == &parts.back()) before_last();
     const size_t before = start_memory_peak();
     try {
       micro_batch(members);
@@ -260,6 +264,33 @@ void Trainer::each_part(const std::vector<Sequence>& sequences, const Parts& par
       throw_out_of_memory(sequences, members, before, workspace);
     }
   }
+}
+
+void Trainer::each_part(const std::vector<Sequence>& sequences, const Parts& parts, int64_t workspace,
+                        const std::atomic<bool>& abort,
+                        const std::function<void(const std::vector<int64_t>& members)>& micro_batch) {
+  const std::shared_ptr<RankGroup> group = std::move(group_);
+  group_.reset();
+  if (!group) return run_parts(sequences, parts, workspace, abort, micro_batch, [] {});
+  GradientSum sum(optimizer_, *group, abort);
+  std::exception_ptr error;
+  try {
+    run_parts(sequences, parts, workspace, abort, micro_batch, [&] { sum.before_last_backward(final_early()); });
+  } catch (const CodedError& e) {
+    if (e.code == "ERR_ABORTED" || e.code == "ERR_RANK_LOST") throw;
+    error = std::current_exception();
+  } catch (...) {
+    error = std::current_exception();
+  }
+  sum.finish();  // after a failure as well: the others wait for this rank's numbers, and then learn of it
+  if (error) std::rethrow_exception(error);
+}
+
+std::vector<at::Tensor> Trainer::final_early() const {
+  if (!fused_) return {};
+  if (model_.config().scalar_head) return {model_.score_weight()};
+  const bool tied = model_.head_weight().is_same(model_.weights().embedding);
+  return tied ? std::vector<at::Tensor>() : std::vector<at::Tensor>{model_.head_weight()};
 }
 
 }  // namespace fg

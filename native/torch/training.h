@@ -11,6 +11,7 @@
 #include "torch/model/transformer.h"
 #include "torch/optimizer.h"
 #include "torch/packing.h"
+#include "torch/rank_group.h"
 #include "torch/scalar_batches.h"
 
 namespace fg {
@@ -54,6 +55,9 @@ class Trainer {
       : owner_(std::move(model)), model_(*owner_), optimizer_(freeze(model_)) {}
 
   Optimizer& optimizer() { return optimizer_; }
+  /// The gradients of the next call become the sums of all ranks' in `group`, whose members all make that call (an
+  /// empty batch is one); null: this process's alone.
+  void sum_over(std::shared_ptr<RankGroup> group) { group_ = std::move(group); }
   /// Bytes that a row of a micro-batch needs, about, its logits left out (fused: they are bounded by the workspace).
   int64_t bytes_per_row() const { return bytes_per_row(model_.recomputes_training()); }
 
@@ -90,9 +94,19 @@ class Trainer {
   kernels::PolicyMetrics fused_loss(Part& part, const TrainOptions& options, const at::Tensor& rows);
   kernels::PolicyMetrics unfused_loss(Part& part, const TrainOptions& options, const at::Tensor& rows);
 
+  /// The loop of each_part; `before_last` is called before the last part.
+  void run_parts(const std::vector<Sequence>& sequences, const Parts& parts, int64_t workspace,
+                 const std::atomic<bool>& abort, const std::function<void(const std::vector<int64_t>&)>& micro_batch,
+                 const std::function<void()>& before_last);
+
+  /// Leaves whose gradients are final before the backward of a part begins: the head's, which no autograd sees.
+  std::vector<at::Tensor> final_early() const;
+
   std::shared_ptr<Transformer> owner_;
   Transformer& model_;
   Optimizer optimizer_;
+  std::shared_ptr<RankGroup> group_;
+  bool fused_ = true;  // of the call under way
 };
 
 }  // namespace fg

@@ -1,6 +1,7 @@
 // The engine addon: models, sampling and training by libtorch.
 #include "addon/common/napi_min.h"
 #include "addon/engine/adamw.h"
+#include "addon/engine/group.h"
 #include "addon/engine/model_handle.h"
 #include "addon/engine/reference.h"
 #include "addon/engine/tensor.h"
@@ -51,6 +52,7 @@ static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("info", Napi::Function::New(env, Info));
   exports.Set("Model", fg::ModelHandle::define(env));
   exports.Set("Tensor", fg::TensorHandle::define(env));
+  exports.Set("Group", fg::GroupHandle::define(env));
   exports.Set("TensorOps", fg::TensorOps::define(env));
   fg::register_reference(env, exports);
   fg::register_adamw(env, exports);

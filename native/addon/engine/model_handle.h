@@ -64,11 +64,12 @@ class ModelHandle : public Napi::ObjectWrap<ModelHandle> {
   Napi::Value training_memory(
       const Napi::CallbackInfo& info);                     // () -> call<{ parameters, optimizerBytes, bytesPerRow }>
   Napi::Value accumulate(const Napi::CallbackInfo& info);  // (batch, options) -> call<AccumulateResult>
-  Napi::Value optimizer_step(const Napi::CallbackInfo& info);  // (options) -> call<number>: the gradient norm
-  Napi::Value zero_grad(const Napi::CallbackInfo& info);       // () -> call<void>
-  Napi::Value gradient_norm(const Napi::CallbackInfo& info);   // () -> call<number>
-  Napi::Value save_optimizer(const Napi::CallbackInfo& info);  // (file) -> call<void>
-  Napi::Value load_optimizer(const Napi::CallbackInfo& info);  // (file) -> call<void>
+  Napi::Value optimizer_step(const Napi::CallbackInfo& info);   // (options) -> call<number>: the gradient norm
+  Napi::Value zero_grad(const Napi::CallbackInfo& info);        // () -> call<void>
+  Napi::Value gradient_norm(const Napi::CallbackInfo& info);    // () -> call<number>
+  Napi::Value shard_optimizer(const Napi::CallbackInfo& info);  // (Group) -> call<void>: before the first step or load
+  Napi::Value save_optimizer(const Napi::CallbackInfo& info);   // (file) -> call<void>
+  Napi::Value load_optimizer(const Napi::CallbackInfo& info);   // (file) -> call<void>
   Napi::Value clone_into(const Napi::CallbackInfo&
                              info);  // (empty Model, scalarHead?) -> call<void>: copies of the weights, not trainable
   // model_scalar.cc

@@ -99,6 +99,7 @@ Napi::Function ModelHandle::define(Napi::Env env) {
                          InstanceMethod("optimizerStep", &ModelHandle::optimizer_step),
                          InstanceMethod("zeroGrad", &ModelHandle::zero_grad),
                          InstanceMethod("gradientNorm", &ModelHandle::gradient_norm),
+                         InstanceMethod("shardOptimizer", &ModelHandle::shard_optimizer),
                          InstanceMethod("saveOptimizer", &ModelHandle::save_optimizer),
                          InstanceMethod("loadOptimizer", &ModelHandle::load_optimizer),
                          InstanceMethod("values", &ModelHandle::values),

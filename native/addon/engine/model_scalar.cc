@@ -102,10 +102,12 @@ Napi::Value ModelHandle::accumulate_pairs(const Napi::CallbackInfo& info) {
                               integer_at(o, "microBatchTokens")};
     expect(options.normalizer > 0 && options.micro_batch_tokens >= 0,
            "a positive normalizer, and microBatchTokens of at least 0");
-    return submit(info, [batch, options](ModelState& state, const std::atomic<bool>& abort) -> Deliver {
-      const PairResult result = trainer_of(state).accumulate_pairs(*batch, options, abort);
-      return [result](Napi::Env env) { return to_js(env, result); };
-    });
+    return submit(info,
+                  [batch, options, group = group_of(o)](ModelState& state, const std::atomic<bool>& abort) -> Deliver {
+                    trainer_of(state).sum_over(group);
+                    const PairResult result = trainer_of(state).accumulate_pairs(*batch, options, abort);
+                    return [result](Napi::Env env) { return to_js(env, result); };
+                  });
   });
 }
 
@@ -119,10 +121,12 @@ Napi::Value ModelHandle::accumulate_values(const Napi::CallbackInfo& info) {
            "a positive normalizer, and microBatchTokens and a cliprangeValue of at least 0");
     expect(!(options.clip < kUnbounded) || batch->old_values.size() == batch->returns.size(),
            "oldValues when cliprangeValue is finite");
-    return submit(info, [batch, options](ModelState& state, const std::atomic<bool>& abort) -> Deliver {
-      const ValueResult result = trainer_of(state).accumulate_values(*batch, options, abort);
-      return [result](Napi::Env env) { return to_js(env, result); };
-    });
+    return submit(info,
+                  [batch, options, group = group_of(o)](ModelState& state, const std::atomic<bool>& abort) -> Deliver {
+                    trainer_of(state).sum_over(group);
+                    const ValueResult result = trainer_of(state).accumulate_values(*batch, options, abort);
+                    return [result](Napi::Env env) { return to_js(env, result); };
+                  });
   });
 }
 

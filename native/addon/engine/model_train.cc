@@ -88,10 +88,12 @@ Napi::Value ModelHandle::accumulate(const Napi::CallbackInfo& info) {
     expect(options.loss.beta == 0 || !batch->ref_logps.empty() || batch->tokens.empty(), "refLogps when beta is not 0");
     expect(options.loss.sampler == SamplerCorrection::none || !batch->sampler_logps.empty() || batch->tokens.empty(),
            "samplerLogps for samplerImportanceSampling");
-    return submit(info, [batch, options](ModelState& state, const std::atomic<bool>& abort) -> Deliver {
-      const TrainResult result = trainer_of(state).accumulate(*batch, options, abort);
-      return [result, with_kl = options.loss.beta != 0](Napi::Env env) { return to_js(env, result, with_kl); };
-    });
+    return submit(
+        info, [batch, options, group = group_of(o)](ModelState& state, const std::atomic<bool>& abort) -> Deliver {
+          trainer_of(state).sum_over(group);
+          const TrainResult result = trainer_of(state).accumulate(*batch, options, abort);
+          return [result, with_kl = options.loss.beta != 0](Napi::Env env) { return to_js(env, result, with_kl); };
+        });
   });
 }
 
@@ -137,6 +139,17 @@ Napi::Value ModelHandle::zero_grad(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     return submit(info, [](ModelState& state, const std::atomic<bool>&) -> Deliver {
       if (state.training) trainer_of(state).optimizer().zero_gradients();
+      return nothing();
+    });
+  });
+}
+
+Napi::Value ModelHandle::shard_optimizer(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const std::shared_ptr<RankGroup> group = GroupHandle::of(info[0]);
+    if (!group) throw bad_argument("group", "a Group");
+    return submit(info, [group](ModelState& state, const std::atomic<bool>&) -> Deliver {
+      trainer_of(state).optimizer().shard(group);
       return nothing();
     });
   });

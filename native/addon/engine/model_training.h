@@ -1,5 +1,6 @@
 #pragma once
 // What the calls of training share: model_train.cc (language models), model_scalar.cc (scalar heads).
+#include "addon/engine/group.h"
 #include "addon/engine/model_handle.h"
 #include "torch/training.h"
 
@@ -15,6 +16,9 @@ inline Trainer& trainer_of(ModelState& state) {
   if (!state.training) state.training = std::make_unique<ModelTraining>(state.model);
   return static_cast<ModelTraining&>(*state.training).trainer;
 }
+
+/// Of a call's options: `group`, the ranks whose gradients are added up, or none.
+inline std::shared_ptr<RankGroup> group_of(const Napi::Object& o) { return GroupHandle::of(o.Get("group")); }
 
 template <class T>
 std::vector<T> optional(const Napi::Object& o, const char* key, napi_typedarray_type type, const char* what) {

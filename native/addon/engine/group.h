@@ -1,0 +1,45 @@
+#pragma once
+// The JavaScript handle of a RankGroup.
+#include <memory>
+
+#include "addon/engine/convert.h"
+#include "addon/engine/owner_thread.h"
+#include "torch/rank_group.h"
+
+namespace fg {
+
+class GroupHandle : public Napi::ObjectWrap<GroupHandle> {
+ public:
+  static Napi::Function define(Napi::Env env);
+  explicit GroupHandle(const Napi::CallbackInfo& info);
+
+  /// The group inside a GroupHandle, or null where the value is none; throws where it was not joined. Event loop.
+  static std::shared_ptr<RankGroup> of(const Napi::Value& value);
+
+ private:
+  struct Joined {
+    std::shared_ptr<RankGroup> group;
+  };
+  Napi::Value join(const Napi::CallbackInfo& info);    // ({ rank, worldSize, host, port, serve, prefix, timeout (ms) })
+  Napi::Value gather(const Napi::CallbackInfo& info);  // (Uint8Array) -> call<Uint8Array[]>
+  Napi::Value from_first(const Napi::CallbackInfo& info);  // (Uint8Array) -> call<Uint8Array>
+  Napi::Value meet(const Napi::CallbackInfo& info);        // () -> call<void>
+  Napi::Value set_step(const Napi::CallbackInfo& info);    // (step)
+  Napi::Value fail(const Napi::CallbackInfo& info);        // (message) -> call<void>
+  Napi::Value statistics(const Napi::CallbackInfo& info);  // () -> { bytes, seconds }
+  Napi::Value leave(const Napi::CallbackInfo& info);       // () -> call<void>
+
+  /// Queues `work(joined, abort)`.
+  template <class Fn>
+  Napi::Value submit(const Napi::CallbackInfo& info, Fn work) {
+    return thread_.submit(info.Env(), info.This().As<Napi::Object>(),
+                          [joined = joined_, work = std::move(work)](const std::atomic<bool>& abort) mutable {
+                            return Deliver(work(*joined, abort));
+                          });
+  }
+
+  OwnerThread thread_;
+  std::shared_ptr<Joined> joined_ = std::make_shared<Joined>();
+};
+
+}  // namespace fg
