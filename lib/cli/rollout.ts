@@ -6,15 +6,15 @@ import { importUserModule } from './rewards.js';
 
 /** The trainer's options of the module; none without a path. A module without a rollout function is an error that says what is needed. */
 export async function loadRollout(
-  path: unknown,
+  path: string | undefined,
   ctx: Pick<CliContext, 'importModule' | 'cwd'>,
 ): Promise<Pick<GRPOTrainerOptions, 'rollout' | 'syncWeights'>> {
   if (path === undefined) return {};
-  const { default: rollout, syncWeights } = await importUserModule('--rollout', String(path), ctx);
+  const { default: rollout, syncWeights } = await importUserModule('--rollout', path, ctx);
   if (typeof rollout !== 'function')
     throw new FusedGrpoError(
       'ERR_INVALID_ARG',
-      `--rollout: ${String(path)} has no rollout function; export default async ({ prompts, numGenerations, sampling }) => completions`,
+      `--rollout: ${path} has no rollout function; export default async ({ prompts, numGenerations, sampling }) => completions`,
     );
   return { rollout, ...(syncWeights === undefined ? {} : { syncWeights }) } as Pick<GRPOTrainerOptions, 'rollout' | 'syncWeights'>;
 }

@@ -114,7 +114,7 @@ interface Given {
 
 async function dryRun({ own, config, trainDataset, columnMapping }: Given, ctx: CliContext): Promise<number> {
   const { name, folder } = await checkModel('model', own.model, ctx, { weights: false });
-  await loadRollout(own.rollout, ctx);
+  await loadRollout(own.rollout as string | undefined, ctx);
   const { rewardFuncs, dispose } = await resolveRewards(own.reward, config, own.rewardTransform, ctx);
   const evalDataset = own.evalData === undefined ? undefined : checkInput('evalData', 'file', own.evalData, ctx);
   const outputDir = own.output === undefined ? undefined : resolve(ctx.cwd, own.output as string);
@@ -153,7 +153,7 @@ async function run(values: FlagValues, ctx: CliContext): Promise<number> {
   const evalDataset = own.evalData === undefined ? undefined : checkInput('evalData', 'file', own.evalData, ctx);
   const output = resolve(ctx.cwd, String(own.output));
   const model = (await checkModel('model', own.model, ctx)).name;
-  const rollout = await loadRollout(own.rollout, ctx);
+  const rollout = await loadRollout(own.rollout as string | undefined, ctx);
   const { rewardFuncs, dispose } = await resolveRewards(own.reward, config, own.rewardTransform, ctx);
   const Trainer = algorithm === 'ppo' ? module.PPOTrainer : module.GRPOTrainer;
   const valueModel = own.valueModel === undefined ? undefined : (await checkModel('valueModel', own.valueModel, ctx)).name;

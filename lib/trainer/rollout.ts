@@ -4,7 +4,6 @@ import type { Policy } from '../engine/policy.js';
 import { FusedGrpoError } from '../errors.js';
 import type { Critic } from './critic.js';
 import { groupStdOf, rolloutAdvantages, sampledKl, type RolloutAdvantages } from './advantages.js';
-import type { ResolvedGRPOConfig } from './config.js';
 import type { Row } from './dataset.js';
 import { samplerCorrection } from './loss.js';
 import type { SamplerImportanceSampling } from '../ops/types.js';

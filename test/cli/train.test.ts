@@ -101,7 +101,7 @@ test('--rollout: the function and its syncWeights reach the trainer; a dry run l
   const f = fake(script);
   const [rollout, syncWeights] = [() => [], { hook: () => undefined }];
   writeFileSync(join(f.folder, 'rollout.mjs'), '');
-  const given = f.ctx.importModule;
+  const given = f.ctx.importModule.bind(f.ctx);
   f.ctx.importModule = (file) => (file.endsWith('rollout.mjs') ? Promise.resolve({ default: rollout, syncWeights }) : given(file));
   expect(await runCli(trainArgs('--rollout', 'rollout.mjs'), f.ctx)).toBe(0);
   expect(script.seen).toMatchObject({ rollout, syncWeights });

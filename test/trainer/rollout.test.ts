@@ -1,4 +1,5 @@
 import { expect, test } from '@jest/globals';
+import { rolloutAdvantages, sampledKl } from '../../lib/trainer/advantages.js';
 import { resolveGRPOConfig } from '../../lib/trainer/config.js';
 import { minibatch, toBatch, trainedTokens } from '../../lib/trainer/batch.js';
 import { decodeRollout, encodeRollout } from '../../lib/trainer/rollout-state.js';
@@ -65,6 +66,24 @@ test('a batch holds prompt and completion of each chosen completion, aligned', (
   expect([...toBatch(r, Int32Array.of(5, 2), { numGenerations: 4 }).mask!]).toEqual([1, 1, 1, 1, 0, 1]);
   expect(trainedTokens(r, Int32Array.of(5, 2), { maskTruncatedCompletions: false })).toBe(5);
   expect(trainedTokens(r, Int32Array.of(5, 2), { maskTruncatedCompletions: true })).toBe(3);
+});
+
+test("with a KL in the reward, others' tokens have none", () => {
+  const completions = rollout(4, 4).completions.slice(0, 4);
+  completions[1]!.mask = Uint8Array.of(1, 0);
+  const config = resolveGRPOConfig({ numGenerations: 4, perDeviceTrainBatchSize: 4, beta: 0.5, klInReward: true });
+  const total = Float64Array.of(1, 0, 0.5, 2);
+  const scored = { total, outcome: total, byFunction: [total], steps: [undefined], failed: [] };
+  const context = { config, rewards: [], policy: undefined as never };
+  const of = (foreign: number) => {
+    const logps = completions.map((c) => c.tokens.length).map((n) => new Float32Array(n).fill(-1));
+    const refLogps = logps.map((l) => l.map((v, t) => v - 0.1 * (t + 1)));
+    refLogps[1]![1] = foreign;
+    const { advantages } = rolloutAdvantages(scored, completions, context, logps, refLogps);
+    return [[...advantages], sampledKl(config, completions, logps, refLogps)];
+  };
+  expect(of(-50)).toEqual(of(-1));
+  expect(of(-1)[1]).toBeCloseTo((0.1 + 0.1 + (0.1 + 0.2 + 0.3) + 0.1) / 6, 5);
 });
 
 test('a rollout survives JSON exactly', () => {

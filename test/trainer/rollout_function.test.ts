@@ -101,7 +101,8 @@ describe('what the function is told', () => {
     const there = elsewhere();
     const spoil: RolloutFn = async (request) => {
       const result = await there.options.rollout(structuredCloneWith(request));
-      for (const p of request.prompts) (p.tokens.fill(0), (p.row.answer = 'x'));
+      request.prompts.forEach((p) => p.tokens.fill(0));
+      request.prompts.forEach((p) => (p.row.answer = 'x'));
       return result;
     };
     const structuredCloneWith = (r: RolloutRequest) => ({ ...r, prompts: r.prompts.map((p) => ({ ...p, tokens: p.tokens.slice() })) });
