@@ -14,6 +14,7 @@ export type ErrorCode =
   | 'ERR_TOKENIZER'
   | 'ERR_DATA' // a data set that cannot be read; the message names file and line
   | 'ERR_REWARD' // a reward function that threw, timed out or returned something unusable
+  | 'ERR_ROLLOUT' // a rollout function (or the hook of syncWeights) that threw, timed out or returned something unusable
   | 'ERR_CONTEXT_LENGTH' // prompt (and completion) do not fit the model's context
   | 'ERR_IO' // disk full, unreadable or unwritable file
   | 'ERR_TRAINING'; // training cannot go on (non-finite loss or gradients)

@@ -17,6 +17,16 @@ export { RewardModel, type RewardModelOptions, type RewardTransform } from './re
 export type { RewardItem, RewardText } from './reward/texts.js';
 export { withReplay, type ReplayOptions } from './reward/replay.js';
 export { grpoConfigOptions, sftConfigOptions, type GRPOConfig, type SFTConfig } from './trainer/config.js';
+export type {
+  RolloutCompletion,
+  RolloutFn,
+  RolloutPrompt,
+  RolloutRequest,
+  RolloutResult,
+  RolloutSampling,
+  SyncedWeights,
+  SyncWeights,
+} from './trainer/rollout-function.js';
 export type { RewardFn, RewardInput, TrainerState } from './trainer/rewards.js';
 export type { Dataset, Row } from './trainer/dataset.js';
 export type { ColumnMapping } from './data/columns.js';

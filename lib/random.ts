@@ -9,9 +9,14 @@ function mix(x: bigint): bigint {
   return x ^ (x >> 31n);
 }
 
+const fold = (keys: number[]): bigint => keys.reduce((s, k) => mix(s ^ BigInt(k)), 0n);
+
+/** A number from 0 to 2^31 - 1 that depends on the keys alone. */
+export const hash31 = (...keys: number[]): number => Number(fold(keys) >> 33n);
+
 /** A permutation of 0 .. n-1 that depends on the keys alone (Fisher-Yates over splitmix64 (Steele et al. 2014)). */
 export function permutation(n: number, ...keys: number[]): Int32Array {
-  let state = keys.reduce((s, k) => mix(s ^ BigInt(k)), 0n);
+  let state = fold(keys);
   const order = Int32Array.from({ length: n }, (_, i) => i);
   for (let i = n - 1; i > 0; --i) {
     state = mix(state);

@@ -4,6 +4,7 @@ import { capabilities, type Capabilities } from '../capabilities.js';
 import type { FlagTable } from './options.js';
 import type { RewardItem } from '../reward/texts.js';
 import type { RewardStep } from '../trainer/reward-trainer.js';
+import type { GRPOTrainerOptions } from '../trainer/grpo-trainer.js';
 import type { StepMetrics, GRPOStep } from '../trainer/types.js';
 
 export interface Output {
@@ -31,6 +32,8 @@ export interface GrpoModule {
     columnMapping?: Record<string, string>;
     evalDataset?: string;
     valueModel?: string;
+    rollout?: GRPOTrainerOptions['rollout'];
+    syncWeights?: GRPOTrainerOptions['syncWeights'];
     config: object;
     signal?: AbortSignal;
   }) => TrainerLike<GRPOStep>;

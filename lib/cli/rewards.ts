@@ -45,6 +45,22 @@ function place(error: unknown, file: string): string {
 
 const syntaxReport = (file: string): string => spawnSync(process.execPath, ['--check', file], { encoding: 'utf8' }).stderr;
 
+/** A user's module, by the name of the flag that names it. */
+export async function importUserModule(
+  flag: string,
+  path: string,
+  ctx: Pick<CliContext, 'importModule' | 'cwd'>,
+): Promise<Record<string, unknown>> {
+  const file = resolve(ctx.cwd, path);
+  if (!existsSync(file) || statSync(file).isDirectory()) throw new FusedGrpoError('ERR_INVALID_ARG', `${flag}: there is no file ${path}`);
+  try {
+    return await ctx.importModule(file);
+  } catch (cause) {
+    const message = (cause as { message?: string } | null)?.message ?? String(cause);
+    throw new FusedGrpoError('ERR_INVALID_ARG', `${flag}: ${path} could not be loaded: ${message}${place(cause, file)}`, { cause });
+  }
+}
+
 /** What --reward names: a reward model's folder, or a module. Reward models are to be disposed by the caller. */
 export async function openRewards(
   path: string,
@@ -66,15 +82,7 @@ export async function openRewards(
  * that is a function, under the export's name.
  */
 export async function loadRewards(path: string, ctx: Pick<CliContext, 'importModule' | 'cwd'>): Promise<AnyFunction[]> {
-  const file = resolve(ctx.cwd, path);
-  if (!existsSync(file)) throw new FusedGrpoError('ERR_INVALID_ARG', `--reward: there is no file ${path}`);
-  let exports: Record<string, unknown>;
-  try {
-    exports = await ctx.importModule(file);
-  } catch (cause) {
-    const message = (cause as { message?: string } | null)?.message ?? String(cause);
-    throw new FusedGrpoError('ERR_INVALID_ARG', `--reward: ${path} could not be loaded: ${message}${place(cause, file)}`, { cause });
-  }
+  const exports = await importUserModule('--reward', path, ctx);
   const functions = fromDefault(exports.default, path);
   const found = functions.length ? functions : fromNames(exports);
   if (found.length === 0)

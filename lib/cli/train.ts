@@ -11,6 +11,7 @@ import { planText } from './dry-run.js';
 import { EXIT } from './errors.js';
 import { requireFlags, type FlagTable, type FlagValues } from './options.js';
 import { short } from './progress.js';
+import { loadRollout } from './rollout.js';
 import { builtInRewards, resolveRewards } from './reward-names.js';
 import { runTraining } from './run-training.js';
 import { checkInput, gatherSettings } from './settings.js';
@@ -42,6 +43,12 @@ function flags(ctx: CliContext): FlagTable {
       valueName: 'DIR',
       required: true,
       description: 'Folder for model, checkpoints, metrics.jsonl and report.html',
+    },
+    rollout: {
+      type: 'string',
+      valueName: 'FILE',
+      description:
+        'A module whose default export samples the completions (an inference server, an environment), with syncWeights as an export if it shall get the weights: docs/rollouts.md',
     },
     evalData: {
       type: 'string',
@@ -107,6 +114,7 @@ interface Given {
 
 async function dryRun({ own, config, trainDataset, columnMapping }: Given, ctx: CliContext): Promise<number> {
   const { name, folder } = await checkModel('model', own.model, ctx, { weights: false });
+  await loadRollout(own.rollout as string | undefined, ctx);
   const { rewardFuncs, dispose } = await resolveRewards(own.reward, config, own.rewardTransform, ctx);
   const evalDataset = own.evalData === undefined ? undefined : checkInput('evalData', 'file', own.evalData, ctx);
   const outputDir = own.output === undefined ? undefined : resolve(ctx.cwd, own.output as string);
@@ -145,10 +153,15 @@ async function run(values: FlagValues, ctx: CliContext): Promise<number> {
   const evalDataset = own.evalData === undefined ? undefined : checkInput('evalData', 'file', own.evalData, ctx);
   const output = resolve(ctx.cwd, String(own.output));
   const model = (await checkModel('model', own.model, ctx)).name;
+  const rollout = await loadRollout(own.rollout as string | undefined, ctx);
   const { rewardFuncs, dispose } = await resolveRewards(own.reward, config, own.rewardTransform, ctx);
   const Trainer = algorithm === 'ppo' ? module.PPOTrainer : module.GRPOTrainer;
   const valueModel = own.valueModel === undefined ? undefined : (await checkModel('valueModel', own.valueModel, ctx)).name;
-  const inputs = { ...(evalDataset === undefined ? {} : { evalDataset }), ...(valueModel === undefined ? {} : { valueModel }) };
+  const inputs = {
+    ...rollout,
+    ...(evalDataset === undefined ? {} : { evalDataset }),
+    ...(valueModel === undefined ? {} : { valueModel }),
+  };
   return runTraining<GRPOStep>(
     {
       label: 'train',

@@ -32,22 +32,36 @@ const offsetsOf = (lists: ArrayLike<unknown>[]): Int32Array => {
   return offsets;
 };
 
+/** Log-probs of the policy's own tokens: what was put between them by others has no KL. */
+function klTokens(completions: Completion[], logps: Float32Array[], refLogps: Float32Array[]) {
+  const own = (lists: Float32Array[]) => lists.map((l, i) => (completions[i]!.mask ? l.filter((_, t) => completions[i]!.mask![t]) : l));
+  const [of, ref] = [own(logps), own(refLogps)];
+  return { logps: concatenate(of, Float32Array), refLogps: concatenate(ref, Float32Array), offsets: offsetsOf(of) };
+}
+
 /** Rewards minus beta times the KL of what was sampled; a completion that no function has anything to say about keeps its NaN. */
-function penalised(total: Float64Array, config: ResolvedGRPOConfig, logps: Float32Array[], refLogps: Float32Array[]): Float64Array {
+function penalised(
+  total: Float64Array,
+  config: ResolvedGRPOConfig,
+  completions: Completion[],
+  logps: Float32Array[],
+  refLogps: Float32Array[],
+): Float64Array {
   const rewards = total.map((v) => (Number.isNaN(v) ? 0 : v));
-  const batch = {
-    rewards,
-    logps: concatenate(logps, Float32Array),
-    refLogps: concatenate(refLogps, Float32Array),
-    offsets: offsetsOf(logps),
-  };
+  const batch = { rewards, ...klTokens(completions, logps, refLogps) };
   return rewardsWithKl(batch, { beta: config.beta, klEstimator: config.klEstimator }).map((v, i) => (Number.isNaN(total[i]) ? NaN : v));
 }
 
 /** Of whole completions. `logps`: of the policy that sampled. */
-function outcome(total: Float64Array, { config }: AdvantageContext, logps: Float32Array[], refLogps?: Float32Array[]): GroupAdvantages {
+function outcome(
+  total: Float64Array,
+  { config }: AdvantageContext,
+  completions: Completion[],
+  logps: Float32Array[],
+  refLogps?: Float32Array[],
+): GroupAdvantages {
   const { numGenerations, scaleRewards, baseline, transform } = config;
-  const rewards = config.klInReward && refLogps ? penalised(total, config, logps, refLogps) : total;
+  const rewards = config.klInReward && refLogps ? penalised(total, config, completions, logps, refLogps) : total;
   return groupAdvantages(rewards, { numGenerations, scaleRewards, baseline, transform, nonFinite: 'exclude' });
 }
 
@@ -79,11 +93,11 @@ function mixed(scored: ScoredRewards, completions: Completion[], context: Advant
   if (config.multiObjectiveAggregation !== 'sum_then_normalize' || config.klInReward)
     throw incompatible("Rewards of steps need multiObjectiveAggregation 'sum_then_normalize' and no klInReward");
   const judges = rewards.map((_, k) => k).filter((k) => scored.steps[k] !== undefined);
-  const whole = judges.length < rewards.length ? outcome(scored.outcome, context, []) : undefined;
+  const whole = judges.length < rewards.length ? outcome(scored.outcome, context, completions, []) : undefined;
   const parts = judges.map((k) => process(k, scored, completions, context));
   const offsets = offsetsOf(completions.map((c) => c.tokens));
   const tokenAdvantages = completions.map((c, i) =>
-    c.logps.map((_, t) =>
+    Float32Array.from(c.tokens, (_, t) =>
       parts.reduce((sum, p, j) => sum + rewards[judges[j]!]!.weight * p.advantages[offsets[i]! + t]!, whole?.advantages[i] ?? 0),
     ),
   );
@@ -95,17 +109,11 @@ function mixed(scored: ScoredRewards, completions: Completion[], context: Advant
 }
 
 /** Mean KL to the reference per token, nats, of what was sampled: the metric where the KL is part of the reward. */
-export function sampledKl(config: ResolvedGRPOConfig, logps: Float32Array[], refLogps: Float32Array[]): number {
-  const tokens = logps.reduce((n, l) => n + l.length, 0);
+export function sampledKl(config: ResolvedGRPOConfig, completions: Completion[], logps: Float32Array[], refLogps: Float32Array[]): number {
   const none = new Float64Array(logps.length);
-  const batch = {
-    rewards: none,
-    logps: concatenate(logps, Float32Array),
-    refLogps: concatenate(refLogps, Float32Array),
-    offsets: offsetsOf(logps),
-  };
+  const batch = { rewards: none, ...klTokens(completions, logps, refLogps) };
   const total = rewardsWithKl(batch, { beta: 1, klEstimator: config.klEstimator }).reduce((sum, r) => sum - r, 0);
-  return total / Math.max(1, tokens);
+  return total / Math.max(1, batch.logps.length);
 }
 
 /** Standard deviation of the rewards of each group, for metrics; 0 in a group of one. */
@@ -128,6 +136,6 @@ export function rolloutAdvantages(
   const { advantages, std } =
     multiObjectiveAggregation === 'normalize_then_sum'
       ? multiRewardAdvantages(scored.byFunction, { numGenerations, multiObjectiveAggregation, rewardWeights })
-      : outcome(scored.total, context, logps, refLogps);
+      : outcome(scored.total, context, completions, logps, refLogps);
   return { advantages, groupStd: std };
 }

@@ -2,7 +2,7 @@
 import type { TrainBatch } from '../engine/training.js';
 import { permutation } from '../random.js';
 import type { ResolvedGRPOConfig } from './config.js';
-import type { Rollout } from './rollout.js';
+import type { Completion, Rollout } from './rollout.js';
 
 /** Which completions the next optimizer step on this rollout trains on: shuffled parts of equal size, the same in every iteration. */
 export function minibatch(rollout: Rollout, config: ResolvedGRPOConfig): Int32Array {
@@ -29,18 +29,19 @@ export function trainedTokens(rollout: Rollout, chosen: Int32Array, config: Pick
   let tokens = 0;
   for (const i of chosen) {
     const completion = rollout.completions[i]!;
-    if (!(config.maskTruncatedCompletions && completion.finishReason === 'length')) tokens += completion.tokens.length;
+    if (config.maskTruncatedCompletions && completion.finishReason === 'length') continue;
+    tokens += completion.mask ? completion.mask.reduce((n, own) => n + own, 0) : completion.tokens.length;
   }
   return tokens;
 }
 
+function masksOf(completions: Completion[]): Uint8Array | undefined {
+  if (!completions.some((c) => c.mask)) return undefined;
+  return Uint8Array.from(completions.flatMap(({ tokens, mask }) => [...(mask ?? new Uint8Array(tokens.length).fill(1))]));
+}
+
 /** The chosen completions as the engine takes them. */
-export function toBatch(
-  rollout: Rollout,
-  chosen: Int32Array,
-  config: Pick<ResolvedGRPOConfig, 'numGenerations' | 'samplerImportanceSampling'>,
-): TrainBatch {
-  const { numGenerations } = config;
+export function toBatch(rollout: Rollout, chosen: Int32Array, { numGenerations }: Pick<ResolvedGRPOConfig, 'numGenerations'>): TrainBatch {
   const picks = [...chosen];
   const pairs = picks.map((i) => [rollout.promptTokens[Math.floor(i / numGenerations)]!, rollout.completions[i]!.tokens] as const);
   const offsets = new Int32Array(picks.length + 1);
@@ -59,6 +60,7 @@ export function toBatch(
     truncated: Uint8Array.from(picks, (i) => (rollout.completions[i]!.finishReason === 'length' ? 1 : 0)),
     oldLogps: pick(rollout.oldLogps),
     refLogps: pick(rollout.refLogps),
-    samplerLogps: config.samplerImportanceSampling && pick(rollout.completions.map((c) => c.logps)),
+    mask: masksOf(picks.map((i) => rollout.completions[i]!)),
+    samplerLogps: rollout.correction && pick(rollout.completions.map((c) => c.logps!)),
   };
 }

@@ -1,6 +1,6 @@
 // Calling what may be slow, flaky or hung: limits, time-outs and retries of user code. No timer or listener outlives its call.
 import { basename } from 'node:path';
-import { FusedGrpoError } from '../errors.js';
+import { FusedGrpoError, type ErrorCode } from '../errors.js';
 
 export interface CallOptions {
   /** Seconds until a call that has not settled has failed. */
@@ -11,13 +11,15 @@ export interface CallOptions {
   retryDelay?: number;
   /** The option that set the timeout, for the message. */
   timeoutName?: string;
+  /** Of the error, when it fails. Default 'ERR_REWARD'. */
+  code?: ErrorCode;
   signal?: AbortSignal;
 }
 
 /** A call that threw or timed out, after all its attempts: what a caller may pass over. Other errors are mistakes. */
 export class CallFailed extends FusedGrpoError {
-  constructor(message: string, options?: ErrorOptions) {
-    super('ERR_REWARD', message, options);
+  constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
+    super(code, message, options);
   }
 }
 
@@ -78,11 +80,11 @@ function placeOf(error: unknown): string {
   return place ? ` (${basename(place[1]!)}:${place[2]}:${place[3]})` : '';
 }
 
-function explain(who: string, error: unknown, attempts: number): CallFailed {
+function explain(who: string, error: unknown, attempts: number, code: ErrorCode = 'ERR_REWARD'): CallFailed {
   const what =
     error instanceof TimedOut ? error.message : `threw: ${error instanceof Error ? error.message : String(error)}${placeOf(error)}`;
   const cause = error instanceof TimedOut ? undefined : { cause: error };
-  return new CallFailed(attempts === 1 ? `${who} ${what}` : `${who} failed ${attempts} times; the last time it ${what}`, cause);
+  return new CallFailed(code, attempts === 1 ? `${who} ${what}` : `${who} failed ${attempts} times; the last time it ${what}`, cause);
 }
 
 /**
@@ -96,7 +98,7 @@ export async function callWithRetries<T>(who: string, call: (signal: AbortSignal
       return await attempt(call, options);
     } catch (error) {
       if (signal?.aborted || (error instanceof FusedGrpoError && !(error instanceof CallFailed))) throw error;
-      if (made > retries) throw explain(who, error, made);
+      if (made > retries) throw explain(who, error, made, options.code);
     }
     await pause(Math.min(retryDelay * 1000 * 2 ** (made - 1), MAX_DELAY), signal);
   }

@@ -7,6 +7,7 @@ import { FusedGrpoError } from '../errors.js';
 import type { Training } from '../engine/training.js';
 import { makeFolder, writeFileAtomic, writeFolderAtomic } from './files.js';
 import type { Cursor } from './dataset.js';
+import type { Version } from './weight-sync.js';
 
 export type TrainerKind = 'grpo' | 'ppo' | 'sft' | 'reward';
 
@@ -28,6 +29,10 @@ export interface TrainerCheckpoint {
   /** GRPO: the rollout drawn ahead, or that it was still being drawn (by trainer/sampler/). */
   ahead?: unknown;
   aheadPending?: boolean;
+  /** GRPO: where in the run the policy was that draws it. */
+  aheadAt?: Version;
+  /** GRPO: the weights that syncWeights handed over last (trainer/synced/, where the next rollout is still drawn by them). */
+  synced?: Version;
   /** GRPO: the step at which the reference (trainer/reference/) became the policy. */
   syncedAt?: number;
   /** Steps left out so far because something was not finite, and how many of them in a row. */

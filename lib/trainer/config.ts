@@ -3,7 +3,7 @@ import { incompatible } from '../errors.js';
 import { resolveOptions, type OptionTable } from '../options.js';
 import { BASELINES, dependentDefaults } from '../ops/config.js';
 import { EVAL_METRICS } from './evaluate.js';
-import { checkLoss, lossOptions } from './loss.js';
+import { checkLoss, lossConfigOf, lossOptions } from './loss.js';
 import { rejectTrlNames } from './trl.js';
 import { checkTrained, loraOptions, partOptions, refuseLora } from './trained-part.js';
 
@@ -206,6 +206,19 @@ export const grpoConfigOptions = {
     description:
       'Do not train on completions of advantage 0 (groups whose rewards are all equal): same gradient, less work; loss metrics (entropy, ratio) are then of the others. No effect with a KL or an entropy term in the loss',
   },
+  rolloutTimeout: {
+    type: 'number',
+    default: 1800,
+    min: 0,
+    exclusiveMin: true,
+    description: 'Seconds until a rollout function (or the hook of syncWeights) that has not settled is an error',
+  },
+  rolloutRetries: {
+    type: 'integer',
+    default: 0,
+    min: 0,
+    description: 'Further attempts when the rollout function throws or times out, the first after a second, then twice as long each time',
+  },
   rewardTimeout: {
     type: 'number',
     default: 600,
@@ -305,7 +318,7 @@ export function completeConfig(c: ResolvedGRPOConfig, klEstimatorGiven: boolean)
   if (c.dynamicSampling && c.klInReward) throw incompatible('dynamicSampling looks at rewards alone: no klInReward');
   if (c.klInReward && !klEstimatorGiven) c.klEstimator = 'k1'; // as TRL's RLOO
   if (c.klInReward && c.beta === 0) throw incompatible('klInReward needs a beta above 0');
-  Object.assign(c, dependentDefaults(c));
+  Object.assign(c, dependentDefaults(lossConfigOf(c)));
   if (c.stepsPerGeneration % accumulation !== 0 && accumulation % c.stepsPerGeneration !== 0)
     throw incompatible(
       `stepsPerGeneration (${c.stepsPerGeneration}) and gradientAccumulationSteps (${accumulation}): one must be a multiple of the other, or part of each rollout would be left over`,

@@ -1,7 +1,7 @@
 // Dynamic sampling (DAPO, arXiv:2503.14476 section 3.2): groups whose rewards are all equal teach nothing; others are sampled instead.
 import type { Row } from './dataset.js';
-import { sampleGroups, type RolloutContext, type SampledGroups } from './rollout.js';
-import type { ScoredRewards, TrainerState } from './rewards.js';
+import { sampleGroups, type Place, type RolloutContext, type SampledGroups } from './rollout.js';
+import type { ScoredRewards } from './rewards.js';
 
 /** Group `g` of the sampled ones. */
 type Pick = readonly [groups: SampledGroups, g: number];
@@ -47,8 +47,7 @@ export async function sampleInformative(
   context: RolloutContext,
   want: number,
   take: (n: number) => Promise<Row[]>,
-  index: number,
-  state: TrainerState,
+  place: Place,
 ): Promise<{ groups: SampledGroups; groupsSampled: number }> {
   const { numGenerations: size, maxResamples } = context.config;
   const [useful, useless]: [Pick[], Pick[]] = [[], []];
@@ -58,7 +57,7 @@ export async function sampleInformative(
     const missing = want - useful.length;
     const share = sampled === 0 ? 1 : Math.max(1 / 4, useful.length / sampled);
     const rows = await take(Math.min(want, Math.ceil(missing / share)));
-    const groups = await sampleGroups(context, rows, index, sampled, state);
+    const groups = await sampleGroups(context, rows, place, sampled);
     sampled += rows.length;
     seconds.generate += groups.seconds.generate;
     seconds.reward += groups.seconds.reward;

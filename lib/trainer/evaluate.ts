@@ -1,9 +1,8 @@
 // Evaluation: greedy and sampled completions of every row of a data set, scored by the run's reward functions.
-import type { Policy } from '../engine/policy.js';
-import type { ResolvedGRPOConfig } from './config.js';
 import type { Row } from './dataset.js';
 import { scoreOptions, scoreRewards, type NamedReward, type TrainerState } from './rewards.js';
 import { encodePrompts, rewardInput } from './rollout.js';
+import { sampleCompletions, type SampleContext } from './sampler.js';
 
 /** Of one evaluation; part of its step's metrics. Means over the rows of evalDataset. */
 export interface EvalMetrics {
@@ -23,11 +22,10 @@ export interface EvalMetrics {
 
 export const EVAL_METRICS = ['evalReward', 'evalRewardGreedy', 'evalPassGreedy', 'evalPassAt1', 'evalPassAtK'] as const;
 
-export interface EvalContext {
-  policy: Policy;
+export interface EvalContext extends SampleContext {
   rewards: NamedReward[];
-  config: ResolvedGRPOConfig;
-  signal?: AbortSignal;
+  /** Optimizer steps that the policy has seen. */
+  policyVersion: number;
 }
 
 const EVAL_SEED = 0x5eed; // evaluations draw the same numbers every time, and none that training draws
@@ -41,17 +39,10 @@ async function rewardsOf(
   context: EvalContext,
   state: TrainerState,
 ): Promise<Float64Array> {
-  const { policy, config, rewards, signal } = context;
-  const { temperature, topK, topP, minP } = config;
-  const sampling = greedy ? { temperature: 0 } : { temperature, topK, topP, minP };
-  const { completions } = await policy.generate(encodePrompts(context, rows), {
-    ...sampling,
-    numGenerations: count,
-    maxNewTokens: config.maxCompletionLength,
-    repetitionPenalty: config.repetitionPenalty,
-    seed: config.seed + EVAL_SEED,
-    promptOffset: from,
-    signal,
+  const { config, rewards, signal, policyVersion } = context;
+  const completions = await sampleCompletions(context, {
+    ...{ purpose: 'eval', greedy, rows, promptTokens: encodePrompts(context, rows), numGenerations: count },
+    ...{ seed: config.seed + EVAL_SEED, index: 0, promptOffset: from, state, policyVersion },
   });
   return (await scoreRewards(rewards, rewardInput(rows, completions, count, state), scoreOptions(config, signal))).total;
 }

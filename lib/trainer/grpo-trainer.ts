@@ -13,10 +13,12 @@ import { memoryOf, nameRewards, setMemory, type NamedReward, type RewardFn } fro
 import type { Critic } from './critic.js';
 import { minibatch, toBatch, trainedTokens } from './batch.js';
 import { evaluatePolicy, type EvalMetrics } from './evaluate.js';
+import type { RolloutFn, SyncWeights } from './rollout-function.js';
 import { RolloutSource } from './rollout-source.js';
 import type { Rollout } from './rollout.js';
 import { Run } from './run.js';
 import { SampleLog, sampleOf } from './samples.js';
+import { externalSampler, type ExternalSampler } from './sampler.js';
 import { countSteps, learningRateAt, stepsPerRollout } from './schedule.js';
 import { stepMetrics } from './step-metrics.js';
 import type { GRPOStep } from './types.js';
@@ -38,6 +40,13 @@ export interface GRPOTrainerOptions {
    * the same one with the adapter left out, so that there is no second copy.
    */
   refModel?: string | Policy;
+  /**
+   * Samples the completions in place of the policy's own engine: by an inference server, in an environment (docs/rollouts.md). Evaluations ask
+   * it as well.
+   */
+  rollout?: RolloutFn;
+  /** How whatever `rollout` asks gets the policy's weights. */
+  syncWeights?: SyncWeights;
   /** Aborting saves a checkpoint (when there is an outputDir) and rejects with signal.reason. */
   signal?: AbortSignal;
   /** Where metrics go besides metrics.jsonl. An error of theirs is a warning. */
@@ -47,6 +56,7 @@ export interface GRPOTrainerOptions {
 
 const OPTION_NAMES = [
   ...['model', 'rewardFuncs', 'trainDataset', 'evalDataset', 'columnMapping', 'config', 'refModel', 'signal', 'loggers', 'onStep'],
+  ...['rollout', 'syncWeights'],
 ];
 // Changing one of these on resume would change which rows and samples come next.
 const LAYOUT_OPTIONS = [
@@ -91,6 +101,7 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
   private readonly run: Run;
   private readonly rollouts: RolloutSource;
   private readonly critic?: Critic;
+  private readonly external?: ExternalSampler;
   private evalRows?: Row[];
   /** An evaluation has begun and not ended. */
   private evaluationDue = false;
@@ -105,6 +116,7 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
     rejectUnknown(setup.name, options, setup.critic ? [...OPTION_NAMES, 'valueModel'] : OPTION_NAMES);
     this.config = setup.resolve(options.config ?? {});
     this.rewards = nameRewards(options.rewardFuncs, this.config.rewardWeights);
+    this.external = externalSampler(options, this.config, setup.critic !== undefined);
     this.run = new Run({
       kind: setup.kind,
       model: options.model,
@@ -113,7 +125,10 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
       check: checkPromptRow,
       config: this.config,
       settings: Object.fromEntries(LAYOUT_OPTIONS.map((name) => [name, this.config[name]])),
-      described: { ...(typeof options.evalDataset === 'string' ? { evalDataset: options.evalDataset } : {}), ...setup.described },
+      described: {
+        ...(typeof options.evalDataset === 'string' ? { evalDataset: options.evalDataset } : {}),
+        ...setup.described,
+      },
       loadBestModelAtEnd: this.config.loadBestModelAtEnd,
       saveMore: async (folder) => {
         await this.rollouts.save(folder);
@@ -122,9 +137,10 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
       signal: options.signal,
       loggers: options.loggers,
     });
-    const { run, config, rewards, stepsPerRollout } = this;
+    const { run, config, rewards, stepsPerRollout, external } = this;
     const critic = (this.critic = setup.critic?.(config, run.signal));
-    this.rollouts = new RolloutSource({ run, config, rewards, stepsPerRollout, critic, model: options.model, refModel: options.refModel });
+    const { model, refModel } = options;
+    this.rollouts = new RolloutSource({ run, config, rewards, stepsPerRollout, critic, external, model, refModel });
     if (config.evalSteps > 0 && options.evalDataset === undefined) throw incompatible('evalSteps needs evalDataset');
   }
 
@@ -208,12 +224,14 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
   async evaluate(): Promise<EvalMetrics> {
     const rows = (this.evalRows ??= await this.readEvalRows());
     if (!rows) throw incompatible('evaluate() needs evalDataset');
-    const { run, config, rewards } = this;
+    const { run, config, rewards, external, policy } = this;
+    const { policyVersion } = run.version;
     const state = { step: run.step, totalSteps: run.totalSteps, epoch: run.epoch };
-    if (memoryOf(rewards)) await this.rollouts.settled();
+    if (memoryOf(rewards) || external) await this.rollouts.settled(); // what samples ahead keeps its weights until it has done so
     const memory = memoryOf(rewards); // statistics of training's rewards alone
     try {
-      return await evaluatePolicy(rows, { policy: this.policy, rewards, config, signal: run.signal }, state);
+      await external?.weights?.bring(policy, run.version, run.signal, true);
+      return await evaluatePolicy(rows, { policy, rewards, config, external, policyVersion, signal: run.signal }, state);
     } finally {
       if (memory) setMemory(rewards, memory);
     }
@@ -238,7 +256,8 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
     const fresh = rollout.used === 0;
     const chosen = minibatch(rollout, config);
     const learningRate = learningRateAt(config, run.step, run.totalSteps);
-    const loss = stepLoss(config, trainedTokens(rollout, chosen, config), chosen.length);
+    const lossConfig = { ...config, samplerImportanceSampling: rollout.correction ?? 'none' };
+    const loss = stepLoss(lossConfig, trainedTokens(rollout, chosen, config), chosen.length);
     const { critic } = this;
     let judged: ValueResult | undefined;
     const trained = await run.update(

@@ -1,6 +1,6 @@
 // The loss options of GRPOConfig, and the loss of one optimizer step.
 import { LEVELS, LOSS_OPTIONS, LOSS_TYPES, SAMPLER_MODES, lossArguments, normalizerOf } from '../ops/config.js';
-import type { LossConfig } from '../ops/types.js';
+import type { LossConfig, SamplerImportanceSampling } from '../ops/types.js';
 import type { TrainLoss } from '../engine/training.js';
 import type { OptionTable } from '../options.js';
 
@@ -47,8 +47,9 @@ export const lossOptions = {
   entropyCoef: { type: 'number', default: 0, description: 'Weight of the entropy bonus' },
   samplerImportanceSampling: {
     type: 'enum',
-    values: SAMPLER_MODES,
-    description: "Correct for what sampling's log-probs differ from scoring's (TRL: vllm_importance_sampling_mode); default: off",
+    values: [...SAMPLER_MODES, 'none'],
+    description:
+      "Correct for what sampling's log-probs differ from scoring's (TRL: vllm_importance_sampling_mode); default: 'sequence_mask' for a rollout function that gives samplerLogps (vespo: 'token_truncate'), else 'none'",
   },
   samplerImportanceSamplingClipMin: { ...notNegative, description: 'Lower bound of that weight; default: none' },
   samplerImportanceSamplingClipMax: { ...positive, default: 3, description: 'Upper bound of that weight' },
@@ -73,11 +74,27 @@ export const lossOptions = {
 export function lossConfigOf(config: object): LossConfig {
   const given = config as Record<string, unknown>;
   const loss = Object.fromEntries(LOSS_OPTIONS.filter((name) => given[name] !== undefined).map((name) => [name, given[name]]));
+  if (loss.samplerImportanceSampling === 'none') delete loss.samplerImportanceSampling;
   return given.klInReward === true ? { ...loss, beta: 0 } : loss;
 }
 
 /** Refuses options that cannot go together, before a model is loaded. */
 export const checkLoss = (config: object): void => void lossArguments('GRPOConfig', lossConfigOf(config));
+
+/**
+ * How a rollout's samplers are corrected for: as the config says; where it says nothing, log-probs from elsewhere are corrected for as TRL does
+ * (vllm_importance_sampling_mode), and the policy's own are not.
+ */
+export function samplerCorrection(
+  config: { samplerImportanceSampling?: SamplerImportanceSampling | 'none'; lossType?: string },
+  fromElsewhere: boolean,
+  haveLogps: boolean,
+): SamplerImportanceSampling | undefined {
+  const { samplerImportanceSampling: mode, lossType } = config;
+  if (mode !== undefined) return mode === 'none' || !haveLogps ? undefined : mode;
+  if (!fromElsewhere || !haveLogps) return undefined;
+  return lossType === 'vespo' ? 'token_truncate' : 'sequence_mask';
+}
 
 /** The loss of an optimizer step of so many selected tokens and sequences. */
 export function stepLoss(config: object, tokens: number, sequences: number): TrainLoss {

@@ -9,8 +9,10 @@ import type { Critic } from './critic.js';
 import { sampleInformative } from './dynamic-sampling.js';
 import { memoryOf, setMemory, type NamedReward } from './rewards.js';
 import { decodeRollout, encodeRollout } from './rollout-state.js';
-import { finishRollout, sampleGroups, withoutAdapter, type Rollout, type RolloutContext } from './rollout.js';
+import { finishRollout, sampleGroups, withoutAdapter, type Place, type Rollout, type RolloutContext } from './rollout.js';
 import type { Run } from './run.js';
+import type { ExternalSampler } from './sampler.js';
+import type { Version } from './weight-sync.js';
 
 export interface RolloutSourceOptions {
   run: Run;
@@ -19,8 +21,18 @@ export interface RolloutSourceOptions {
   model: string | Policy;
   refModel?: string | Policy;
   critic?: Critic;
+  /** Completions come from elsewhere. */
+  external?: ExternalSampler;
   /** Optimizer steps on each rollout. */
   stepsPerRollout: number;
+}
+
+/** A rollout drawn beside training: by a copy of the policy as it was at `at`. Without `promise`: still to be started. */
+interface Ahead {
+  sampler: Policy;
+  at: Version;
+  promise?: Promise<Rollout>;
+  done?: Rollout;
 }
 
 export class RolloutSource {
@@ -30,8 +42,7 @@ export class RolloutSource {
   private reference?: Policy;
   /** The step at which the reference last became the policy; 0: never. */
   private syncedAt = 0;
-  /** The next rollout, drawn beside training by a copy of the policy as it was. Without `promise`: still to be started. */
-  private ahead?: { sampler: Policy; promise?: Promise<Rollout>; done?: Rollout };
+  private ahead?: Ahead;
   /** What reward functions remembered before a rollout that is still being drawn. */
   private memoryBefore?: unknown[];
 
@@ -40,12 +51,15 @@ export class RolloutSource {
   /** The rollout of the next step: the one in use, or a new one. */
   async next(): Promise<Rollout> {
     this.reference ??= await this.loadReference(); // before the first step: a Policy passed in is still untouched
-    if (this.ahead) this.startAhead(this.ahead.sampler); // of a resumed run: with the reference as it was
+    if (this.ahead) await this.startAhead(this.ahead); // of a resumed run: with the reference as it was
     await this.syncReference();
     if (this.rollout) return this.rollout;
     this.rollout = await this.take();
     const { run, config, stepsPerRollout } = this.options;
-    if (config.generateAhead && run.step + stepsPerRollout < run.totalSteps) this.startAhead(await run.policy.clone());
+    if (config.generateAhead && run.step + stepsPerRollout < run.totalSteps) {
+      const at = run.version;
+      await this.startAhead((this.ahead = { sampler: await run.policy.clone(), at }));
+    }
     return this.rollout;
   }
 
@@ -61,6 +75,8 @@ export class RolloutSource {
       rollout: rollout && encodeRollout(rollout),
       ahead: ahead?.done && encodeRollout(ahead.done),
       aheadPending: ahead !== undefined && ahead.done === undefined,
+      aheadAt: ahead?.at,
+      synced: this.options.external?.weights?.state,
       syncedAt,
       rewards: this.memoryBefore ?? memoryOf(this.options.rewards),
     };
@@ -75,6 +91,8 @@ export class RolloutSource {
   async save(folder: string): Promise<void> {
     if (this.syncedAt > 0) await this.reference?.save(join(folder, 'reference'));
     await this.ahead?.sampler.save(join(folder, 'sampler'));
+    const next = this.ahead && !this.ahead.done ? this.ahead.at : this.options.run.version;
+    this.options.external?.weights?.save(folder, next);
   }
 
   async restore(state: TrainerCheckpoint, checkpoint: string): Promise<void> {
@@ -87,15 +105,17 @@ export class RolloutSource {
       return existsSync(folder) ? this.load(folder) : undefined;
     };
     if (this.syncedAt > 0) this.reference = await load('reference');
+    await this.options.external?.weights?.restore(state.synced, join(checkpoint, 'trainer'));
     const sampler = state.ahead || state.aheadPending ? await load('sampler') : undefined;
     if (!sampler) return;
     const done = state.ahead ? decodeRollout(state.ahead) : undefined;
-    this.ahead = { sampler, done, promise: done && Promise.resolve(done) };
+    this.ahead = { sampler, at: state.aheadAt ?? this.options.run.version, done, promise: done && Promise.resolve(done) };
   }
 
   dispose(): void {
     if (this.reference !== this.options.refModel) this.reference?.dispose();
     this.ahead?.sampler.dispose();
+    this.options.external?.weights?.dispose();
     this.reference = this.ahead = undefined;
   }
 
@@ -126,16 +146,25 @@ export class RolloutSource {
     if (old !== refModel) old?.dispose();
   }
 
-  private startAhead(sampler: Policy): void {
-    const ahead = (this.ahead ??= { sampler });
+  private async startAhead(ahead: Ahead): Promise<void> {
     if (ahead.promise) return;
-    ahead.promise = this.draw(sampler, true).then((rollout) => (ahead.done = rollout));
+    await this.handOver(ahead.sampler, ahead.at); // not beside training: a checkpoint has the weights handed over last
+    ahead.promise = this.draw(ahead.sampler, true, ahead.at).then((rollout) => (ahead.done = rollout));
     ahead.promise.catch(() => undefined); // told when it is taken
+  }
+
+  private async handOver(policy: Policy, at: Version): Promise<void> {
+    const { external, run } = this.options;
+    await external?.weights?.bring(policy, at, run.signal);
   }
 
   private async take(): Promise<Rollout> {
     const { ahead } = this;
-    if (!ahead) return this.draw(this.options.run.policy, this.options.stepsPerRollout > 1);
+    if (!ahead) {
+      const { run, stepsPerRollout } = this.options;
+      await this.handOver(run.policy, run.version);
+      return this.draw(run.policy, stepsPerRollout > 1, run.version);
+    }
     try {
       const rollout = await ahead.promise!;
       ahead.sampler.dispose();
@@ -147,8 +176,8 @@ export class RolloutSource {
     }
   }
 
-  private async draw(policy: Policy, keepOld: boolean): Promise<Rollout> {
-    const { run, config, rewards } = this.options;
+  private async draw(policy: Policy, keepOld: boolean, at: Version): Promise<Rollout> {
+    const { run, config, rewards, external } = this.options;
     const base = config.beta > 0 && run.policy.adapter ? withoutAdapter(run.policy) : undefined;
     const context: RolloutContext = {
       policy,
@@ -156,18 +185,20 @@ export class RolloutSource {
       rewards,
       config,
       critic: this.options.critic,
+      external,
       signal: run.signal,
     };
-    const state = { step: run.step, totalSteps: run.totalSteps, epoch: run.epoch };
+    const state = { step: at.step, totalSteps: run.totalSteps, epoch: run.epoch };
+    const place: Place = { index: this.drawn, state, policyVersion: at.policyVersion };
     const want = config.rolloutCompletions / config.numGenerations;
     this.memoryBefore = memoryOf(rewards);
     const drawn = run.withRows(async (take) => {
       if (!config.dynamicSampling) {
         const rows = await take(want);
         const { epoch } = run; // before another rollout's rows are taken
-        return { ...(await finishRollout(context, await sampleGroups(context, rows, this.drawn, 0, state), this.drawn, keepOld)), epoch };
+        return { ...(await finishRollout(context, await sampleGroups(context, rows, place, 0), this.drawn, keepOld)), epoch };
       }
-      const { groups, groupsSampled } = await sampleInformative(context, want, take, this.drawn, state);
+      const { groups, groupsSampled } = await sampleInformative(context, want, take, place);
       const { epoch } = run;
       return { ...(await finishRollout(context, groups, this.drawn, keepOld)), groupsSampled, epoch };
     });

@@ -11,7 +11,7 @@ export function encodeRollout(rollout: Rollout): unknown {
 }
 
 export function decodeRollout(json: unknown): Rollout {
-  const plain = json as { [K in keyof Rollout]: unknown } & { completions: { tokens: number[]; logps: number[] }[] };
+  const plain = json as { [K in keyof Rollout]: unknown } & { completions: { tokens: number[]; logps?: number[]; mask?: number[] }[] };
   const doubles = (values: unknown) => Float64Array.from(values as (number | null)[], (v) => v ?? NaN);
   const floats = (values: unknown) => (values as number[][] | undefined)?.map((v) => Float32Array.from(v));
   return {
@@ -20,7 +20,8 @@ export function decodeRollout(json: unknown): Rollout {
     completions: plain.completions.map((c) => ({
       ...(c as unknown as Completion),
       tokens: Int32Array.from(c.tokens),
-      logps: Float32Array.from(c.logps),
+      ...(c.logps && { logps: Float32Array.from(c.logps) }),
+      ...(c.mask && { mask: Uint8Array.from(c.mask) }),
     })),
     rewards: doubles(plain.rewards),
     rewardsByFunction: (plain.rewardsByFunction as unknown[]).map(doubles),

@@ -4,15 +4,22 @@ import type { Policy } from '../engine/policy.js';
 import { FusedGrpoError } from '../errors.js';
 import type { Critic } from './critic.js';
 import { groupStdOf, rolloutAdvantages, sampledKl, type RolloutAdvantages } from './advantages.js';
-import type { ResolvedGRPOConfig } from './config.js';
 import type { Row } from './dataset.js';
+import { samplerCorrection } from './loss.js';
+import type { SamplerImportanceSampling } from '../ops/types.js';
+import { sampleCompletions, type SampleContext } from './sampler.js';
 import { scoreOptions, scoreRewards, type NamedReward, type RewardInput, type ScoredRewards, type TrainerState } from './rewards.js';
 
 export interface Completion {
   text: string;
   tokens: Int32Array;
-  logps: Float32Array;
+  /** By what sampled it; absent where it does not say. */
+  logps?: Float32Array;
   finishReason: 'stop' | 'length';
+  /** 0: a token that is not the policy's own and carries no loss. Absent: all are. */
+  mask?: Uint8Array;
+  /** Of a rollout function, for the reward functions. */
+  columns?: Record<string, unknown>;
 }
 
 /** B = prompts x numGenerations completions; those of one prompt lie side by side. */
@@ -26,6 +33,8 @@ export interface Rollout extends RolloutAdvantages {
   rewardsByFunction: Float64Array[];
   /** Reward functions that failed and were passed over (rewardErrors 'skip'). */
   rewardsFailed?: string[];
+  /** Of what sampled it, when that is corrected for. */
+  correction?: SamplerImportanceSampling;
   oldLogps?: Float32Array[];
   refLogps?: Float32Array[];
   /** With the KL in the reward: its mean per token, nats. */
@@ -52,16 +61,11 @@ export const withoutAdapter = (policy: Policy): Scorer => ({
   score: (prompts, completions, options) => policy.score(prompts, completions, { ...options, adapter: false }),
 });
 
-export interface RolloutContext {
-  policy: Policy;
+export interface RolloutContext extends SampleContext {
   reference?: Scorer;
   rewards: NamedReward[];
-  config: ResolvedGRPOConfig;
-  signal?: AbortSignal;
   /** PPO: advantages are its. */
   critic?: Critic;
-  /** Benchmarks: every completion gets its full length. */
-  ignoreEos?: boolean;
 }
 
 export function encodePrompts(context: Pick<RolloutContext, 'policy' | 'config'>, rows: Row[]): Int32Array[] {
@@ -91,7 +95,22 @@ export function rewardInput(rows: Row[], completions: Completion[], numGeneratio
     completions: completions.map((c, i) => (typeof prompts[i] === 'string' ? c.text : [{ role: 'assistant', content: c.text }])),
     completionTokens: completions.map((c) => c.tokens),
     trainerState,
+    ...ownColumns(completions, [...columns, 'prompt']),
   };
+}
+
+const INPUT_NAMES = ['prompts', 'completions', 'completionTokens', 'trainerState', 'signal'];
+
+/** What a rollout function adds to its completions. */
+function ownColumns(completions: Completion[], taken: string[]): Record<string, unknown[]> {
+  const names = [...new Set(completions.flatMap((c) => Object.keys(c.columns ?? {})))];
+  const clash = names.find((name) => taken.includes(name) || INPUT_NAMES.includes(name));
+  if (clash !== undefined)
+    throw new FusedGrpoError(
+      'ERR_ROLLOUT',
+      `The rollout function returned a column '${clash}', which reward functions get already: give it another name`,
+    );
+  return Object.fromEntries(names.map((name) => [name, completions.map((c) => c.columns?.[name] ?? null)]));
 }
 
 /** Groups that have been sampled and rewarded, those of one prompt side by side. */
@@ -103,36 +122,30 @@ export interface SampledGroups {
   seconds: { generate: number; reward: number };
 }
 
+/** Where in a run a rollout is drawn. */
+export interface Place {
+  /** Of the rollout. */
+  index: number;
+  state: TrainerState;
+  /** Optimizer steps that the policy which samples has seen. */
+  policyVersion: number;
+}
+
 /** Samples a group for each row and calls the reward functions. `promptOffset`: how many prompts of this rollout came before. */
-export async function sampleGroups(
-  context: RolloutContext,
-  rows: Row[],
-  index: number,
-  promptOffset: number,
-  state: TrainerState,
-): Promise<SampledGroups> {
-  const { policy, config, signal } = context;
+export async function sampleGroups(context: RolloutContext, rows: Row[], place: Place, promptOffset: number): Promise<SampledGroups> {
+  const { config, signal } = context;
+  const { index, state, policyVersion } = place;
   const promptTokens = encodePrompts(context, rows);
   const begin = now();
-  const { completions } = await policy.generate(promptTokens, {
-    numGenerations: config.numGenerations,
-    maxNewTokens: config.maxCompletionLength,
-    temperature: config.temperature,
-    topK: config.topK,
-    topP: config.topP,
-    minP: config.minP,
-    repetitionPenalty: config.repetitionPenalty,
-    seed: config.seed,
-    step: index,
-    promptOffset,
-    ignoreEos: context.ignoreEos,
-    signal,
+  const completions = await sampleCompletions(context, {
+    ...{ purpose: 'train', greedy: false, rows, promptTokens, index, promptOffset, state, policyVersion },
+    ...{ numGenerations: config.numGenerations, seed: config.seed },
   });
   const middle = now();
   const input = rewardInput(rows, completions, config.numGenerations, state);
   const scored = await scoreRewards(context.rewards, input, scoreOptions(config, signal));
   const seconds = { generate: middle - begin, reward: now() - middle };
-  const kept = completions.map(({ text, tokens, logps, finishReason }) => ({ text, tokens, logps, finishReason }));
+  const kept = completions.map(({ columns: _, ...completion }) => completion); // the reward functions have had them
   return { rows, promptTokens, completions: kept, scored, seconds };
 }
 
@@ -144,7 +157,7 @@ export async function finishRollout(context: RolloutContext, groups: SampledGrou
   const expanded = completions.map((_, i) => promptTokens[Math.floor(i / config.numGenerations)]!);
   const tokens = completions.map((c) => c.tokens);
   const score = async (by: Scorer) => (await by.score(expanded, tokens, { temperature: config.temperature, signal })).logps;
-  const oldLogps = !keepOld ? undefined : config.reuseSamplingLogps ? completions.map((c) => c.logps) : await score(policy);
+  const oldLogps = !keepOld ? undefined : config.reuseSamplingLogps ? completions.map((c) => c.logps!) : await score(policy);
   const refLogps = reference ? await score(reference) : undefined;
   // For a KL in the reward by the reference's path: equal weights, no KL.
   const logps = config.klInReward && !oldLogps ? await score(policy) : (oldLogps ?? []);
@@ -163,9 +176,14 @@ export async function finishRollout(context: RolloutContext, groups: SampledGrou
           groupStd: groupStdOf(scored.total, config),
         }
       : rolloutAdvantages(scored, completions, context, logps, refLogps)),
+    correction: samplerCorrection(
+      config,
+      context.external !== undefined,
+      completions.every((c) => c.logps),
+    ),
     oldLogps,
     refLogps: config.klInReward ? undefined : refLogps,
-    ...(config.klInReward && refLogps ? { kl: sampledKl(config, logps, refLogps) } : {}),
+    ...(config.klInReward && refLogps ? { kl: sampledKl(config, completions, logps, refLogps) } : {}),
     used: 0,
     seconds,
   };
@@ -179,5 +197,5 @@ export async function drawRollout(
   keepOld: boolean,
   state: TrainerState,
 ): Promise<Rollout> {
-  return finishRollout(context, await sampleGroups(context, rows, index, 0, state), index, keepOld);
+  return finishRollout(context, await sampleGroups(context, rows, { index, state, policyVersion: index }, 0), index, keepOld);
 }

@@ -13,6 +13,7 @@ import { RunFolder, type LoggedSamples } from './run-folder.js';
 import type { NotMade, RunOptions, SecondModel, Trained, TrainedModel, Updated } from './run-types.js';
 import { isNonFinite, recordNonFinite, type Reader, type Skipped } from './non-finite.js';
 import { chooseTrained, trainedSettings } from './trained-part.js';
+import type { Version } from './weight-sync.js';
 import { Training, type AccumulateResult, type TrainBatch, type TrainLoss } from '../engine/training.js';
 
 /** What there is to say of a step that was not made. */
@@ -57,6 +58,11 @@ export class Run<M extends TrainedModel = Policy> {
     if (typeof model !== 'string' && !options.load && !(model instanceof Policy)) throw invalidType('model', 'a folder or a Policy', model);
     if (config.resume !== undefined && typeof model !== 'string')
       throw incompatible('resume needs `model` as a folder: a checkpoint replaces the weights');
+  }
+
+  /** Of the policy as it is. */
+  get version(): Version {
+    return { step: this.step, policyVersion: this.step - this.skipped.total };
   }
 
   get epoch(): number {

@@ -23,7 +23,7 @@ export const TRL_NOTES: Readonly<Record<string, string>> = {
   metric_for_best_model: 'evalReward and the like',
   ref_model_sync_steps: '0: never; TRL needs sync_ref_model besides, and mixes by ref_model_mixup_alpha, which is 1 here',
   report_to: "'none' or 'tensorboard'; metrics.jsonl is always written. Other services: the `loggers` option",
-  vllm_importance_sampling_mode: 'Off unless given: sampling and scoring are one engine here',
+  vllm_importance_sampling_mode: "sequence_mask where a rollout function gives log-probs; else 'none': sampling and scoring are one engine",
   epsilon: 'Default 0.2 (gmpo: 0.4)',
   scale_rewards: "'group', 'batch' or 'none'; true and false are read as 'group' and 'none' in a --config file",
   top_entropy_quantile: 'The quantile is that of a micro-batch',
@@ -50,7 +50,7 @@ const REFUSED: readonly (readonly [reason: string, names: string])[] = [
     'use_vllm vllm_mode vllm_model_impl vllm_enable_sleep_mode vllm_structured_outputs_regex vllm_server_base_url vllm_server_host ' +
       'vllm_server_port vllm_server_timeout vllm_group_port vllm_gpu_memory_utilization vllm_max_model_length vllm_tensor_parallel_size',
   ],
-  ['Give samplerImportanceSampling: it is off without', 'vllm_importance_sampling_correction'],
+  ["Say samplerImportanceSampling: 'none' to turn it off", 'vllm_importance_sampling_correction'],
   ['Deprecated in TRL too: samplerImportanceSamplingClipMax', 'vllm_importance_sampling_cap'],
   [
     EVAL,

@@ -96,6 +96,24 @@ test.each(badUsage)('%j: exit 2', async (argv, message) => {
   expect(f.err().trim().split('\n')).toHaveLength(1); // one paragraph, no stack
 });
 
+test('--rollout: the function and its syncWeights reach the trainer; a dry run loads it, too', async () => {
+  const script: Script = { steps: 1 };
+  const f = fake(script);
+  const [rollout, syncWeights] = [() => [], { hook: () => undefined }];
+  writeFileSync(join(f.folder, 'rollout.mjs'), '');
+  const given = f.ctx.importModule.bind(f.ctx);
+  f.ctx.importModule = (file) => (file.endsWith('rollout.mjs') ? Promise.resolve({ default: rollout, syncWeights }) : given(file));
+  expect(await runCli(trainArgs('--rollout', 'rollout.mjs'), f.ctx)).toBe(0);
+  expect(script.seen).toMatchObject({ rollout, syncWeights });
+  f.ctx.importModule = (file) => (file.endsWith('rollout.mjs') ? Promise.resolve({ rollout }) : given(file));
+  for (const more of [[], ['--dry-run']]) {
+    expect(await runCli(trainArgs('--rollout', 'rollout.mjs', ...more), f.ctx)).toBe(2);
+    expect(f.err()).toContain('--rollout: rollout.mjs has no rollout function; export default async');
+    expect(await runCli(trainArgs('--rollout', 'none.mjs', ...more), f.ctx)).toBe(2);
+    expect(f.err()).toContain('--rollout: there is no file none.mjs');
+  }
+});
+
 test('Ctrl-C: the signal is aborted, the report is written, exit 130; a second one exits at once', async () => {
   const f = fake({ steps: 10, onStep: (step) => step === 4 && (f.interrupt(), f.interrupt()) });
   expect(await runCli(trainArgs('--json'), f.ctx)).toBe(130);

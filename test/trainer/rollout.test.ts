@@ -1,6 +1,7 @@
 import { expect, test } from '@jest/globals';
+import { rolloutAdvantages, sampledKl } from '../../lib/trainer/advantages.js';
 import { resolveGRPOConfig } from '../../lib/trainer/config.js';
-import { minibatch, toBatch } from '../../lib/trainer/batch.js';
+import { minibatch, toBatch, trainedTokens } from '../../lib/trainer/batch.js';
 import { decodeRollout, encodeRollout } from '../../lib/trainer/rollout-state.js';
 import type { Rollout } from '../../lib/trainer/rollout.js';
 
@@ -21,6 +22,7 @@ function rollout(count: number, numGenerations: number): Rollout {
     advantages: Float32Array.from(completions, (_, i) => i - 0.3),
     groupStd: Float32Array.of(1, 2),
     oldLogps: completions.map((c) => c.logps),
+    correction: 'token_mask',
     used: 0,
     seconds: { generate: 1, reward: 2, score: 3 },
   };
@@ -55,12 +57,39 @@ test('a batch holds prompt and completion of each chosen completion, aligned', (
   expect([...batch.promptLengths]).toEqual([2, 2]);
   expect([...batch.advantages]).toEqual([Math.fround(4.7), Math.fround(1.7)]);
   expect([...batch.truncated!]).toEqual([0, 1]);
-  expect([...batch.oldLogps!]).toEqual([...r.completions[5]!.logps, ...r.completions[2]!.logps]);
+  expect([...batch.oldLogps!]).toEqual([...r.completions[5]!.logps!, ...r.completions[2]!.logps!]);
   expect(batch.refLogps).toBeUndefined();
+  expect([...batch.samplerLogps!]).toEqual([...batch.oldLogps!]);
+  expect(toBatch({ ...r, correction: undefined }, Int32Array.of(5, 2), { numGenerations: 4 }).samplerLogps).toBeUndefined();
+  expect(batch.mask).toBeUndefined();
+  r.completions[2]!.mask = Uint8Array.of(1, 0, 1);
+  expect([...toBatch(r, Int32Array.of(5, 2), { numGenerations: 4 }).mask!]).toEqual([1, 1, 1, 1, 0, 1]);
+  expect(trainedTokens(r, Int32Array.of(5, 2), { maskTruncatedCompletions: false })).toBe(5);
+  expect(trainedTokens(r, Int32Array.of(5, 2), { maskTruncatedCompletions: true })).toBe(3);
+});
+
+test("with a KL in the reward, others' tokens have none", () => {
+  const completions = rollout(4, 4).completions.slice(0, 4);
+  completions[1]!.mask = Uint8Array.of(1, 0);
+  const config = resolveGRPOConfig({ numGenerations: 4, perDeviceTrainBatchSize: 4, beta: 0.5, klInReward: true });
+  const total = Float64Array.of(1, 0, 0.5, 2);
+  const scored = { total, outcome: total, byFunction: [total], steps: [undefined], failed: [] };
+  const context = { config, rewards: [], policy: undefined as never };
+  const of = (foreign: number) => {
+    const logps = completions.map((c) => c.tokens.length).map((n) => new Float32Array(n).fill(-1));
+    const refLogps = logps.map((l) => l.map((v, t) => v - 0.1 * (t + 1)));
+    refLogps[1]![1] = foreign;
+    const { advantages } = rolloutAdvantages(scored, completions, context, logps, refLogps);
+    return [[...advantages], sampledKl(config, completions, logps, refLogps)];
+  };
+  expect(of(-50)).toEqual(of(-1));
+  expect(of(-1)[1]).toBeCloseTo((0.1 + 0.1 + (0.1 + 0.2 + 0.3) + 0.1) / 6, 5);
 });
 
 test('a rollout survives JSON exactly', () => {
   const r = rollout(8, 4);
+  r.completions[1]!.mask = Uint8Array.of(0, 1);
+  delete r.completions[2]!.logps;
   const back = decodeRollout(JSON.parse(JSON.stringify(encodeRollout(r))));
   expect(back).toEqual(r);
   expect(back.advantages).toBeInstanceOf(Float32Array);

@@ -1,0 +1,101 @@
+// Completions from elsewhere: what a user's rollout function is given, and what it returns.
+import type { ChatMessage } from '../engine/chat.js';
+import type { Row } from './dataset.js';
+import type { TrainerState } from './rewards.js';
+
+interface AnyPrompt {
+  /** What training conditions on: send these to an engine, not the text. */
+  tokens: Int32Array;
+  /** As text: as it stands in the data set, or rendered by the chat template. */
+  text: string;
+  /** The data set's row, with all of its columns. */
+  row: Row;
+  /** For engines that take one seed per prompt: below 2^31; depends on the run's seed, the rollout and the prompt's place in it. */
+  seed: number;
+}
+
+/** One prompt of a rollout, told apart by `kind`: text, or a conversation. */
+export type RolloutPrompt = (AnyPrompt & { kind: 'text' }) | (AnyPrompt & { kind: 'chat'; messages: ChatMessage[] });
+
+/** How to sample: the config's options. */
+export interface RolloutSampling {
+  /** 0: greedy (evaluations ask for it). */
+  temperature: number;
+  topP: number;
+  /** 0: all tokens. */
+  topK: number;
+  minP?: number;
+  repetitionPenalty: number;
+  /** Tokens of a completion, at most; whatever has mask 0 counts. */
+  maxCompletionLength: number;
+  /** A completion ends with any of these, and the one that ended it is its last token. */
+  stopTokenIds: readonly number[];
+  /** With `step` and `promptOffset`, the coordinates of the random numbers that Policy.generate takes under the same names. */
+  seed: number;
+  /** Number of the rollout; 0 in evaluations. */
+  step: number;
+  /** Prompts of the same rollout (or evaluation) in earlier calls. */
+  promptOffset: number;
+}
+
+export interface RolloutRequest {
+  purpose: 'train' | 'eval';
+  prompts: RolloutPrompt[];
+  /** Completions wanted of each prompt. */
+  numGenerations: number;
+  sampling: RolloutSampling;
+  trainerState: TrainerState;
+  /** How many optimizer steps the policy's weights have seen. */
+  policyVersion: number;
+  /** The version that syncWeights handed over last; absent without syncWeights. */
+  syncedVersion?: number;
+  /** Aborted when the run is, or when the call has timed out (rolloutTimeout): pass it to fetch(). */
+  signal: AbortSignal;
+}
+
+/** One completion. Its text is decoded from `tokens` for the reward functions and never encoded again. */
+export interface RolloutCompletion {
+  /** (T) ids, the end token included; at least one, at most sampling.maxCompletionLength. */
+  tokens: ArrayLike<number>;
+  /** 'stop': it ended by itself; 'length': it was cut. */
+  finishReason: 'stop' | 'length';
+  /**
+   * (T) log-prob of each token when it was sampled, nats, under the full distribution at `temperature` (before topK, topP and minP). All
+   * completions of a call have them or none. They turn on samplerImportanceSampling. Where mask is 0 they are not read (null will do).
+   */
+  samplerLogps?: ArrayLike<number | null>;
+  /** (T) 0: the token is not the policy's own (a tool's answer): it is read but not trained. Default 1 everywhere. */
+  mask?: ArrayLike<number | boolean>;
+  /** Further columns for the reward functions: what an environment said, say. Completions without a column have null there. */
+  columns?: Record<string, unknown>;
+}
+
+/** For each prompt of the request, in its order, numGenerations completions. */
+export type RolloutResult = readonly (readonly RolloutCompletion[])[];
+
+/**
+ * Samples completions in place of the trainer's own engine. It must be deterministic for a run to resume bit for bit. A call that throws ends
+ * the run as a reward function that throws does: what was trained is saved, and a resumed run asks for the same rollout again.
+ */
+export type RolloutFn = (request: RolloutRequest) => RolloutResult | Promise<RolloutResult>;
+
+/** What a hook of syncWeights is given. */
+export interface SyncedWeights {
+  /** Absolute: the weights in Hugging Face layout (of a LoRA run: merged). Whole when the hook is called; the next time it is replaced. */
+  folder: string;
+  /** How many optimizer steps they have seen. */
+  policyVersion: number;
+  /** Steps of the run so far; more than policyVersion where steps were left out. */
+  step: number;
+  signal: AbortSignal;
+}
+
+/** Hands the policy's weights to what samples: a folder is written and a hook is called, before the first rollout and then every so often. */
+export interface SyncWeights {
+  /** Before a rollout, when this many optimizer steps (or more) were made since the last time. An evaluation always has the newest. Default 1. */
+  every?: number;
+  /** Default: `weights` in outputDir; without outputDir a temporary folder, removed by dispose(). */
+  folder?: string;
+  /** Returns when whatever samples has the weights. Must settle within rolloutTimeout. */
+  hook: (weights: SyncedWeights) => void | Promise<void>;
+}
