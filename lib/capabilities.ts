@@ -60,7 +60,7 @@ function attempt(reasons: Capabilities['reasons'], part: 'core' | 'engine', prob
   }
 }
 
-function packageVersion(): string {
+export function packageVersion(): string {
   try {
     return (JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')) as { version: string }).version;
   } catch {

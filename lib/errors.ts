@@ -16,6 +16,8 @@ export type ErrorCode =
   | 'ERR_REWARD' // a reward function that threw, timed out or returned something unusable
   | 'ERR_ROLLOUT' // a rollout function (or the hook of syncWeights) that threw, timed out or returned something unusable
   | 'ERR_CONTEXT_LENGTH' // prompt (and completion) do not fit the model's context
+  | 'ERR_RANK_LOST' // another process of the run ended, was stopped or cannot be reached; the message names it
+  | 'ERR_RANKS_DIFFER' // the processes of a run were started with different options, data, models or versions
   | 'ERR_IO' // disk full, unreadable or unwritable file
   | 'ERR_TRAINING'; // training cannot go on (non-finite loss or gradients)
 

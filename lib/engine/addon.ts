@@ -106,6 +106,27 @@ export interface NativeTensorOps {
   linearGrpoLoss(args: object): NativeCall<{ logps: Float32Array; entropies?: Float32Array; metrics: NativeMetrics }>;
 }
 
+/** native/addon/engine/group.h: the processes of a data parallel run. */
+export interface NativeGroup {
+  /** `timeout`: milliseconds. `serve`: this process holds the meeting point. */
+  join(options: {
+    rank: number;
+    worldSize: number;
+    host: string;
+    port: number;
+    serve: boolean;
+    prefix: string;
+    timeout: number;
+  }): NativeCall<void>;
+  gather(bytes: Uint8Array): NativeCall<Uint8Array[]>;
+  fromFirst(bytes: Uint8Array): NativeCall<Uint8Array>;
+  meet(): NativeCall<void>;
+  setStep(step: number): void;
+  fail(message: string): NativeCall<void>;
+  statistics(): { bytes: number; seconds: number };
+  leave(): NativeCall<void>;
+}
+
 /** What the engine addon exports (native/addon/engine). */
 export interface EngineAddon {
   /** The unfused twin of the core's grpoLoss: same arguments; advantages must be given. Milliseconds: forward and backward. */
@@ -136,6 +157,7 @@ export interface EngineAddon {
     cudaArchitectures: string[];
     devices: { name: string; description?: string; memoryBytes?: number; computeCapability?: string }[];
   };
+  Group: new () => NativeGroup;
   Tensor: new (data: ArrayBufferView | null, shape: number[], dtype: string, device: string) => NativeTensor;
   TensorOps: new () => NativeTensorOps;
   Model: new (options: { threads: number }) => NativeModel;

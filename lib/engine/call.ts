@@ -5,7 +5,7 @@ import type { NativeCall } from './addon.js';
 const CODES = new Set<string>([
   ...['ERR_INVALID_ARG', 'ERR_NON_FINITE', 'ERR_DISPOSED', 'ERR_ABORTED', 'ERR_MODEL'],
   ...['ERR_TOKENIZER', 'ERR_CONTEXT_LENGTH', 'ERR_IO', 'ERR_TRAINING'],
-  ...['ERR_NO_CUDA', 'ERR_CUDA', 'ERR_OUT_OF_MEMORY'],
+  ...['ERR_NO_CUDA', 'ERR_CUDA', 'ERR_OUT_OF_MEMORY', 'ERR_RANK_LOST'],
 ]);
 
 /** A native error with a code of ours becomes a FusedGrpoError; TypeErrors, RangeErrors and anything else stay what they are. */

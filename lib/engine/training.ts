@@ -1,5 +1,5 @@
 // The native side of a training step: gradients of a batch, then one optimizer step. See native/torch/training.h.
-import type { NativeCall, TokenLists } from './addon.js';
+import type { NativeCall, NativeGroup, TokenLists } from './addon.js';
 import { lossArguments } from '../ops/config.js';
 import type { LossConfig } from '../ops/types.js';
 import { settle } from './call.js';
@@ -49,6 +49,8 @@ export interface AccumulateOptions {
   fused: boolean;
   /** Memory for logits; default 256 MB. */
   workspaceBytes?: number;
+  /** Ranks whose gradients are added up: each of them makes this call, with its own part of the step. */
+  group?: NativeGroup;
   /** Leave out completions of advantage 0 where nothing else gives them a gradient. Default false. */
   skipZeroAdvantages?: boolean;
   signal?: AbortSignal;
@@ -134,7 +136,10 @@ export interface NativeTraining {
   describe(): NativeCall<{ parameters: string[]; modules: string[] }>;
   /** Trains these parameters only (none: all), with gradient checkpointing or without. Forgets the optimizer. */
   chooseTrained(options: { names: readonly string[]; recompute: boolean }): NativeCall<void>;
+  /** Of all weights, as text. */
+  digest(): NativeCall<string>;
   trainingMemory(): NativeCall<TrainingMemory>;
+  shardOptimizer(group: NativeGroup): NativeCall<void>;
   saveOptimizer(path: string): NativeCall<void>;
   loadOptimizer(path: string): NativeCall<void>;
 }
@@ -171,7 +176,7 @@ export class Training {
    */
   accumulatePairs(
     batch: PairBatch,
-    options: { normalizer: number; centerRewardsCoefficient: number; microBatchTokens: number; signal?: AbortSignal },
+    options: { normalizer: number; centerRewardsCoefficient: number; microBatchTokens: number; group?: NativeGroup; signal?: AbortSignal },
   ): Promise<PairResult> {
     const { signal, ...rest } = options;
     return this.wholly(() => this.native.accumulatePairs(batch, rest), signal);
@@ -183,7 +188,7 @@ export class Training {
    */
   accumulateValues(
     batch: ValueBatch,
-    options: { normalizer: number; cliprangeValue: number; microBatchTokens: number; signal?: AbortSignal },
+    options: { normalizer: number; cliprangeValue: number; microBatchTokens: number; group?: NativeGroup; signal?: AbortSignal },
   ): Promise<ValueResult> {
     const { signal, ...rest } = options;
     return this.wholly(() => this.native.accumulateValues(batch, rest), signal);
@@ -210,6 +215,12 @@ export class Training {
     return settle(() => this.native.trainingMemory());
   }
 
+  /** Divides moments and master weights among the ranks: before the first step or loadOptimizer(). */
+  shardOptimizer(group: NativeGroup): Promise<void> {
+    return settle(() => this.native.shardOptimizer(group));
+  }
+
+  /** With a sharded optimizer every rank must call it; rank 0 writes. */
   saveOptimizer(path: string): Promise<void> {
     return settle(() => this.native.saveOptimizer(path));
   }

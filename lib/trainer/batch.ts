@@ -1,5 +1,7 @@
 // What of a rollout one optimizer step trains on, as the engine takes it.
 import type { TrainBatch } from '../engine/training.js';
+import type { Ranks } from '../distributed/ranks.js';
+import { fairCuts } from '../distributed/share.js';
 import { permutation } from '../random.js';
 import type { ResolvedGRPOConfig } from './config.js';
 import type { Completion, Rollout } from './rollout.js';
@@ -12,6 +14,23 @@ export function minibatch(rollout: Rollout, config: ResolvedGRPOConfig): Int32Ar
   const order = permutation(count, config.seed, rollout.index, 1);
   const part = rollout.used % parts;
   return order.slice(part * config.stepCompletions, (part + 1) * config.stepCompletions);
+}
+
+/** Those of the chosen that this rank trains on: a stretch of them, of about as many tokens as each other rank's. */
+export function ownPart(
+  rollout: Rollout,
+  chosen: Int32Array,
+  { numGenerations }: Pick<ResolvedGRPOConfig, 'numGenerations'>,
+  { rank, worldSize }: Pick<Ranks, 'rank' | 'worldSize'>,
+): Int32Array {
+  if (worldSize === 1) return chosen;
+  // A prompt that a group shares is computed once.
+  const costs = Array.from(
+    chosen,
+    (i) => rollout.completions[i]!.tokens.length + rollout.promptTokens[Math.floor(i / numGenerations)]!.length / numGenerations,
+  );
+  const cuts = fairCuts(costs, worldSize);
+  return chosen.slice(cuts[rank], cuts[rank + 1]);
 }
 
 export function concatenate<T extends Int32Array | Float32Array>(arrays: T[], make: new (n: number) => T): T {

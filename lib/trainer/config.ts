@@ -1,5 +1,6 @@
 // GRPOConfig and SFTConfig: names, meanings and defaults are TRL's GRPOConfig in camelCase, unless a description says otherwise.
 import { incompatible } from '../errors.js';
+import { worldSize } from '../distributed/environment.js';
 import { resolveOptions, type OptionTable } from '../options.js';
 import { BASELINES, dependentDefaults } from '../ops/config.js';
 import { EVAL_METRICS } from './evaluate.js';
@@ -19,13 +20,13 @@ export const commonOptions = {
     type: 'integer',
     default: 8,
     min: 1,
-    description: 'Completions (GRPO) or examples (SFT) per gradient accumulation step',
+    description: 'Completions (GRPO) or examples (SFT) per gradient accumulation step and rank',
   },
   gradientAccumulationSteps: {
     type: 'integer',
     default: 1,
     min: 1,
-    description: 'An optimizer step trains on perDeviceTrainBatchSize x this many; memory is bounded by microBatchTokens instead',
+    description: 'An optimizer step trains on perDeviceTrainBatchSize x this many (x ranks); memory is bounded by microBatchTokens instead',
   },
   microBatchTokens: {
     type: 'integer',
@@ -74,6 +75,18 @@ export const commonOptions = {
     min: 0,
     description:
       'A step whose loss or gradient is not finite is left out (weights and moments stay as they are; outputDir/non-finite/ names the sequences); after this many more in a row the run ends. 0: at the first',
+  },
+  ddpTimeout: {
+    type: 'number',
+    default: 120,
+    min: 0,
+    exclusiveMin: true,
+    description: 'With several ranks: seconds without a sign of life after which a rank is missing, and the others end',
+  },
+  shardOptimizer: {
+    type: 'boolean',
+    default: false,
+    description: 'With several ranks: each holds its part of the moments and master weights (the same result)',
   },
   fused: { type: 'boolean', default: true, description: 'false: the loss by unfused libtorch operations (same numbers, for comparison)' },
   device: {
@@ -226,6 +239,12 @@ export const grpoConfigOptions = {
     exclusiveMin: true,
     description: 'Seconds until a reward function that has not settled is an error',
   },
+  gatherRewards: {
+    type: 'boolean',
+    default: false,
+    description:
+      'With several ranks: rank 0 calls the reward functions for all completions; default: each rank for its own. Functions that remember what they have seen are called on rank 0 in any case',
+  },
   rewardConcurrency: { type: 'integer', min: 1, description: 'Reward functions under way at once; default: all' },
   rewardRetries: {
     type: 'integer',
@@ -323,12 +342,13 @@ export function completeConfig(c: ResolvedGRPOConfig, klEstimatorGiven: boolean)
     throw incompatible(
       `stepsPerGeneration (${c.stepsPerGeneration}) and gradientAccumulationSteps (${accumulation}): one must be a multiple of the other, or part of each rollout would be left over`,
     );
-  c.stepCompletions = c.perDeviceTrainBatchSize * accumulation;
+  const perPass = c.perDeviceTrainBatchSize * worldSize();
+  c.stepCompletions = perPass * accumulation;
   // Several rollouts within one optimizer step see the same weights: they are one larger rollout.
-  c.rolloutCompletions = c.perDeviceTrainBatchSize * Math.max(c.stepsPerGeneration, accumulation);
+  c.rolloutCompletions = perPass * Math.max(c.stepsPerGeneration, accumulation);
   if (c.rolloutCompletions % c.numGenerations !== 0)
     throw incompatible(
-      `A rollout of ${c.rolloutCompletions} completions (perDeviceTrainBatchSize ${c.perDeviceTrainBatchSize} x ${c.rolloutCompletions / c.perDeviceTrainBatchSize}) is not a multiple of numGenerations (${c.numGenerations})`,
+      `A rollout of ${c.rolloutCompletions} completions (perDeviceTrainBatchSize ${c.perDeviceTrainBatchSize} x ${c.rolloutCompletions / perPass}${perPass === c.perDeviceTrainBatchSize ? '' : ` x ${worldSize()} ranks`}) is not a multiple of numGenerations (${c.numGenerations})`,
     );
   if (c.resume !== undefined && c.outputDir === undefined && c.resume === 'auto') throw incompatible("resume: 'auto' needs outputDir");
 }

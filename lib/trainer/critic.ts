@@ -8,7 +8,10 @@ import { FusedGrpoError } from '../errors.js';
 import { gae } from '../ops/gae.js';
 import { rewardsWithKl } from '../ops/rewards_with_kl.js';
 import { concatenate, toBatch } from './batch.js';
+import { alone, type Ranks } from '../distributed/ranks.js';
 import { makeFolder } from './files.js';
+import { divided } from './jointly.js';
+import type { GradientOptions } from './run-types.js';
 import type { ResolvedPPOConfig } from './ppo-config.js';
 import { stepEnds } from './process-rewards.js';
 import type { NamedReward, ScoredRewards } from './rewards.js';
@@ -53,7 +56,7 @@ export class Critic {
   ) {}
 
   /** At the run's begin; from a checkpoint's folder `trainer/` when it is resumed. */
-  async open(policy: Policy, checkpoint?: string): Promise<void> {
+  async open(policy: Policy, checkpoint?: string, ranks: Ranks = alone): Promise<void> {
     const { device, dtype, seed } = this.config;
     const folder = checkpoint && join(checkpoint, 'critic');
     if (this.model) return;
@@ -70,6 +73,7 @@ export class Critic {
     const { gradientCheckpointing } = this.config;
     await chooseTrained(this.model, { seed, gradientCheckpointing }); // as a whole, whatever is trained of the policy
     this.training = new Training(this.model);
+    if (this.config.shardOptimizer && ranks.native) await this.training.shardOptimizer(ranks.native);
     if (folder) await this.training.loadOptimizer(join(folder, 'optimizer.safetensors'));
   }
 
@@ -78,6 +82,11 @@ export class Critic {
     makeFolder(folder);
     await this.model!.save(folder);
     await this.training!.saveOptimizer(join(folder, 'optimizer.safetensors'));
+  }
+
+  /** What another rank than the first adds to its checkpoint: the part of the moments that it has. */
+  async saveShard(): Promise<void> {
+    if (this.config.shardOptimizer) await this.training!.saveOptimizer('');
   }
 
   /** The critic as a Hugging Face sequence-classification folder. */
@@ -130,9 +139,13 @@ export class Critic {
     policy: Policy,
     logps: Float32Array[],
     refLogps?: Float32Array[],
+    ranks: Ranks = alone,
   ): Promise<Valued> {
     const tokens = completions.map((c) => c.tokens);
-    const values = await this.model!.values(prompts, tokens, { positions: 'completion', signal: this.signal });
+    const parts = await divided(ranks, tokens.length, async (from, to) => [
+      await this.model!.values(prompts.slice(from, to), tokens.slice(from, to), { positions: 'completion', signal: this.signal }),
+    ]);
+    const values = concatenate(parts, Float32Array);
     const offsets = new Int32Array(tokens.length + 1);
     tokens.forEach((t, i) => (offsets[i + 1] = offsets[i]! + t.length));
     const { gamma, lam: lambda, whitenAdvantages: whiten } = this.config;
@@ -147,17 +160,18 @@ export class Critic {
     };
   }
 
-  /** Gradients of the value loss of the chosen completions. Throws when they are not finite, and leaves none behind then. */
-  async accumulate(rollout: Rollout, chosen: Int32Array, options: { microBatchTokens: number; signal: AbortSignal }): Promise<ValueResult> {
-    const { tokens, offsets, promptLengths } = toBatch(rollout, chosen, this.config);
+  /** Gradients of the value loss of the chosen completions, of which `own` are this rank's. Throws when they are not finite, and leaves none behind then. */
+  async accumulate(rollout: Rollout, chosen: Int32Array, options: GradientOptions, own = chosen): Promise<ValueResult> {
+    const { tokens, offsets, promptLengths } = toBatch(rollout, own, this.config);
     const pick = (lists: Float32Array[]) =>
       concatenate(
-        [...chosen].map((i) => lists[i]!),
+        [...own].map((i) => lists[i]!),
         Float32Array,
       );
     const batch = { tokens, offsets, promptLengths, returns: pick(rollout.returns!), oldValues: pick(rollout.values!) };
     const { vfCoef, cliprangeValue } = this.config;
-    const normalizer = Math.max(1, batch.returns.length) / vfCoef;
+    const count = chosen.reduce((n, i) => n + rollout.returns![i]!.length, 0);
+    const normalizer = Math.max(1, count) / vfCoef;
     const result = await this.training!.accumulateValues(batch, { ...options, normalizer, cliprangeValue });
     if (Number.isFinite(await this.training!.gradientNorm())) return result;
     await this.discard();

@@ -1,4 +1,5 @@
 // Where rows come from: a file, an array, or any (async) iterable. A cursor says how far, so that a run can resume.
+import { createHash } from 'node:crypto';
 import { statSync } from 'node:fs';
 import { describeMapping, renameColumns, type ColumnMapping } from '../data/columns.js';
 import { fileRows } from '../data/files.js';
@@ -23,6 +24,8 @@ export interface RowSource {
   /** Rows of one epoch, when known beforehand. */
   readonly length?: number;
   readonly cursor: Cursor;
+  /** Of all rows, where they are known beforehand. */
+  digest?(): string;
   /** The next `n` rows, going on with the next epoch where one ends. */
   take(n: number): Promise<Row[]>;
   /** Continues where an earlier run's cursor stood. */
@@ -39,6 +42,12 @@ class ArraySource implements RowSource {
 
   get length(): number {
     return this.rows.length;
+  }
+
+  digest(): string {
+    const hash = createHash('sha256');
+    for (const row of this.rows) hash.update(JSON.stringify(row) + '\n');
+    return `${this.rows.length} rows, SHA-256 ${hash.digest('hex').slice(0, 16)}`;
   }
 
   private at(epoch: number, index: number): Row {

@@ -1,8 +1,10 @@
 // Evaluation: greedy and sampled completions of every row of a data set, scored by the run's reward functions.
 import type { Row } from './dataset.js';
-import { scoreOptions, scoreRewards, type NamedReward, type TrainerState } from './rewards.js';
-import { encodePrompts, rewardInput } from './rollout.js';
-import { sampleCompletions, type SampleContext } from './sampler.js';
+import { scoreOptions, type NamedReward, type TrainerState } from './rewards.js';
+import { alone, type Ranks } from '../distributed/ranks.js';
+import { rewardJointly, sampleJointly } from './jointly.js';
+import { encodePrompts, rewardInput, type Completion } from './rollout.js';
+import type { SampleContext } from './sampler.js';
 
 /** Of one evaluation; part of its step's metrics. Means over the rows of evalDataset. */
 export interface EvalMetrics {
@@ -24,6 +26,8 @@ export const EVAL_METRICS = ['evalReward', 'evalRewardGreedy', 'evalPassGreedy',
 
 export interface EvalContext extends SampleContext {
   rewards: NamedReward[];
+  /** Who evaluates together; default: this process alone. */
+  ranks?: Ranks;
   /** Optimizer steps that the policy has seen. */
   policyVersion: number;
 }
@@ -40,11 +44,14 @@ async function rewardsOf(
   state: TrainerState,
 ): Promise<Float64Array> {
   const { config, rewards, signal, policyVersion } = context;
-  const completions = await sampleCompletions(context, {
+  const { ranks = alone } = context;
+  const completions = await sampleJointly(ranks, context, {
     ...{ purpose: 'eval', greedy, rows, promptTokens: encodePrompts(context, rows), numGenerations: count },
     ...{ seed: config.seed + EVAL_SEED, index: 0, promptOffset: from, state, policyVersion },
   });
-  return (await scoreRewards(rewards, rewardInput(rows, completions, count, state), scoreOptions(config, signal))).total;
+  const rewarding = { rewards, options: scoreOptions(config, signal), onFirst: config.gatherRewards };
+  const inputOf = (some: Row[], theirs: Completion[]) => rewardInput(some, theirs, count, state);
+  return (await rewardJointly(ranks, rewarding, rows, completions, count, inputOf)).total;
 }
 
 /** Sums over the rows of a part. A completion that no reward function has anything to say about counts as 0 and as not passed. */

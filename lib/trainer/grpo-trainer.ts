@@ -11,7 +11,8 @@ import { openDataset, type Dataset, type Row } from './dataset.js';
 import { checkPromptRow } from './rows.js';
 import { memoryOf, nameRewards, setMemory, type NamedReward, type RewardFn } from './rewards.js';
 import type { Critic } from './critic.js';
-import { minibatch, toBatch, trainedTokens } from './batch.js';
+import { combineValues } from './combine.js';
+import { minibatch, ownPart, toBatch, trainedTokens } from './batch.js';
 import { evaluatePolicy, type EvalMetrics } from './evaluate.js';
 import type { RolloutFn, SyncWeights } from './rollout-function.js';
 import { RolloutSource } from './rollout-source.js';
@@ -19,7 +20,7 @@ import type { Rollout } from './rollout.js';
 import { Run } from './run.js';
 import { SampleLog, sampleOf } from './samples.js';
 import { externalSampler, type ExternalSampler } from './sampler.js';
-import { countSteps, learningRateAt, stepsPerRollout } from './schedule.js';
+import { countSteps, layoutOf, learningRateAt, stepsPerRollout } from './schedule.js';
 import { stepMetrics } from './step-metrics.js';
 import type { GRPOStep } from './types.js';
 
@@ -124,16 +125,18 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
       columnMapping: options.columnMapping,
       check: checkPromptRow,
       config: this.config,
-      settings: Object.fromEntries(LAYOUT_OPTIONS.map((name) => [name, this.config[name]])),
+      settings: layoutOf(this.config, LAYOUT_OPTIONS),
       described: {
         ...(typeof options.evalDataset === 'string' ? { evalDataset: options.evalDataset } : {}),
         ...setup.described,
       },
+      trainedOn: Object.fromEntries(this.rewards.map(({ name, code }) => [`reward function '${name}'`, code])),
       loadBestModelAtEnd: this.config.loadBestModelAtEnd,
       saveMore: async (folder) => {
         await this.rollouts.save(folder);
         await this.critic?.save(folder);
       },
+      saveShard: async () => this.critic?.saveShard(),
       signal: options.signal,
       loggers: options.loggers,
     });
@@ -185,7 +188,7 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
   async *[Symbol.asyncIterator](): AsyncGenerator<GRPOStep, void, undefined> {
     const { run } = this;
     const resumed = await run.start((source) => countSteps(this.config, source.length!));
-    await this.critic?.open(run.policy, resumed && join(run.resumedFrom!, 'trainer'));
+    await this.critic?.open(run.policy, resumed && join(run.resumedFrom!, 'trainer'), run.ranks);
     if (resumed) {
       await this.rollouts.restore(resumed, run.resumedFrom!);
       this.sampleLog.state = resumed.sampleLog;
@@ -230,8 +233,9 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
     if (memoryOf(rewards) || external) await this.rollouts.settled(); // what samples ahead keeps its weights until it has done so
     const memory = memoryOf(rewards); // statistics of training's rewards alone
     try {
-      await external?.weights?.bring(policy, run.version, run.signal, true);
-      return await evaluatePolicy(rows, { policy, rewards, config, external, policyVersion, signal: run.signal }, state);
+      const { ranks, signal } = run;
+      await external?.weights?.bringTogether(ranks, policy, run.version, signal, true);
+      return await evaluatePolicy(rows, { policy, rewards, config, external, policyVersion, ranks, signal }, state);
     } finally {
       if (memory) setMemory(rewards, memory);
     }
@@ -259,13 +263,14 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
     const lossConfig = { ...config, samplerImportanceSampling: rollout.correction ?? 'none' };
     const loss = stepLoss(lossConfig, trainedTokens(rollout, chosen, config), chosen.length);
     const { critic } = this;
+    const own = ownPart(rollout, chosen, config, run.ranks);
     let judged: ValueResult | undefined;
     const trained = await run.update(
-      toBatch(rollout, chosen, config),
+      toBatch(rollout, own, config),
       loss,
       learningRate,
       critic && {
-        accumulate: async (options) => void (judged = await critic.accumulate(rollout, chosen, options)),
+        accumulate: async (options) => void (judged = await critic.accumulate(rollout, chosen, options, own)),
         step: () => critic.step(learningRate),
         discard: () => critic.discard(),
       },
@@ -288,7 +293,7 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
       seconds,
       config,
     });
-    if (critic && judged && !trained.skipped) Object.assign(metrics, critic.metrics(judged));
+    if (critic && judged && !trained.skipped) Object.assign(metrics, critic.metrics(combineValues(await run.ranks.gather(judged))));
     return { step, metrics, samples: [...chosen].map((i) => sampleOf(rollout, i, config.numGenerations)) };
   }
 }

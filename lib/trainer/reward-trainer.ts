@@ -8,11 +8,15 @@ import type { Logger } from '../loggers/types.js';
 import { preferenceLoss } from '../ops/preference_loss.js';
 import { pairBatch, PairReader, type Pair } from '../reward/pairs.js';
 import { RewardModel, scoreSequences } from '../reward/reward-model.js';
+import { worldSize } from '../distributed/environment.js';
+import { ownStretch } from '../distributed/share.js';
+import { combinePairs } from './combine.js';
+import { divided } from './jointly.js';
 import type { Dataset, Row } from './dataset.js';
 import { resolveRewardConfig, type ResolvedRewardConfig, type RewardConfig } from './reward-config.js';
 import { checkPreferenceRow } from './rows.js';
 import { Run } from './run.js';
-import { learningRateAt } from './schedule.js';
+import { layoutOf, learningRateAt } from './schedule.js';
 
 /** One line of metrics.jsonl. Means are over the step's pairs, scores those before the optimizer step. */
 export interface RewardMetrics {
@@ -92,7 +96,7 @@ export class RewardTrainer implements AsyncIterable<RewardStep> {
     const { model } = options;
     if (typeof model !== 'string' && !(model instanceof RewardModel)) throw invalidType('model', 'a folder or a RewardModel', model);
     this.config = resolveRewardConfig(options.config ?? {});
-    const { perDeviceTrainBatchSize, gradientAccumulationSteps, seed, shuffleDataset, maxLength, device, dtype } = this.config;
+    const { seed, device, dtype } = this.config;
     this.run = new Run<ScalarModel>({
       kind: 'reward',
       model: typeof model === 'string' ? model : model.scalar,
@@ -102,7 +106,7 @@ export class RewardTrainer implements AsyncIterable<RewardStep> {
       prepare: (dataset) => this.prepare(dataset),
       check: checkPreferenceRow,
       config: this.config,
-      settings: { perDeviceTrainBatchSize, gradientAccumulationSteps, seed, shuffleDataset, maxLength },
+      settings: layoutOf(this.config, ['perDeviceTrainBatchSize', 'gradientAccumulationSteps', 'seed', 'shuffleDataset', 'maxLength']),
       signal: options.signal,
       loggers: options.loggers,
     });
@@ -141,7 +145,7 @@ export class RewardTrainer implements AsyncIterable<RewardStep> {
 
   async *[Symbol.asyncIterator](): AsyncGenerator<RewardStep, void, undefined> {
     const { run, config } = this;
-    const batchSize = config.perDeviceTrainBatchSize * config.gradientAccumulationSteps;
+    const batchSize = config.perDeviceTrainBatchSize * config.gradientAccumulationSteps * worldSize();
     await run.start((source) => Math.ceil((source.length! * config.numTrainEpochs) / batchSize));
     yield* run.steps(
       () => run.withRows(async (take) => this.makeStep(await take(batchSize))),
@@ -180,18 +184,19 @@ export class RewardTrainer implements AsyncIterable<RewardStep> {
     const { run, config } = this;
     const begin = performance.now();
     const pairs = rows.map((row) => this.reader!.read(row));
-    const batch = pairBatch(pairs);
+    const batch = pairBatch(ownStretch(pairs, ({ chosen, rejected }) => chosen.length + rejected.length, run.ranks));
     const { centerRewardsCoefficient } = config;
     const learningRate = learningRateAt(config, run.step, run.totalSteps);
     const trained = await run.optimize(
       (training, options) => training.accumulatePairs(batch, { ...options, normalizer: pairs.length, centerRewardsCoefficient }),
+      combinePairs,
       learningRate,
       { result: NOT_MADE },
     );
     const step = run.step + 1;
     const rewards = [...trained.chosen, ...trained.rejected];
     const total = (performance.now() - begin) / 1000;
-    const tokens = batch.tokens.length;
+    const tokens = pairs.reduce((n, { chosen, rejected }) => n + chosen.length + rejected.length, 0);
     const { loss, accuracy, margin, gradNorm } = trained;
     return {
       step,
@@ -215,7 +220,9 @@ export class RewardTrainer implements AsyncIterable<RewardStep> {
     if (!pairs || !due) return;
     const begin = performance.now();
     const sequences = pairs.flatMap(({ chosen, rejected }) => [chosen, rejected]);
-    const scores = await scoreSequences(run.policy, sequences, run.signal);
+    const scores = await divided(run.ranks, sequences.length, async (from, to) => [
+      ...(await scoreSequences(run.policy, sequences.slice(from, to), run.signal)),
+    ]);
     const side = (k: number) => Float32Array.from(pairs, (_, i) => scores[2 * i + k]!);
     const margins = Float32Array.from(pairs, ({ margin }) => margin);
     const { centerRewardsCoefficient } = config;

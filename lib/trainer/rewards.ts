@@ -1,4 +1,5 @@
 // Calling reward functions: user code, so everything it can do wrong is told in plain words.
+import { createHash } from 'node:crypto';
 import { FusedGrpoError, invalidType } from '../errors.js';
 import type { ChatMessage } from '../engine/chat.js';
 import { CallFailed, callWithRetries, mapLimited, type CallOptions } from './calls.js';
@@ -38,6 +39,8 @@ export interface NamedReward {
   name: string;
   fn: (input: RewardInput, signal?: AbortSignal) => ReturnType<RewardFn>;
   weight: number;
+  /** A digest of its source; several ranks must have the same. */
+  code: string;
   /** Set where a checkpoint must hold something of it. */
   memory?: { state: unknown };
 }
@@ -70,13 +73,15 @@ export function nameRewards(rewardFuncs: unknown, weights?: number[]): NamedRewa
   const used = new Map<string, number>();
   return list.map((fn, i) => {
     const weight = weights?.[i] ?? 1;
-    if (fn instanceof RewardModel) return { name: uniqueName(fn.name, used), ...ofModel(fn), weight };
+    if (fn instanceof RewardModel) return { name: uniqueName(fn.name, used), ...ofModel(fn), weight, code: `a reward model (${fn.path})` };
     if (typeof fn !== 'function')
       throw invalidType(Array.isArray(rewardFuncs) ? `rewardFuncs[${i}]` : 'rewardFuncs', 'a function or a RewardModel', fn);
     const call = fn as RewardFn;
-    return { name: uniqueName(call.name || `reward${i}`, used), fn: (input) => call(input), weight };
+    return { name: uniqueName(call.name || `reward${i}`, used), fn: (input) => call(input), weight, code: digestOf(String(call)) };
   });
 }
+
+const digestOf = (text: string) => createHash('sha256').update(text).digest('hex').slice(0, 16);
 
 interface Checked {
   values: Float64Array;

@@ -155,7 +155,7 @@ export class RolloutSource {
 
   private async handOver(policy: Policy, at: Version): Promise<void> {
     const { external, run } = this.options;
-    await external?.weights?.bring(policy, at, run.signal);
+    await external?.weights?.bringTogether(run.ranks, policy, at, run.signal);
   }
 
   private async take(): Promise<Rollout> {
@@ -186,6 +186,7 @@ export class RolloutSource {
       config,
       critic: this.options.critic,
       external,
+      ranks: await run.channel(config.generateAhead ? 'rollouts' : undefined),
       signal: run.signal,
     };
     const state = { step: at.step, totalSteps: run.totalSteps, epoch: run.epoch };

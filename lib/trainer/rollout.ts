@@ -2,13 +2,15 @@
 import type { ChatMessage } from '../engine/chat.js';
 import type { Policy } from '../engine/policy.js';
 import { FusedGrpoError } from '../errors.js';
+import { alone, type Ranks } from '../distributed/ranks.js';
+import { divided, rewardJointly, sampleJointly } from './jointly.js';
 import type { Critic } from './critic.js';
 import { groupStdOf, rolloutAdvantages, sampledKl, type RolloutAdvantages } from './advantages.js';
 import type { Row } from './dataset.js';
 import { samplerCorrection } from './loss.js';
 import type { SamplerImportanceSampling } from '../ops/types.js';
-import { sampleCompletions, type SampleContext } from './sampler.js';
-import { scoreOptions, scoreRewards, type NamedReward, type RewardInput, type ScoredRewards, type TrainerState } from './rewards.js';
+import { type SampleContext } from './sampler.js';
+import { scoreOptions, type NamedReward, type RewardInput, type ScoredRewards, type TrainerState } from './rewards.js';
 
 export interface Completion {
   text: string;
@@ -64,6 +66,8 @@ export const withoutAdapter = (policy: Policy): Scorer => ({
 export interface RolloutContext extends SampleContext {
   reference?: Scorer;
   rewards: NamedReward[];
+  /** Who makes it together; default: this process alone. */
+  ranks?: Ranks;
   /** PPO: advantages are its. */
   critic?: Critic;
 }
@@ -137,13 +141,17 @@ export async function sampleGroups(context: RolloutContext, rows: Row[], place: 
   const { index, state, policyVersion } = place;
   const promptTokens = encodePrompts(context, rows);
   const begin = now();
-  const completions = await sampleCompletions(context, {
+  const ranks = context.ranks ?? alone;
+  const completions = await sampleJointly(ranks, context, {
     ...{ purpose: 'train', greedy: false, rows, promptTokens, index, promptOffset, state, policyVersion },
     ...{ numGenerations: config.numGenerations, seed: config.seed },
   });
   const middle = now();
-  const input = rewardInput(rows, completions, config.numGenerations, state);
-  const scored = await scoreRewards(context.rewards, input, scoreOptions(config, signal));
+  const { numGenerations, gatherRewards: onFirst } = config;
+  const rewarding = { rewards: context.rewards, options: scoreOptions(config, signal), onFirst };
+  const scored = await rewardJointly(ranks, rewarding, rows, completions, numGenerations, (some, theirs) =>
+    rewardInput(some, theirs, numGenerations, state),
+  );
   const seconds = { generate: middle - begin, reward: now() - middle };
   const kept = completions.map(({ columns: _, ...completion }) => completion); // the reward functions have had them
   return { rows, promptTokens, completions: kept, scored, seconds };
@@ -156,7 +164,12 @@ export async function finishRollout(context: RolloutContext, groups: SampledGrou
   const begin = now();
   const expanded = completions.map((_, i) => promptTokens[Math.floor(i / config.numGenerations)]!);
   const tokens = completions.map((c) => c.tokens);
-  const score = async (by: Scorer) => (await by.score(expanded, tokens, { temperature: config.temperature, signal })).logps;
+  const { ranks = alone } = context;
+  const score = (by: Scorer) =>
+    divided(ranks, tokens.length, async (from, to) => {
+      const options = { temperature: config.temperature, signal };
+      return (await by.score(expanded.slice(from, to), tokens.slice(from, to), options)).logps;
+    });
   const oldLogps = !keepOld ? undefined : config.reuseSamplingLogps ? completions.map((c) => c.logps!) : await score(policy);
   const refLogps = reference ? await score(reference) : undefined;
   // For a KL in the reward by the reference's path: equal weights, no KL.
@@ -172,7 +185,7 @@ export async function finishRollout(context: RolloutContext, groups: SampledGrou
     ...(scored.failed.length ? { rewardsFailed: scored.failed } : {}),
     ...(critic
       ? {
-          ...(await critic.judge(expanded, completions, scored, context.rewards, policy, logps, refLogps)),
+          ...(await critic.judge(expanded, completions, scored, context.rewards, policy, logps, refLogps, ranks)),
           groupStd: groupStdOf(scored.total, config),
         }
       : rolloutAdvantages(scored, completions, context, logps, refLogps)),

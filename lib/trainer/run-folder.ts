@@ -17,7 +17,12 @@ export interface LoggedSamples {
 export class RunFolder {
   private locked = false;
 
-  constructor(private readonly config: { outputDir?: string; resume?: string }) {}
+  constructor(private config: { outputDir?: string; resume?: string }) {}
+
+  /** Of another rank than the first: it writes nothing. */
+  onlyRead(): void {
+    this.config = {};
+  }
 
   /** Makes the folder and writes config.json. A folder that holds a run is refused unless this one continues it. */
   open(described: object, resumed: boolean): void {

@@ -1,6 +1,7 @@
 // What a Run is given, and what its steps give back.
 import type { ColumnMapping } from '../data/columns.js';
 import type { Policy } from '../engine/policy.js';
+import type { NativeGroup } from '../engine/addon.js';
 import type { AccumulateResult, NativeTraining } from '../engine/training.js';
 import type { FusedGrpoError } from '../errors.js';
 import type { Logger } from '../loggers/types.js';
@@ -27,6 +28,8 @@ export type CommonConfig = Pick<
   | 'resume'
   | 'reportTo'
   | 'maxSkippedSteps'
+  | 'ddpTimeout'
+  | 'shardOptimizer'
   | 'device'
   | 'dtype'
 > &
@@ -56,10 +59,14 @@ export interface RunOptions<M extends TrainedModel = Policy> {
   settings: Record<string, unknown>;
   /** More of what the run was given, for config.json. */
   described?: Record<string, unknown>;
+  /** What else must be the same on all ranks. */
+  trainedOn?: Record<string, unknown>;
   /** The run's model/ is that of the best evaluation. */
   loadBestModelAtEnd?: boolean;
   /** Adds the trainer's own files to a checkpoint. */
   saveMore?: (folder: string) => Promise<void>;
+  /** What the other ranks do meanwhile. */
+  saveShard?: () => Promise<void>;
   signal?: AbortSignal;
   loggers?: Logger[];
 }
@@ -68,10 +75,18 @@ export interface RunOptions<M extends TrainedModel = Policy> {
 export type Updated<R> = R & { gradNorm: number; skipped?: boolean; seconds: { train: number; optimizer: number } };
 export type Trained = Updated<AccumulateResult>;
 
+/** For calls that add up gradients. */
+export interface GradientOptions {
+  microBatchTokens: number;
+  signal: AbortSignal;
+  /** The ranks of the run, where there are several. */
+  group?: NativeGroup;
+}
+
 /** A model that is trained beside the policy. */
 export interface SecondModel {
   /** Throws when its gradients are not finite. */
-  accumulate(options: { microBatchTokens: number; signal: AbortSignal }): Promise<void>;
+  accumulate(options: GradientOptions): Promise<void>;
   step(): Promise<void>;
   discard(): Promise<void>;
 }

@@ -5,12 +5,17 @@ import { checkMapping } from '../data/columns.js';
 import { baseOption } from '../engine/adapter-folder.js';
 import { Policy } from '../engine/policy.js';
 import { FusedGrpoError, incompatible, invalidType } from '../errors.js';
+import { packageVersion } from '../capabilities.js';
+import { settle } from '../engine/call.js';
+import { agree } from '../distributed/agree.js';
+import { alone, joinRanks, type Ranks } from '../distributed/ranks.js';
 import { Loggers, loggersOf } from '../loggers/loggers.js';
 import { findResume, loadCheckpoint, saveCheckpoint, type Best, type TrainerCheckpoint } from './checkpoint.js';
 import { openDataset, type Cursor, type Row, type RowSource } from './dataset.js';
+import { combineAccumulated } from './combine.js';
 import { copyModel, writeFileAtomic, writeFolderAtomic } from './files.js';
 import { RunFolder, type LoggedSamples } from './run-folder.js';
-import type { NotMade, RunOptions, SecondModel, Trained, TrainedModel, Updated } from './run-types.js';
+import type { GradientOptions, NotMade, RunOptions, SecondModel, Trained, TrainedModel, Updated } from './run-types.js';
 import { isNonFinite, recordNonFinite, type Reader, type Skipped } from './non-finite.js';
 import { chooseTrained, trainedSettings } from './trained-part.js';
 import type { Version } from './weight-sync.js';
@@ -22,6 +27,9 @@ const NOT_MADE: AccumulateResult = {
   clipRatio: { low: NaN, high: NaN, region: NaN },
   ratio: { min: NaN, mean: NaN, max: NaN },
 };
+
+/** A step that is left out because of what another rank found. */
+class Elsewhere extends FusedGrpoError {}
 
 export class Run<M extends TrainedModel = Policy> {
   policy!: M;
@@ -41,6 +49,9 @@ export class Run<M extends TrainedModel = Policy> {
   private saveWanted = false;
   /** The checkpoint that this run continues from. */
   resumedFrom?: string;
+  /** The processes that train together. */
+  ranks: Ranks = alone;
+  private readonly channels = new Map<string, Promise<Ranks>>();
   /** Ends when the user's signal does, or at dispose(). */
   readonly signal: AbortSignal;
   private readonly controller = new AbortController();
@@ -80,6 +91,7 @@ export class Run<M extends TrainedModel = Policy> {
     this.signal.throwIfAborted();
     this.state = 'running';
     if (!first) {
+      if (this.ranks === alone) this.ranks = await joinRanks({ timeout: this.options.config.ddpTimeout, signal: this.signal });
       this.lockAgain();
       return undefined;
     }
@@ -104,15 +116,36 @@ export class Run<M extends TrainedModel = Policy> {
   private async open(countSteps: (source: RowSource) => number): Promise<TrainerCheckpoint | undefined> {
     const { config, dataset, check, model } = this.options;
     const { signal } = this;
+    this.ranks = await joinRanks({ timeout: config.ddpTimeout, signal });
+    try {
+      return await this.openTogether(countSteps);
+    } catch (error) {
+      await this.part(error);
+      throw error;
+    }
+  }
+
+  private async openTogether(countSteps: (source: RowSource) => number): Promise<TrainerCheckpoint | undefined> {
+    const { config, dataset, check, model } = this.options;
+    const { signal, ranks } = this;
+    if (ranks.rank > 0) this.folder.onlyRead();
+    const { outputDir: _folder, resume: _from, ...same } = config;
+    const { trainedOn } = this.options;
+    await agree(ranks, { 'the version of fused-grpo': packageVersion(), 'the trainer': this.options.kind, ...trainedOn, ...same });
     const data = (await this.options.prepare?.(dataset)) ?? dataset;
     const columnMapping = this.options.prepare ? undefined : this.options.columnMapping; // prepare has renamed them
     const seed = config.shuffleDataset ? config.seed : null;
     this.source = await openDataset(data, { seed, lazy: config.maxSteps > 0, check, columnMapping });
     this.totalSteps = config.maxSteps > 0 ? config.maxSteps : countSteps(this.source);
-    const from = await findResume(config.resume, config.outputDir);
+    await agree(ranks, { 'the data set': this.source.digest?.(), 'the number of steps': this.totalSteps });
+    const from = await ranks.fromFirst(ranks.rank === 0 ? await findResume(config.resume, config.outputDir) : undefined);
+    if (from !== undefined && !existsSync(from))
+      throw new FusedGrpoError('ERR_IO', `Rank ${ranks.rank} does not see ${from}: all ranks must see the folder of the checkpoints`);
     this.policy = typeof model === 'string' ? await this.loadModel(model, from, signal) : model;
     await chooseTrained(this.policy, config);
+    if (ranks.worldSize > 1) await agree(ranks, { 'the model': await settle(() => this.policy.native.digest()) });
     this.training = new Training(this.policy);
+    if (config.shardOptimizer && ranks.native) await this.training.shardOptimizer(ranks.native);
     this.folder.open(this.described(), from !== undefined);
     if (from === undefined) return undefined;
     const state = await loadCheckpoint(from, this.training, this.options.kind, this.settings);
@@ -123,6 +156,25 @@ export class Run<M extends TrainedModel = Policy> {
     await this.source.seek(state.cursor);
     this.folder.truncate(this.step);
     return state;
+  }
+
+  /** The ranks, for what goes on beside the steps; without a name: for the steps. */
+  channel(name?: string): Promise<Ranks> {
+    if (name === undefined) return Promise.resolve(this.ranks);
+    const there = this.channels.get(name) ?? this.ranks.channel(name);
+    this.channels.set(name, there);
+    return there;
+  }
+
+  /** Leaves the other ranks; they are told when that is because of an error. */
+  private async part(error?: unknown): Promise<void> {
+    const channels = await Promise.allSettled(this.channels.values());
+    const all = [...channels.flatMap((c) => (c.status === 'fulfilled' ? [c.value] : [])), this.ranks];
+    this.ranks = alone;
+    this.channels.clear();
+    const message = error instanceof Error ? error.message : String(error);
+    if (error !== undefined) await Promise.all(all.map((ranks) => ranks.fail(message)));
+    for (const ranks of all) await ranks.leave().catch(() => undefined);
   }
 
   private async loadModel(model: string, from: string | undefined, signal: AbortSignal): Promise<M> {
@@ -164,9 +216,10 @@ export class Run<M extends TrainedModel = Policy> {
     const { training, signal } = this;
     const trained = await this.optimize(
       async (_, options) => {
-        await other?.accumulate(options);
+        if (other) await this.jointly(() => other.accumulate(options));
         return training.accumulate(batch, loss, { ...options, workspaceBytes, fused, skipZeroAdvantages });
       },
+      combineAccumulated,
       learningRate,
       {
         result: NOT_MADE,
@@ -186,13 +239,14 @@ export class Run<M extends TrainedModel = Policy> {
    * counted, until there are more than maxSkippedSteps of them in a row.
    */
   async optimize<R extends object>(
-    gradients: (training: Training, options: { microBatchTokens: number; signal: AbortSignal }) => Promise<R>,
+    gradients: (training: Training, options: GradientOptions) => Promise<R>,
+    combine: (parts: R[]) => R,
     learningRate: number,
     notMade: NotMade<R>,
   ): Promise<Updated<R>> {
     const begin = performance.now();
     try {
-      const updated = await this.tryOptimize(gradients, learningRate);
+      const updated = await this.tryOptimize(gradients, combine, learningRate);
       this.skipped.inRow = 0;
       return updated;
     } catch (error) {
@@ -204,7 +258,7 @@ export class Run<M extends TrainedModel = Policy> {
 
   private async skip(error: FusedGrpoError, record: NotMade<unknown>['record']): Promise<void> {
     const { maxSkippedSteps } = this.options.config;
-    const file = await record?.(error);
+    const file = error instanceof Elsewhere ? undefined : await record?.(error);
     const where = file === undefined ? '' : `; the sequences are in ${file}`;
     if (this.skipped.inRow >= maxSkippedSteps)
       throw new FusedGrpoError(
@@ -218,13 +272,32 @@ export class Run<M extends TrainedModel = Policy> {
     process.emitWarning(`step ${this.step + 1} was left out: ${error.message}${where}`, 'FusedGrpoWarning');
   }
 
+  /** Work of which every rank does its part; an error of one is everybody's. Returns the results of all. */
+  private async jointly<R>(work: () => Promise<R>): Promise<R[]> {
+    const { ranks } = this;
+    let own: unknown;
+    const result = await work().catch((error: unknown) => void (own = error));
+    if (own !== undefined && !isNonFinite(own)) throw own; // the others learn of it when this run ends
+    const failed = isNonFinite(own) ? { code: own.code, message: own.message } : undefined;
+    const all = await ranks.gather({ failed, result });
+    if (own !== undefined) throw own;
+    const other = all.findIndex((r) => r.failed);
+    if (other < 0) return all.map((r) => r.result as R);
+    await this.training.zeroGrad();
+    throw new Elsewhere(all[other]!.failed!.code, `rank ${other}: ${all[other]!.failed!.message}`);
+  }
+
   private async tryOptimize<R extends object>(
-    gradients: (training: Training, options: { microBatchTokens: number; signal: AbortSignal }) => Promise<R>,
+    gradients: (training: Training, options: GradientOptions) => Promise<R>,
+    combine: (parts: R[]) => R,
     learningRate: number,
   ): Promise<Updated<R>> {
     const { config } = this.options;
     const begin = performance.now();
-    const result = await gradients(this.training, { microBatchTokens: config.microBatchTokens, signal: this.signal });
+    this.ranks.setStep(this.step + 1);
+    const { microBatchTokens } = config;
+    const options = { microBatchTokens, signal: this.signal, group: this.ranks.native };
+    const result = combine(await this.jointly(() => gradients(this.training, options)));
     const middle = performance.now();
     const { weightDecay, adamBeta1, adamBeta2, adamEpsilon, maxGradNorm } = config;
     const gradNorm = await this.training.optimizerStep({ learningRate, weightDecay, adamBeta1, adamBeta2, adamEpsilon, maxGradNorm });
@@ -248,6 +321,7 @@ export class Run<M extends TrainedModel = Policy> {
   ): AsyncGenerator<S, void, undefined> {
     const { config } = this.options;
     let finished = false;
+    let reason: unknown;
     let saving = false; // a save that failed is not tried again
     const save = async () => {
       saving = true;
@@ -255,13 +329,15 @@ export class Run<M extends TrainedModel = Policy> {
       saving = false;
     };
     const { outputDir } = config;
-    await this.loggers.start({
-      kind: this.options.kind,
-      config: this.described(),
-      step: this.step,
-      totalSteps: this.totalSteps,
-      outputDir,
-    });
+    const writes = this.ranks.rank === 0;
+    if (writes)
+      await this.loggers.start({
+        kind: this.options.kind,
+        config: this.described(),
+        step: this.step,
+        totalSteps: this.totalSteps,
+        outputDir,
+      });
     try {
       await before?.();
       if (this.saveWanted) await save();
@@ -270,29 +346,45 @@ export class Run<M extends TrainedModel = Policy> {
         const step = await make();
         this.step = step.step;
         await after(step);
-        await this.loggers.step(step.metrics, step.step);
+        if (writes) await this.loggers.step(step.metrics, step.step);
         if (this.saveWanted || (config.saveSteps > 0 && this.step % config.saveSteps === 0)) await save();
         yield step;
       }
       await save();
       await this.saveModel();
       finished = true;
+    } catch (error) {
+      reason = error;
+      throw error;
     } finally {
       const disposed = (this.state as string) === 'disposed';
       if (!disposed) this.state = 'idle';
       // A failure to save must not hide the error that ended the run.
-      if (!finished && !disposed && !saving)
+      if (!finished && !disposed && !saving && !this.sharded)
         await this.save(state()).catch((error: Error) =>
           process.emitWarning(`the interrupted run could not be saved: ${error.message}`, 'FusedGrpoWarning'),
         );
       this.folder.unlock();
-      await this.loggers.end({ status: finished ? 'finished' : 'stopped', step: this.step });
+      if (finished || disposed || reason !== undefined) await this.part(reason); // else the loop may be taken up again
+      if (writes) await this.loggers.end({ status: finished ? 'finished' : 'stopped', step: this.step });
     }
+  }
+
+  /** A checkpoint needs all ranks. */
+  private get sharded(): boolean {
+    return this.options.config.shardOptimizer && this.ranks.worldSize > 1;
   }
 
   private async save(state: Partial<TrainerCheckpoint>): Promise<void> {
     const { config, kind, saveMore } = this.options;
     if (config.outputDir === undefined || this.step === this.savedStep || this.step === 0) return;
+    if (this.ranks.rank > 0) {
+      if (this.sharded) await this.training.saveOptimizer('');
+      await this.options.saveShard?.();
+      this.savedStep = this.step;
+      this.saveWanted = false;
+      return;
+    }
     const cursor = this.pending?.before ?? { ...this.source.cursor };
     await saveCheckpoint(
       config.outputDir,
@@ -308,7 +400,7 @@ export class Run<M extends TrainedModel = Policy> {
 
   private async saveModel(): Promise<void> {
     const { outputDir } = this.options.config;
-    if (outputDir === undefined) return;
+    if (outputDir === undefined || this.ranks.rank > 0) return;
     const { best } = this;
     const wanted = this.options.loadBestModelAtEnd && best && best.step !== this.step;
     const from = wanted ? join(outputDir, `checkpoint-${best.step}`) : '';
@@ -321,7 +413,7 @@ export class Run<M extends TrainedModel = Policy> {
     this.best = { step: this.step, metric, value };
     this.saveWanted = true;
     const { outputDir } = this.options.config;
-    if (outputDir !== undefined) writeFileAtomic(join(outputDir, 'best.json'), JSON.stringify(this.best) + '\n');
+    if (outputDir !== undefined && this.ranks.rank === 0) writeFileAtomic(join(outputDir, 'best.json'), JSON.stringify(this.best) + '\n');
   }
 
   /** Values of the step made last that came later than its line: it is saved again. */

@@ -1,4 +1,11 @@
+import { worldSize } from '../distributed/environment.js';
 import type { ResolvedGRPOConfig, ResolvedSFTConfig } from './config.js';
+
+/** The options of which a resumed run must have the same; batch sizes are those of all ranks together, whose number may change. */
+export function layoutOf<C extends object>(config: C, names: readonly (keyof C & string)[]): Record<string, unknown> {
+  const value = (name: keyof C & string) => (name === 'perDeviceTrainBatchSize' ? (config[name] as number) * worldSize() : config[name]);
+  return Object.fromEntries(names.map((name) => [name, value(name)]));
+}
 
 type Schedule = Pick<ResolvedSFTConfig, 'learningRate' | 'lrSchedulerType' | 'warmupSteps' | 'warmupRatio'>;
 

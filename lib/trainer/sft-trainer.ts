@@ -4,10 +4,12 @@ import type { Policy } from '../engine/policy.js';
 import { FusedGrpoError, invalidType, rejectUnknown } from '../errors.js';
 import type { Logger } from '../loggers/types.js';
 import { resolveSFTConfig, type ResolvedSFTConfig, type SFTConfig } from './config.js';
+import { worldSize } from '../distributed/environment.js';
+import { ownStretch } from '../distributed/share.js';
 import type { Dataset, Row } from './dataset.js';
 import { checkSFTRow } from './rows.js';
 import { Run } from './run.js';
-import { learningRateAt } from './schedule.js';
+import { layoutOf, learningRateAt } from './schedule.js';
 import type { TrainBatch } from '../engine/training.js';
 
 export interface SFTMetrics {
@@ -54,7 +56,6 @@ export class SFTTrainer implements AsyncIterable<SFTStep> {
     if (options === null || typeof options !== 'object') throw invalidType('SFTTrainer options', 'an object', options);
     rejectUnknown('SFTTrainer', options, ['model', 'trainDataset', 'columnMapping', 'config', 'signal', 'loggers', 'onStep']);
     this.config = resolveSFTConfig(options.config ?? {});
-    const { perDeviceTrainBatchSize, gradientAccumulationSteps, seed, shuffleDataset } = this.config;
     this.run = new Run({
       kind: 'sft',
       model: options.model,
@@ -62,7 +63,7 @@ export class SFTTrainer implements AsyncIterable<SFTStep> {
       columnMapping: options.columnMapping,
       check: checkSFTRow,
       config: this.config,
-      settings: { perDeviceTrainBatchSize, gradientAccumulationSteps, seed, shuffleDataset },
+      settings: layoutOf(this.config, ['perDeviceTrainBatchSize', 'gradientAccumulationSteps', 'seed', 'shuffleDataset']),
       signal: options.signal,
       loggers: options.loggers,
     });
@@ -97,7 +98,7 @@ export class SFTTrainer implements AsyncIterable<SFTStep> {
 
   async *[Symbol.asyncIterator](): AsyncGenerator<SFTStep, void, undefined> {
     const { run, config } = this;
-    const batchSize = config.perDeviceTrainBatchSize * config.gradientAccumulationSteps;
+    const batchSize = config.perDeviceTrainBatchSize * config.gradientAccumulationSteps * worldSize();
     await run.start((source) => Math.ceil((source.length! * config.numTrainEpochs) / batchSize));
     yield* run.steps(
       () => run.withRows(async (take) => this.makeStep(await take(batchSize))),
@@ -145,23 +146,24 @@ export class SFTTrainer implements AsyncIterable<SFTStep> {
     const { run, config } = this;
     const begin = performance.now();
     const examples = rows.map((row) => this.encode(row)).filter(({ tokens }) => tokens.length > 1);
-    const offsets = new Int32Array(examples.length + 1);
-    examples.forEach(({ tokens }, i) => (offsets[i + 1] = offsets[i]! + tokens.length));
+    const own = ownStretch(examples, ({ tokens }) => tokens.length, run.ranks);
+    const offsets = new Int32Array(own.length + 1);
+    own.forEach(({ tokens }, i) => (offsets[i + 1] = offsets[i]! + tokens.length));
     const all = new Int32Array(offsets.at(-1)!);
-    examples.forEach(({ tokens }, i) => all.set(tokens, offsets[i]));
+    own.forEach(({ tokens }, i) => all.set(tokens, offsets[i]));
     const trainedTokens = examples.reduce((n, { tokens, promptLength }) => n + tokens.length - promptLength, 0);
     const learningRate = learningRateAt(config, run.step, run.totalSteps);
     // The gradient of the mean log-likelihood is the on-policy policy gradient with every advantage 1: no second formula.
     const batch: TrainBatch = {
       tokens: all,
       offsets,
-      promptLengths: Int32Array.from(examples, (e) => e.promptLength),
-      advantages: new Float32Array(examples.length).fill(1),
+      promptLengths: Int32Array.from(own, (e) => e.promptLength),
+      advantages: new Float32Array(own.length).fill(1),
     };
     const trained = await run.update(batch, { normalizer: Math.max(1, trainedTokens) }, learningRate);
     const total = (performance.now() - begin) / 1000;
     const step = run.step + 1;
-    const tokens = all.length;
+    const tokens = examples.reduce((n, e) => n + e.tokens.length, 0);
     const { entropy, gradNorm, meanLogp, seconds } = trained;
     const peakMemoryBytes = process.resourceUsage().maxRSS * 1024;
     return {

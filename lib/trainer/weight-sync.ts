@@ -6,6 +6,7 @@ import type { Policy } from '../engine/policy.js';
 import { invalidType, invalidValue, rejectUnknown } from '../errors.js';
 import { callWithRetries } from './calls.js';
 import type { ResolvedGRPOConfig } from './config.js';
+import type { Ranks } from '../distributed/ranks.js';
 import { makeFolder, writeFolderAtomic } from './files.js';
 import type { SyncWeights } from './rollout-function.js';
 
@@ -88,6 +89,12 @@ export class WeightSync {
       ...{ timeout: this.config.rolloutTimeout, timeoutName: 'rolloutTimeout', code: 'ERR_ROLLOUT', signal },
     });
     this.handedOver = true;
+  }
+
+  /** The same for all ranks: the first one hands the weights over, the others wait. */
+  async bringTogether(ranks: Ranks, policy: Policy, at: Version, signal: AbortSignal | undefined, always = false): Promise<void> {
+    if (ranks.rank === 0) await this.bring(policy, at, signal, always);
+    this.last = await ranks.fromFirst(this.last);
   }
 
   /** The weights handed over last belong to a checkpoint when the next rollout, of the policy `next`, is drawn by them still. */

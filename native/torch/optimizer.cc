@@ -12,6 +12,12 @@
 namespace fg {
 namespace {
 
+double norm_of(const std::vector<kernels::AdamWTensor>& tensors) {
+  const auto count = static_cast<int64_t>(tensors.size());
+  std::vector<double> workspace(kernels::gradient_norm_workspace(tensors.data(), count));
+  return kernels::gradient_norm(cpu_context(), tensors.data(), count, workspace.data());
+}
+
 const std::atomic<bool> kNever{false};  // an exchange that is not part of an abortable call
 
 /// Of parts of a vector that lie on the ranks: added in their order, so that all get the same bits.
@@ -96,16 +102,16 @@ std::vector<kernels::AdamWTensor> Optimizer::views() const {
 }
 
 double Optimizer::gradient_norm() const {
-  const auto tensors = views();
-  const auto count = static_cast<int64_t>(tensors.size());
-  std::vector<double> workspace(kernels::gradient_norm_workspace(tensors.data(), count));
-  const double norm = kernels::gradient_norm(cpu_context(), tensors.data(), count, workspace.data());
-  return group_ ? joint_norm(*group_, norm) : norm;
+  std::vector<kernels::AdamWTensor> whole;
+  for (const auto& s : slots_)
+    whole.push_back({nullptr, nullptr, s.touched ? s.gradient.data_ptr<float>() : nullptr, nullptr, nullptr,
+                     s.parameter.numel(), s.decay});
+  return norm_of(whole);
 }
 
 double Optimizer::step(const AdamWOptions& options) {
   const auto tensors = views();
-  const double norm = gradient_norm();
+  const double norm = group_ ? joint_norm(*group_, norm_of(tensors)) : norm_of(tensors);
   if (!std::isfinite(norm)) {
     zero_gradients();
     throw CodedError("ERR_TRAINING", "The gradient is not finite: the optimizer step was not made");

@@ -49,7 +49,7 @@ class Optimizer {
   /// Gradients of zeros where there are none: a step whose every part was left out is still a step.
   void complete_gradients();
 
-  /// Norm of the accumulated gradients. (Sharded: after they were summed; every rank must call it.)
+  /// Norm of this rank's accumulated gradients.
   double gradient_norm() const;
 
   /// One AdamW step; gradients are zero afterwards. Returns their norm before clipping. Throws when the norm is not

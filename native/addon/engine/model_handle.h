@@ -40,6 +40,7 @@ class ModelHandle : public Napi::ObjectWrap<ModelHandle> {
   Napi::Value dispose(const Napi::CallbackInfo& info);  // ()
   Napi::Value parameters(
       const Napi::CallbackInfo& info);  // () -> call<{ name, shape, data: Float32Array }[]>: for tests and tools
+  Napi::Value digest(const Napi::CallbackInfo& info);  // () -> call<string>: of all weights
   // model_score.cc
   Napi::Value logits(const Napi::CallbackInfo& info);  // (lists) -> call<Float32Array (tokens, vocab)>
   Napi::Value score(const Napi::CallbackInfo& info);   // (prompts, completions, options) -> call<{ logps, entropies? }>

@@ -1,4 +1,8 @@
 // Loading, saving and disposing of a model.
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+
 #include "addon/engine/model_handle.h"
 #include "torch/caching_allocator.h"
 #include "torch/error.h"
@@ -99,6 +103,7 @@ Napi::Function ModelHandle::define(Napi::Env env) {
                          InstanceMethod("optimizerStep", &ModelHandle::optimizer_step),
                          InstanceMethod("zeroGrad", &ModelHandle::zero_grad),
                          InstanceMethod("gradientNorm", &ModelHandle::gradient_norm),
+                         InstanceMethod("digest", &ModelHandle::digest),
                          InstanceMethod("shardOptimizer", &ModelHandle::shard_optimizer),
                          InstanceMethod("saveOptimizer", &ModelHandle::save_optimizer),
                          InstanceMethod("loadOptimizer", &ModelHandle::load_optimizer),
@@ -204,6 +209,27 @@ Deliver deliver_tensors(const NamedTensors& tensors) {
     }
     return out;
   };
+}
+
+Napi::Value ModelHandle::digest(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    return submit(info, [](ModelState& state, const std::atomic<bool>&) -> Deliver {
+      uint64_t hash = 1469598103934665603u;  // FNV-1a, eight bytes at a time
+      for (const auto& [name, tensor] : state.model->parameters()) {
+        const auto* bytes = static_cast<const char*>(tensor.const_data_ptr());
+        const size_t n = tensor.nbytes();
+        for (size_t i = 0; i < n; i += 8) {
+          uint64_t word = 0;
+          std::memcpy(&word, bytes + i, std::min<size_t>(8, n - i));
+          hash = (hash ^ word) * 1099511628211u;
+          hash ^= hash >> 29;
+        }
+      }
+      char text[20];
+      std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(hash));
+      return [text = std::string(text)](Napi::Env env) { return Napi::String::New(env, text); };
+    });
+  });
 }
 
 Napi::Value ModelHandle::parameters(const Napi::CallbackInfo& info) {

@@ -1,0 +1,110 @@
+// The processes of a run and what they tell each other.
+import { deserialize, serialize } from 'node:v8';
+import { settle } from '../engine/call.js';
+import type { NativeGroup } from '../engine/addon.js';
+import { engine } from '../native.js';
+import { rankEnvironment, type RankEnvironment } from './environment.js';
+
+/** All ranks make the same calls in the same order. Values are structured clones: plain data and typed arrays. */
+export interface Ranks {
+  readonly rank: number;
+  readonly worldSize: number;
+  /** For calls that add up gradients; undefined for a process alone. */
+  readonly native?: NativeGroup;
+  /** Every rank's value, in their order. */
+  gather<T>(value: T): Promise<T[]>;
+  /** Rank 0's value. */
+  fromFirst<T>(value: T): Promise<T>;
+  /** Waits for all. */
+  meet(): Promise<void>;
+  /** The same ranks, for calls that go on beside this one's. */
+  channel(name: string): Promise<Ranks>;
+  /** The step under way, for messages. */
+  setStep(step: number): void;
+  /** Tells the others why this rank ends; they end, too. */
+  fail(message: string): Promise<void>;
+  /** Bytes handed over for sums so far, and seconds spent waiting for them. */
+  statistics(): { bytes: number; seconds: number };
+  leave(): Promise<void>;
+}
+
+/** A process that is the only one of its run. */
+export const alone: Ranks = {
+  rank: 0,
+  worldSize: 1,
+  gather: async (value) => [value],
+  fromFirst: async (value) => value,
+  meet: async () => undefined,
+  channel: async () => alone,
+  setStep: () => undefined,
+  fail: async () => undefined,
+  statistics: () => ({ bytes: 0, seconds: 0 }),
+  leave: async () => undefined,
+};
+
+interface JoinOptions {
+  /** Seconds without a sign of life after which a rank is missing. */
+  timeout: number;
+  signal?: AbortSignal;
+}
+
+class Joined implements Ranks {
+  private constructor(
+    readonly native: NativeGroup,
+    private readonly environment: RankEnvironment,
+    private readonly name: string,
+    private readonly options: JoinOptions,
+  ) {}
+
+  static async join(environment: RankEnvironment, name: string, serve: boolean, options: JoinOptions): Promise<Joined> {
+    const native = new (engine().Group)();
+    const { rank, worldSize, masterAddr: host, masterPort: port, attempt } = environment;
+    const timeout = Math.max(1, Math.round(options.timeout * 1000));
+    const prefix = `fused-grpo/${attempt}/${name}`;
+    await settle(() => native.join({ rank, worldSize, host, port, serve, prefix, timeout }), options.signal);
+    return new Joined(native, environment, name, options);
+  }
+
+  get rank(): number {
+    return this.environment.rank;
+  }
+  get worldSize(): number {
+    return this.environment.worldSize;
+  }
+
+  async gather<T>(value: T): Promise<T[]> {
+    const all = await settle(() => this.native.gather(serialize(value)), this.options.signal);
+    return all.map((bytes) => deserialize(bytes) as T);
+  }
+  async fromFirst<T>(value: T): Promise<T> {
+    const mine = this.rank === 0 ? serialize(value) : new Uint8Array();
+    return deserialize(await settle(() => this.native.fromFirst(mine), this.options.signal)) as T;
+  }
+  meet(): Promise<void> {
+    return settle(() => this.native.meet(), this.options.signal);
+  }
+  channel(name: string): Promise<Ranks> {
+    return Joined.join(this.environment, `${this.name}/${name}`, false, this.options);
+  }
+  setStep(step: number): void {
+    this.native.setStep(step);
+  }
+  fail(message: string): Promise<void> {
+    return settle(() => this.native.fail(message)).catch(() => undefined);
+  }
+  statistics(): { bytes: number; seconds: number } {
+    return this.native.statistics();
+  }
+  leave(): Promise<void> {
+    return settle(() => this.native.leave());
+  }
+}
+
+let runs = 0;
+
+/** Joins the other processes of the run, as the environment says; a process that is the only one gets `alone`. */
+export async function joinRanks(options: JoinOptions): Promise<Ranks> {
+  const environment = rankEnvironment();
+  if (!environment) return alone;
+  return Joined.join(environment, `run/${runs++}`, environment.rank === 0 && !environment.held, options);
+}
