@@ -126,6 +126,8 @@ export interface CliContext {
   stdout: Output;
   stderr: Output;
   env: Record<string, string | undefined>;
+  /** This process is one of several and another than the first: it writes no report. */
+  otherRank?: number;
   cwd: string;
   api: CliApi;
   /** Imports a user's or our own ES module by absolute path. */

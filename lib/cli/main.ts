@@ -1,5 +1,6 @@
 // The command line: finds the command, parses its flags, runs it, and turns errors into exit codes.
 import { readFileSync } from 'node:fs';
+import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import { FusedGrpoError, nearest } from '../errors.js';
 import { packageRoot } from '../native.js';
@@ -11,15 +12,17 @@ import { demoCommand } from './demo.js';
 import { doctorCommand } from './doctor.js';
 import { EXIT, exitCodeOf, explain } from './errors.js';
 import { generateCommand } from './generate.js';
+import { launchCommand } from './launch.js';
 import { mergeCommand } from './merge.js';
 import { parseFlags } from './options.js';
+import { speaking, tagWarnings } from './ranks.js';
 import { rewardScoreCommand, rewardTrainCommand } from './reward.js';
 import { sftCommand } from './sft.js';
 import { trainCommand } from './train.js';
 
 const commands: readonly Command[] = [
   ...[trainCommand, generateCommand, sftCommand, rewardTrainCommand, rewardScoreCommand],
-  ...[mergeCommand, demoCommand, benchCommand, doctorCommand, buildCommand],
+  ...[launchCommand, mergeCommand, demoCommand, benchCommand, doctorCommand, buildCommand],
 ];
 
 function packageVersion(): string {
@@ -80,7 +83,8 @@ async function dispatch(argv: readonly string[], ctx: CliContext): Promise<numbe
     return name === undefined ? EXIT.usage : EXIT.ok;
   }
   const command = findCommand(name);
-  if (rest.includes('--help') || rest.includes('-h')) {
+  const own = rest.includes('--') ? rest.slice(0, rest.indexOf('--')) : rest; // behind it stands another command
+  if (own.includes('--help') || own.includes('-h')) {
     ctx.stdout.write(commandHelp(command, ctx));
     return EXIT.ok;
   }
@@ -89,21 +93,32 @@ async function dispatch(argv: readonly string[], ctx: CliContext): Promise<numbe
 }
 
 /** Runs one command line and returns its exit code; errors are printed, never thrown. */
-export async function runCli(argv: readonly string[], ctx: CliContext): Promise<number> {
+export async function runCli(argv: readonly string[], given: CliContext): Promise<number> {
+  const { ctx, complaints } = speaking(given);
   try {
     return await dispatch(argv, ctx);
   } catch (error) {
     const code = exitCodeOf(error);
-    if (code !== EXIT.interrupted || ctx.env.FUSED_GRPO_DEBUG) ctx.stderr.write(`fused-grpo: ${explain(error, ctx.env)}\n`);
+    if (code !== EXIT.interrupted || ctx.env.FUSED_GRPO_DEBUG) complaints.write(`fused-grpo: ${explain(error, ctx.env)}\n`);
     return code;
   }
+}
+
+/** A launcher that is killed takes the end of our standard input with it. */
+function endWithLauncher(): void {
+  process.stdin.once('close', () => process.kill(process.pid, 'SIGTERM'));
+  process.stdin.on('error', () => undefined).resume();
+  (process.stdin as Partial<Socket>).unref?.();
 }
 
 /** The entry of scripts/cli.mjs. */
 export async function main(argv: readonly string[]): Promise<void> {
   // `fused-grpo … | head`: a reader that has seen enough is not an error.
   process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? EXIT.ok : EXIT.failed));
-  process.exitCode = await runCli(argv, processContext());
+  const ctx = processContext();
+  tagWarnings(ctx);
+  if (ctx.env.FUSED_GRPO_LAUNCHED) endWithLauncher();
+  process.exitCode = await runCli(argv, ctx);
   // A user's reward function may have left a timer or a socket behind: it shall not keep a finished run from ending.
   setTimeout(() => process.exit(), 2000).unref();
 }

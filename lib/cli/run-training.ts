@@ -42,7 +42,7 @@ export interface TrainingJob<Step> {
 }
 
 function report(job: Pick<TrainingJob<unknown>, 'output' | 'title'>, ctx: CliContext, warnings: string[]): string | undefined {
-  if (!existsSync(join(job.output, 'metrics.jsonl'))) return undefined;
+  if (ctx.otherRank !== undefined || !existsSync(join(job.output, 'metrics.jsonl'))) return undefined;
   try {
     return writeRunReport(job.output, { title: job.title, warnings });
   } catch (error) {

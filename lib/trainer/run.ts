@@ -8,7 +8,7 @@ import { FusedGrpoError, incompatible, invalidType } from '../errors.js';
 import { packageVersion } from '../capabilities.js';
 import { settle } from '../engine/call.js';
 import { agree } from '../distributed/agree.js';
-import { alone, joinRanks, type Ranks } from '../distributed/ranks.js';
+import type { Ranks } from '../distributed/ranks.js';
 import { Loggers, loggersOf } from '../loggers/loggers.js';
 import { findResume, loadCheckpoint, saveCheckpoint, type Best, type TrainerCheckpoint } from './checkpoint.js';
 import { openDataset, type Cursor, type Row, type RowSource } from './dataset.js';
@@ -18,6 +18,7 @@ import { RunFolder, type LoggedSamples } from './run-folder.js';
 import type { GradientOptions, NotMade, RunOptions, SecondModel, Trained, TrainedModel, Updated } from './run-types.js';
 import { isNonFinite, recordNonFinite, type Reader, type Skipped } from './non-finite.js';
 import { chooseTrained, trainedSettings } from './trained-part.js';
+import { Elsewhere, Together } from './together.js';
 import type { Version } from './weight-sync.js';
 import { Training, type AccumulateResult, type TrainBatch, type TrainLoss } from '../engine/training.js';
 
@@ -27,9 +28,6 @@ const NOT_MADE: AccumulateResult = {
   clipRatio: { low: NaN, high: NaN, region: NaN },
   ratio: { min: NaN, mean: NaN, max: NaN },
 };
-
-/** A step that is left out because of what another rank found. */
-class Elsewhere extends FusedGrpoError {}
 
 export class Run<M extends TrainedModel = Policy> {
   policy!: M;
@@ -49,9 +47,7 @@ export class Run<M extends TrainedModel = Policy> {
   private saveWanted = false;
   /** The checkpoint that this run continues from. */
   resumedFrom?: string;
-  /** The processes that train together. */
-  ranks: Ranks = alone;
-  private readonly channels = new Map<string, Promise<Ranks>>();
+  private readonly together: Together;
   /** Ends when the user's signal does, or at dispose(). */
   readonly signal: AbortSignal;
   private readonly controller = new AbortController();
@@ -66,6 +62,7 @@ export class Run<M extends TrainedModel = Policy> {
     this.settings = { ...options.settings, ...trainedSettings(options.config) };
     const { model, config, signal } = options;
     this.signal = signal ? AbortSignal.any([signal, this.controller.signal]) : this.controller.signal;
+    this.together = new Together(config.ddpTimeout, this.signal);
     if (typeof model !== 'string' && !options.load && !(model instanceof Policy)) throw invalidType('model', 'a folder or a Policy', model);
     if (config.resume !== undefined && typeof model !== 'string')
       throw incompatible('resume needs `model` as a folder: a checkpoint replaces the weights');
@@ -74,6 +71,11 @@ export class Run<M extends TrainedModel = Policy> {
   /** Of the policy as it is. */
   get version(): Version {
     return { step: this.step, policyVersion: this.step - this.skipped.total };
+  }
+
+  /** The processes that train together. */
+  get ranks(): Ranks {
+    return this.together.ranks;
   }
 
   get epoch(): number {
@@ -91,7 +93,7 @@ export class Run<M extends TrainedModel = Policy> {
     this.signal.throwIfAborted();
     this.state = 'running';
     if (!first) {
-      if (this.ranks === alone) this.ranks = await joinRanks({ timeout: this.options.config.ddpTimeout, signal: this.signal });
+      await this.together.join();
       this.lockAgain();
       return undefined;
     }
@@ -114,13 +116,11 @@ export class Run<M extends TrainedModel = Policy> {
   }
 
   private async open(countSteps: (source: RowSource) => number): Promise<TrainerCheckpoint | undefined> {
-    const { config, dataset, check, model } = this.options;
-    const { signal } = this;
-    this.ranks = await joinRanks({ timeout: config.ddpTimeout, signal });
+    await this.together.join();
     try {
       return await this.openTogether(countSteps);
     } catch (error) {
-      await this.part(error);
+      await this.together.part(error);
       throw error;
     }
   }
@@ -160,21 +160,7 @@ export class Run<M extends TrainedModel = Policy> {
 
   /** The ranks, for what goes on beside the steps; without a name: for the steps. */
   channel(name?: string): Promise<Ranks> {
-    if (name === undefined) return Promise.resolve(this.ranks);
-    const there = this.channels.get(name) ?? this.ranks.channel(name);
-    this.channels.set(name, there);
-    return there;
-  }
-
-  /** Leaves the other ranks; they are told when that is because of an error. */
-  private async part(error?: unknown): Promise<void> {
-    const channels = await Promise.allSettled(this.channels.values());
-    const all = [...channels.flatMap((c) => (c.status === 'fulfilled' ? [c.value] : [])), this.ranks];
-    this.ranks = alone;
-    this.channels.clear();
-    const message = error instanceof Error ? error.message : String(error);
-    if (error !== undefined) await Promise.all(all.map((ranks) => ranks.fail(message)));
-    for (const ranks of all) await ranks.leave().catch(() => undefined);
+    return this.together.channel(name);
   }
 
   private async loadModel(model: string, from: string | undefined, signal: AbortSignal): Promise<M> {
@@ -272,19 +258,8 @@ export class Run<M extends TrainedModel = Policy> {
     process.emitWarning(`step ${this.step + 1} was left out: ${error.message}${where}`, 'FusedGrpoWarning');
   }
 
-  /** Work of which every rank does its part; an error of one is everybody's. Returns the results of all. */
-  private async jointly<R>(work: () => Promise<R>): Promise<R[]> {
-    const { ranks } = this;
-    let own: unknown;
-    const result = await work().catch((error: unknown) => void (own = error));
-    if (own !== undefined && !isNonFinite(own)) throw own; // the others learn of it when this run ends
-    const failed = isNonFinite(own) ? { code: own.code, message: own.message } : undefined;
-    const all = await ranks.gather({ failed, result });
-    if (own !== undefined) throw own;
-    const other = all.findIndex((r) => r.failed);
-    if (other < 0) return all.map((r) => r.result as R);
-    await this.training.zeroGrad();
-    throw new Elsewhere(all[other]!.failed!.code, `rank ${other}: ${all[other]!.failed!.message}`);
+  private jointly<R>(work: () => Promise<R>): Promise<R[]> {
+    return this.together.jointly(work, () => this.training.zeroGrad());
   }
 
   private async tryOptimize<R extends object>(
@@ -365,7 +340,7 @@ export class Run<M extends TrainedModel = Policy> {
           process.emitWarning(`the interrupted run could not be saved: ${error.message}`, 'FusedGrpoWarning'),
         );
       this.folder.unlock();
-      if (finished || disposed || reason !== undefined) await this.part(reason); // else the loop may be taken up again
+      if (finished || disposed || reason !== undefined) await this.together.part(reason); // else the loop may be taken up again
       if (writes) await this.loggers.end({ status: finished ? 'finished' : 'stopped', step: this.step });
     }
   }

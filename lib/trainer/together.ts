@@ -1,0 +1,61 @@
+// The ranks of a run, from joining to leaving, and work of which each does its part.
+import { alone, joinRanks, type Ranks } from '../distributed/ranks.js';
+import { FusedGrpoError } from '../errors.js';
+import { isNonFinite } from './non-finite.js';
+
+/** Something that is not finite, found by another rank. */
+export class Elsewhere extends FusedGrpoError {}
+
+export class Together {
+  /** The processes that train together. */
+  ranks: Ranks = alone;
+  private readonly channels = new Map<string, Promise<Ranks>>();
+
+  constructor(
+    private readonly timeout: number,
+    private readonly signal: AbortSignal,
+  ) {}
+
+  /** Unless it has been done. */
+  async join(): Promise<void> {
+    if (this.ranks === alone) this.ranks = await joinRanks({ timeout: this.timeout, signal: this.signal });
+  }
+
+  /** The ranks, for what goes on beside the steps; without a name: for the steps. */
+  channel(name?: string): Promise<Ranks> {
+    if (name === undefined) return Promise.resolve(this.ranks);
+    const there = this.channels.get(name) ?? this.ranks.channel(name);
+    this.channels.set(name, there);
+    return there;
+  }
+
+  /** Leaves the other ranks; they are told when that is because of an error. */
+  async part(error?: unknown): Promise<void> {
+    const channels = await Promise.allSettled(this.channels.values());
+    const all = [...channels.flatMap((c) => (c.status === 'fulfilled' ? [c.value] : [])), this.ranks];
+    this.ranks = alone;
+    this.channels.clear();
+    const message = error instanceof Error ? error.message : String(error);
+    if (error !== undefined) await Promise.all(all.map((ranks) => ranks.fail(message)));
+    for (const ranks of all) await ranks.leave().catch(() => undefined);
+  }
+
+  /**
+   * Every rank's part of some work; what one found not finite is everybody's error (`undo` is called where the part itself went well).
+   * Returns the results of all, in their order.
+   */
+  async jointly<R>(work: () => Promise<R>, undo: () => Promise<void>): Promise<R[]> {
+    let own: FusedGrpoError | undefined;
+    const result = await work().catch((error: unknown) => {
+      if (!isNonFinite(error)) throw error; // the others learn of it when this run ends
+      own = error;
+      return undefined;
+    });
+    const all = await this.ranks.gather({ failed: own && { code: own.code, message: own.message }, result });
+    if (own !== undefined) throw own;
+    const other = all.findIndex((r) => r.failed);
+    if (other < 0) return all.map((r) => r.result as R);
+    await undo();
+    throw new Elsewhere(all[other]!.failed!.code, `rank ${other}: ${all[other]!.failed!.message}`);
+  }
+}
