@@ -104,7 +104,11 @@ async function run(values: FlagValues, ctx: CliContext): Promise<number> {
   if (command.length === 0)
     throw new FusedGrpoError('ERR_INVALID_ARG', 'launch needs a command after --: launch --nproc 2 -- train --model DIR ...');
   for (let attempt = 0; ; ++attempt) {
-    const where = { MASTER_ADDR: '127.0.0.1', MASTER_PORT: String(port ?? (await freePort())), TORCHELASTIC_RESTART_COUNT: String(attempt) };
+    const where = {
+      MASTER_ADDR: '127.0.0.1',
+      MASTER_PORT: String(port ?? (await freePort())),
+      TORCHELASTIC_RESTART_COUNT: String(attempt),
+    };
     const processes = new Attempt(command, nproc!, grace, { ...ctx.env, ...where });
     let interrupts = 0;
     const undo = ctx.onInterrupt(() => {

@@ -130,6 +130,10 @@ struct RankGroup::State {
 
   [[noreturn]] void lose(const std::string& message) {
     broken = message;
+    try {
+      store->set(failed_key(options.rank), message);  // whoever has not found out yet need not wait
+    } catch (...) {
+    }
     throw CodedError("ERR_RANK_LOST", message);
   }
 
@@ -139,7 +143,7 @@ struct RankGroup::State {
     for (int r = 0; r < options.world_size; ++r) {
       if (r == options.rank) continue;
       if (const std::string why = store->get(failed_key(r)); !why.empty())
-        lose("Rank " + std::to_string(r) + " ended" + when() + ": " + why);
+        lose(why.rfind("Rank", 0) == 0 ? why : "Rank " + std::to_string(r) + " ended" + when() + ": " + why);
       const Beat beat = Beat::of(store->get(beat_key(r)));
       Seen& s = seen[static_cast<size_t>(r)];
       if (beat.count != s.beat.count || beat.arrived != s.beat.arrived) s = {beat, Clock::now()};
@@ -222,10 +226,9 @@ RankGroup::~RankGroup() {
   State& s = *state_;
   // Who holds the store leaves last.
   try {
-    if (s.broken.empty() && !s.options.serve) s.store->add("left", 1);
-    const auto end = Clock::now() + std::min(s.options.timeout, Milliseconds(5000));
-    while (s.broken.empty() && s.options.serve && s.store->add("left", 0) < s.options.world_size - 1 &&
-           Clock::now() < end)
+    if (!s.options.serve) s.store->add("left", 1);
+    const auto end = Clock::now() + std::min(s.options.timeout, Milliseconds(s.broken.empty() ? 5000 : 2000));
+    while (s.options.serve && s.store->add("left", 0) < s.options.world_size - 1 && Clock::now() < end)
       std::this_thread::sleep_for(Milliseconds(10));
   } catch (...) {
   }

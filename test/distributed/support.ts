@@ -1,0 +1,91 @@
+// Runs of several processes, for tests.
+import { spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+
+export const library = join(__dirname, '../../dist/cjs/index.js');
+export const demoModel = join(__dirname, '../../demo/model');
+
+export interface Job {
+  trainer?: 'grpo' | 'ppo' | 'sft' | 'reward';
+  model?: string;
+  reward?: string;
+  evaluate?: boolean;
+  config: Record<string, unknown>;
+  /** What some ranks do differently. */
+  ranks?: Record<number, Record<string, unknown>>;
+}
+
+export interface RankResult {
+  steps: { step: number; metrics: Record<string, number> }[];
+  error?: string;
+  code?: string;
+  exit: number | null;
+  seconds: number;
+}
+
+export function freePort(): Promise<number> {
+  return new Promise((resolve) => {
+    const server = createServer();
+    server.listen(0, '127.0.0.1', () => {
+      const { port } = server.address() as { port: number };
+      server.close(() => resolve(port));
+    });
+  });
+}
+
+function runRank(job: Job, env: Record<string, string>, limit: number): Promise<RankResult> {
+  const begin = performance.now();
+  return new Promise((resolve) => {
+    const child = spawn(process.execPath, [join(__dirname, 'rank.cjs'), library, JSON.stringify({ model: demoModel, ...job })], {
+      env: { ...process.env, NODE_OPTIONS: '', OMP_NUM_THREADS: '1', ...env },
+    });
+    const killer = setTimeout(() => child.kill('SIGKILL'), limit);
+    let out = '';
+    let err = '';
+    child.stdout.on('data', (chunk) => (out += String(chunk)));
+    child.stderr.on('data', (chunk) => (err += String(chunk)));
+    child.on('close', (exit) => {
+      clearTimeout(killer);
+      const lines = out
+        .split('\n')
+        .filter(Boolean)
+        .map((line) => JSON.parse(line) as { step?: number; metrics: Record<string, number>; error?: string; code?: string });
+      const failed = lines.find((l) => l.error !== undefined);
+      const steps = lines.filter((l) => l.step !== undefined) as RankResult['steps'];
+      const error = failed?.error ?? (exit === 0 || exit === 3 ? undefined : err || undefined);
+      resolve({ steps, error, code: failed?.code, exit, seconds: (performance.now() - begin) / 1000 });
+    });
+  });
+}
+
+/** All ranks of a run, each a process; `limit`: milliseconds after which a process is killed. */
+export async function runRanks(worldSize: number, job: Job, limit = 90_000): Promise<RankResult[]> {
+  if (worldSize === 1) return [await runRank(job, { RANK: '', WORLD_SIZE: '' }, limit)];
+  const port = String(await freePort());
+  return Promise.all(
+    Array.from({ length: worldSize }, (_, rank) =>
+      runRank(job, { RANK: String(rank), WORLD_SIZE: String(worldSize), MASTER_ADDR: '127.0.0.1', MASTER_PORT: port }, limit),
+    ),
+  );
+}
+
+/** All numbers of a safetensors file (float32 or bfloat16), in its order. */
+export function numbersOf(path: string): Float32Array {
+  const bytes = readFileSync(path);
+  const begin = 8 + Number(bytes.readBigUInt64LE(0));
+  const header = JSON.parse(bytes.toString('utf8', 8, begin)) as Record<string, { dtype: string; data_offsets: [number, number] }>;
+  const names = Object.keys(header)
+    .filter((name) => name !== '__metadata__')
+    .sort();
+  return Float32Array.from(
+    names.flatMap((name) => {
+      const { dtype, data_offsets: at } = header[name]!;
+      const data = Uint8Array.from(bytes.subarray(begin + at[0], begin + at[1])).buffer;
+      return dtype === 'F32'
+        ? [...new Float32Array(data)]
+        : [...new Uint16Array(data)].map((u) => new Float32Array(Uint32Array.of(u << 16).buffer)[0]!);
+    }),
+  );
+}
