@@ -227,7 +227,7 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
     const { run, config, rewards, external, policy } = this;
     const { policyVersion } = run.version;
     const state = { step: run.step, totalSteps: run.totalSteps, epoch: run.epoch };
-    if (memoryOf(rewards) || external) await this.rollouts.settled(); // what samples ahead keeps its weights until it has done so
+    if (memoryOf(rewards) || external) await this.rollouts.finishAhead();
     const memory = memoryOf(rewards); // statistics of training's rewards alone
     try {
       await external?.weights?.bring(policy, run.version, run.signal, true);
