@@ -4,14 +4,29 @@
 //   ROLLOUT_API      openai (vLLM's /v1/completions, and what speaks like it) or llamacpp (/completion of llama.cpp's server)
 //   ROLLOUT_MODEL    the name under which an OpenAI-compatible server serves the model
 //   ROLLOUT_KEY      its key, if it wants one
+import http from 'node:http';
+import https from 'node:https';
+
 const { ROLLOUT_SERVER = 'http://127.0.0.1:8000', ROLLOUT_API = 'openai', ROLLOUT_MODEL = 'policy', ROLLOUT_KEY } = process.env;
 
-async function post(path, body, signal) {
+/** Not fetch(): that gives up when a server has not begun to answer for five minutes, which long completions may take. */
+function post(path, body, signal) {
   const headers = { 'content-type': 'application/json', ...(ROLLOUT_KEY ? { authorization: `Bearer ${ROLLOUT_KEY}` } : {}) };
-  const response = await fetch(ROLLOUT_SERVER + path, { method: 'POST', headers, body: JSON.stringify(body), signal });
-  const text = await response.text();
-  if (!response.ok) throw new Error(`${ROLLOUT_SERVER}${path} answered ${response.status}: ${text.slice(0, 300)}`);
-  return text === '' ? undefined : JSON.parse(text);
+  const { request } = ROLLOUT_SERVER.startsWith('https:') ? https : http;
+  return new Promise((resolve, reject) => {
+    const sent = request(ROLLOUT_SERVER + path, { method: 'POST', headers, signal }, async (response) => {
+      try {
+        let text = '';
+        for await (const chunk of response.setEncoding('utf8')) text += chunk;
+        const { statusCode } = response;
+        if (statusCode >= 300) throw new Error(`${ROLLOUT_SERVER}${path} answered ${statusCode}: ${text.slice(0, 300)}`);
+        resolve(text === '' ? undefined : JSON.parse(text));
+      } catch (error) {
+        reject(error);
+      }
+    });
+    sent.on('error', reject).end(JSON.stringify(body));
+  });
 }
 
 /** Ids as the server sampled them: text is not tokenised again, which may give other ids. */

@@ -230,7 +230,7 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
     const { run, config, rewards, external, policy } = this;
     const { policyVersion } = run.version;
     const state = { step: run.step, totalSteps: run.totalSteps, epoch: run.epoch };
-    if (memoryOf(rewards) || external) await this.rollouts.settled(); // what samples ahead keeps its weights until it has done so
+    if (memoryOf(rewards) || external) await this.rollouts.finishAhead();
     const memory = memoryOf(rewards); // statistics of training's rewards alone
     try {
       const { ranks, signal } = run;

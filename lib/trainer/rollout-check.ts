@@ -18,7 +18,10 @@ export interface RolloutLimits {
 const ABOVE_ZERO = 1e-3; // what engines in half precision call a log-prob of 0
 
 const fail = (message: string): never => {
-  throw new FusedGrpoError('ERR_ROLLOUT', `The rollout function ${message}`);
+  throw new FusedGrpoError('ERR_ROLLOUT', `The rollout function: ${message}`);
+};
+const failReturned = (message: string): never => {
+  throw new FusedGrpoError('ERR_ROLLOUT', `The rollout function returned ${message}`);
 };
 
 const said = (value: unknown): string =>
@@ -99,12 +102,12 @@ function checkCompletion(where: string, value: unknown, limits: RolloutLimits): 
 /** The completions in the request's order, those of one prompt side by side. */
 export function checkRollout(result: unknown, limits: RolloutLimits): Completion[] {
   const { prompts, numGenerations, needsLogps } = limits;
-  const groups = listOf(result) ?? fail(`returned ${said(result)}; for each prompt an array of completions is needed`);
-  if (groups.length !== prompts) fail(`returned completions of ${groups.length} prompts; ${prompts} were asked for`);
+  const groups = listOf(result) ?? failReturned(`${said(result)}; for each prompt an array of completions is needed`);
+  if (groups.length !== prompts) failReturned(`completions of ${groups.length} prompts; ${prompts} were asked for`);
   const completions = Array.from({ length: prompts }, (_, p) => {
-    const group = listOf(groups[p]) ?? fail(`returned ${said(groups[p])} for prompt ${p}; an array of completions is needed`);
+    const group = listOf(groups[p]) ?? failReturned(`${said(groups[p])} for prompt ${p}; an array of completions is needed`);
     if (group.length !== numGenerations)
-      fail(`returned ${group.length} completions of prompt ${p}; ${numGenerations} (numGenerations) were asked for`);
+      failReturned(`${group.length} completions of prompt ${p}; ${numGenerations} (numGenerations) were asked for`);
     return Array.from({ length: numGenerations }, (_, g) => checkCompletion(`prompt ${p}, completion ${g}`, group[g], limits));
   }).flat();
   const without = completions.findIndex((c) => !c.logps);

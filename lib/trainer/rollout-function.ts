@@ -49,7 +49,7 @@ export interface RolloutRequest {
   policyVersion: number;
   /** The version that syncWeights handed over last; absent without syncWeights. */
   syncedVersion?: number;
-  /** Aborted when the run is, or when the call has timed out (rolloutTimeout): pass it to fetch(). */
+  /** Aborted when the run is, or when the call has timed out (rolloutTimeout): pass it to what asks the server. */
   signal: AbortSignal;
 }
 

@@ -50,8 +50,7 @@ export class RolloutSource {
 
   /** The rollout of the next step: the one in use, or a new one. */
   async next(): Promise<Rollout> {
-    this.reference ??= await this.loadReference(); // before the first step: a Policy passed in is still untouched
-    if (this.ahead) await this.startAhead(this.ahead); // of a resumed run: with the reference as it was
+    await this.resumeAhead();
     await this.syncReference();
     if (this.rollout) return this.rollout;
     this.rollout = await this.take();
@@ -83,8 +82,20 @@ export class RolloutSource {
   }
 
   /** Until nothing is being drawn beside training. */
-  async settled(): Promise<void> {
+  private async settled(): Promise<void> {
     await this.ahead?.promise?.catch(() => undefined);
+  }
+
+  /** The rollout that is drawn ahead, to its end: what comes after must not change what it is drawn by. */
+  async finishAhead(): Promise<void> {
+    await this.resumeAhead();
+    if (this.ahead) await this.drawnAhead(this.ahead);
+  }
+
+  /** In a resumed run: with the reference as it was. */
+  private async resumeAhead(): Promise<void> {
+    this.reference ??= await this.loadReference(); // before the first step: a Policy passed in is still untouched
+    if (this.ahead) await this.startAhead(this.ahead);
   }
 
   /** Weights that a checkpoint needs besides the policy's. */
@@ -165,11 +176,15 @@ export class RolloutSource {
       await this.handOver(run.policy, run.version);
       return this.draw(run.policy, stepsPerRollout > 1, run.version);
     }
+    const rollout = await this.drawnAhead(ahead);
+    ahead.sampler.dispose();
+    this.ahead = undefined;
+    return rollout;
+  }
+
+  private async drawnAhead(ahead: Ahead): Promise<Rollout> {
     try {
-      const rollout = await ahead.promise!;
-      ahead.sampler.dispose();
-      this.ahead = undefined;
-      return rollout;
+      return await ahead.promise!;
     } catch (error) {
       ahead.promise = undefined; // the sampler stays, for another try
       throw error;

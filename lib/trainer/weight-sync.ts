@@ -68,7 +68,9 @@ export class WeightSync {
 
   /** Optimizer steps between the last time and these weights are too few. */
   private early({ policyVersion }: Version): boolean {
-    return this.last !== undefined && policyVersion !== this.last.policyVersion && policyVersion - this.last.policyVersion < this.every;
+    if (this.last === undefined) return false;
+    const made = policyVersion - this.last.policyVersion;
+    return made > 0 && made < this.every;
   }
 
   /**
@@ -99,7 +101,8 @@ export class WeightSync {
 
   /** The weights handed over last belong to a checkpoint when the next rollout, of the policy `next`, is drawn by them still. */
   save(checkpoint: string, next: Version): void {
-    if (this.early(next)) cpSync(this.folder, join(checkpoint, IN_CHECKPOINT), { recursive: true });
+    if (!this.early(next) || !existsSync(this.folder)) return; // somebody removed it: that must not cost the checkpoint
+    cpSync(this.folder, join(checkpoint, IN_CHECKPOINT), { recursive: true });
   }
 
   async restore(state: Version | undefined, checkpoint: string): Promise<void> {

@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { correctAnswer } from '../../lib/demo/arithmetic.js';
 import { demoModel } from '../../lib/demo/lesson.js';
 import { Policy } from '../../lib/engine/policy.js';
-import type { GRPOConfig } from '../../lib/trainer/config.js';
+import { resolveGRPOConfig, type GRPOConfig } from '../../lib/trainer/config.js';
+import { ExternalSampler } from '../../lib/trainer/sampler.js';
 import { GRPOTrainer, type GRPOTrainerOptions } from '../../lib/trainer/grpo-trainer.js';
 import { PPOTrainer } from '../../lib/trainer/ppo-trainer.js';
 import { checkRollout } from '../../lib/trainer/rollout-check.js';
@@ -186,6 +187,14 @@ describe('resuming, bit for bit', () => {
     ['ahead of training', { generateAhead: true }, 1, 3, false],
     ['ahead of training, older weights', { generateAhead: true }, 3, 3, false],
     ['evaluations between', { evalSteps: 2, evalNumGenerations: 2 }, 3, 5, true],
+    // the fourth training rollout, drawn ahead, while the evaluation after the second step is due; then in and after that evaluation
+    ...[3, 4, 5, 6].map((calls): [string, GRPOConfig, number, number, boolean] => [
+      `evaluations between, ahead, older weights, call ${calls}`,
+      { evalSteps: 2, evalNumGenerations: 2, generateAhead: true },
+      3,
+      calls,
+      true,
+    ]),
   ];
   test.each(cases)('%s', async (_name, config, every, calls, evaluated) => {
     const all = { maxSteps: 7, saveSteps: 0, ...config };
@@ -324,7 +333,7 @@ describe('what it returns is checked', () => {
     try {
       checkRollout(result, limits);
     } catch (error) {
-      expect(error).toMatchObject({ code: 'ERR_ROLLOUT', message: expect.stringMatching(/^The rollout function /) });
+      expect(error).toMatchObject({ code: 'ERR_ROLLOUT', message: expect.stringMatching(/^The rollout function(: prompt| returned) /) });
     }
   });
 
@@ -349,6 +358,32 @@ describe('what it returns is checked', () => {
     expect(await ppo({ samplerLogps: [-1, -1] })).toHaveLength(1);
   }); // prettier-ignore
 });
+
+test('completions without any token of the policy, in part and altogether, train nothing', async () => {
+  const rollout = (all: boolean): RolloutFn => ({ prompts, numGenerations }) =>
+    prompts.map(() => Array.from({ length: numGenerations }, (_, g) => ({ tokens: [5 + g, 6], mask: all || g > 0 ? [0, 0] : [1, 1], finishReason: 'stop' as const }))); // prettier-ignore
+  const rewardFuncs: GRPOTrainerOptions['rewardFuncs'] = ({ completionTokens }) => completionTokens.map((t) => t[0]! % 3);
+  const [some] = await run({ maxSteps: 1 }, { rollout: rollout(false), rewardFuncs });
+  expect(some!.metrics.gradNorm).toBeGreaterThan(0);
+  const [none] = await run({ maxSteps: 1 }, { rollout: rollout(true), rewardFuncs });
+  expect([none!.metrics.loss, none!.metrics.gradNorm, none!.metrics.entropy]).toEqual([0, 0, 0]);
+});
+
+test('a conversation arrives as messages and as the text of the chat template', async () => {
+  const asked: RolloutRequest[] = [];
+  const config = resolveGRPOConfig({ numGenerations: 2, perDeviceTrainBatchSize: 2 });
+  const sampler = new ExternalSampler((request) => (asked.push(request), [[0, 1].map(() => ({ tokens: [3], finishReason: 'stop' as const }))]), undefined, config, false);
+  const policy = { render: (m: { content: string }[]) => `<user>${m[0]!.content}</user>`, vocabSize: 9, eosTokenIds: [2], tokenizer: undefined };
+  const messages = [{ role: 'user', content: 'hello' }];
+  const state = { step: 4, totalSteps: 9, epoch: 0 };
+  const completions = await sampler.sample(policy as unknown as Policy, {
+    ...{ purpose: 'train', rows: [{ prompt: messages }], promptTokens: [Int32Array.of(1, 7)], numGenerations: 2, greedy: false },
+    ...{ seed: 1, index: 4, promptOffset: 0, state, policyVersion: 3 },
+  });
+  expect(asked[0]!.prompts[0]).toMatchObject({ kind: 'chat', messages, text: '<user>hello</user>', tokens: Int32Array.of(1, 7) });
+  expect(asked[0]!.syncedVersion).toBeUndefined();
+  expect(completions).toEqual([0, 1].map(() => ({ text: '', tokens: Int32Array.of(3), finishReason: 'stop' })));
+}); // prettier-ignore
 
 describe('before anything is loaded', () => {
   const make = (more: object) => () => new GRPOTrainer({ model: 'nowhere', rewardFuncs: correctAnswer, trainDataset, ...more });

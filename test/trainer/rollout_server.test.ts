@@ -104,6 +104,20 @@ describe.each(['openai', 'llamacpp'])('examples/rollout-openai.mjs, ROLLOUT_API=
   }, 60000); // prettier-ignore
 });
 
+test('what a server refuses, and one that is not there, end the run in plain words', async () => {
+  const address = await serve(demoModel());
+  const answer = (env: Record<string, string>, model = 'policy') => {
+    const script = `
+      const { default: rollout } = await import(${JSON.stringify(example)});
+      const sampling = { maxCompletionLength: 3, temperature: 1, topP: 7, topK: 0, repetitionPenalty: 1, stopTokenIds: [] };
+      await rollout({ prompts: [{ tokens: [1, 5], seed: 3 }], numGenerations: 2, sampling }).catch((e) => console.log(e.message));`;
+    const given = { ...process.env, NODE_OPTIONS: '', ROLLOUT_MODEL: model, ...env };
+    return spawnSync(process.execPath, ['--input-type=module', '-e', script], { encoding: 'utf8', env: given }).stdout;
+  };
+  expect(answer({ ROLLOUT_SERVER: address })).toContain('/v1/completions answered 500: RangeError: Expected'); // topP 7
+  expect(answer({ ROLLOUT_SERVER: 'http://127.0.0.1:1' })).toContain('ECONNREFUSED');
+}, 60000);
+
 test('older vLLM names ids in the log-probs: the same completions', async () => {
   const address = await serve(demoModel());
   const script = `
