@@ -27,6 +27,9 @@ export type {
   SyncedWeights,
   SyncWeights,
 } from './trainer/rollout-function.js';
+export { openAICompatible, type ServerRollout } from './rollouts/openai-compatible.js';
+export type { OpenAICompatibleOptions, ReloadFn } from './rollouts/options.js';
+export type { RolloutReport, ServerNumbers } from './rollouts/stats.js';
 export type { RewardFn, RewardInput, TrainerState } from './trainer/rewards.js';
 export type { Dataset, Row } from './trainer/dataset.js';
 export type { ColumnMapping } from './data/columns.js';

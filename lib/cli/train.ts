@@ -11,7 +11,7 @@ import { planText } from './dry-run.js';
 import { EXIT } from './errors.js';
 import { requireFlags, type FlagTable, type FlagValues } from './options.js';
 import { short } from './progress.js';
-import { loadRollout } from './rollout.js';
+import { KEY_VARIABLE, rolloutOf, serverFlags } from './rollout.js';
 import { builtInRewards, resolveRewards } from './reward-names.js';
 import { runTraining } from './run-training.js';
 import { checkInput, gatherSettings } from './settings.js';
@@ -50,6 +50,7 @@ function flags(ctx: CliContext): FlagTable {
       description:
         'A module whose default export samples the completions (an inference server, an environment), with syncWeights as an export if it shall get the weights: docs/rollouts.md',
     },
+    ...serverFlags,
     evalData: {
       type: 'string',
       valueName: 'FILE',
@@ -114,7 +115,7 @@ interface Given {
 
 async function dryRun({ own, config, trainDataset, columnMapping }: Given, ctx: CliContext): Promise<number> {
   const { name, folder } = await checkModel('model', own.model, ctx, { weights: false });
-  await loadRollout(own.rollout as string | undefined, ctx);
+  await rolloutOf(own, ctx);
   const { rewardFuncs, dispose } = await resolveRewards(own.reward, config, own.rewardTransform, ctx);
   const evalDataset = own.evalData === undefined ? undefined : checkInput('evalData', 'file', own.evalData, ctx);
   const outputDir = own.output === undefined ? undefined : resolve(ctx.cwd, own.output as string);
@@ -153,7 +154,7 @@ async function run(values: FlagValues, ctx: CliContext): Promise<number> {
   const evalDataset = own.evalData === undefined ? undefined : checkInput('evalData', 'file', own.evalData, ctx);
   const output = resolve(ctx.cwd, String(own.output));
   const model = (await checkModel('model', own.model, ctx)).name;
-  const rollout = await loadRollout(own.rollout as string | undefined, ctx);
+  const rollout = await rolloutOf(own, ctx);
   const { rewardFuncs, dispose } = await resolveRewards(own.reward, config, own.rewardTransform, ctx);
   const Trainer = algorithm === 'ppo' ? module.PPOTrainer : module.GRPOTrainer;
   const valueModel = own.valueModel === undefined ? undefined : (await checkModel('valueModel', own.valueModel, ctx)).name;
@@ -189,6 +190,7 @@ export const trainCommand: Command = {
   notes: [
     'A reward module: export default ({ prompts, completions, ...columns }) => completions.map((text) => text.includes("42") ? 1 : 0);',
     'First --dry-run: it checks everything and says how many steps and how much memory a run takes.',
+    `--rollout-urls http://gpu1:8000,http://gpu2:8000 lets vLLM or SGLang sample (docs/rollouts.md); a key they want: ${KEY_VARIABLE}`,
     "Built-in rewards read the data set's column solution, else answer; docs/recipes.md says how answers are compared.",
     'Ctrl-C stops after saving (exit code 130); the same command with --resume auto goes on from there. Paths are relative to the current folder.',
   ],

@@ -57,7 +57,7 @@ function attempt<T>(call: (signal: AbortSignal) => T | Promise<T>, { timeout, ti
 }
 
 /** Waits, or rejects with the signal's reason. */
-function pause(milliseconds: number, signal?: AbortSignal): Promise<void> {
+export function pause(milliseconds: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     const onAbort = () => {
       clearTimeout(timer);

@@ -5,6 +5,7 @@ import { resolveOptions, type OptionTable } from '../options.js';
 import { BASELINES, dependentDefaults } from '../ops/config.js';
 import { EVAL_METRICS } from './evaluate.js';
 import { checkLoss, lossConfigOf, lossOptions } from './loss.js';
+import { staleAnyway, stepsPerRollout } from './schedule.js';
 import { rejectTrlNames } from './trl.js';
 import { checkTrained, loraOptions, partOptions, refuseLora } from './trained-part.js';
 
@@ -226,6 +227,12 @@ export const grpoConfigOptions = {
     exclusiveMin: true,
     description: 'Seconds until a rollout function (or the hook of syncWeights) that has not settled is an error',
   },
+  maxStaleness: {
+    type: 'integer',
+    min: 0,
+    description:
+      'A completion is trained on at most this many optimizer steps after the weights that sampled it: syncWeights hands over as often as that takes, and what a rollout function says is older is drawn again. Default: no bound',
+  },
   rolloutRetries: {
     type: 'integer',
     default: 0,
@@ -349,6 +356,10 @@ export function completeConfig(c: ResolvedGRPOConfig, klEstimatorGiven: boolean)
   if (c.rolloutCompletions % c.numGenerations !== 0)
     throw incompatible(
       `A rollout of ${c.rolloutCompletions} completions (perDeviceTrainBatchSize ${c.perDeviceTrainBatchSize} x ${c.rolloutCompletions / perPass}${perPass === c.perDeviceTrainBatchSize ? '' : ` x ${worldSize()} ranks`}) is not a multiple of numGenerations (${c.numGenerations})`,
+    );
+  if (c.maxStaleness !== undefined && c.maxStaleness < staleAnyway(c))
+    throw incompatible(
+      `maxStaleness ${c.maxStaleness}: the last optimizer step on a rollout is ${staleAnyway(c)} steps after the weights that it is drawn by (${stepsPerRollout(c)} steps on each rollout${c.generateAhead ? ', generateAhead' : ''})`,
     );
   if (c.resume !== undefined && c.outputDir === undefined && c.resume === 'auto') throw incompatible("resume: 'auto' needs outputDir");
 }

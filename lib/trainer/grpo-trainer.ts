@@ -46,7 +46,7 @@ export interface GRPOTrainerOptions {
    * it as well.
    */
   rollout?: RolloutFn;
-  /** How whatever `rollout` asks gets the policy's weights. */
+  /** How whatever `rollout` asks gets the policy's weights. What openAICompatible makes brings its own. */
   syncWeights?: SyncWeights;
   /** Aborting saves a checkpoint (when there is an outputDir) and rejects with signal.reason. */
   signal?: AbortSignal;
@@ -258,6 +258,7 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
     const begin = performance.now();
     const rollout = await this.rollouts.next();
     const fresh = rollout.used === 0;
+    const { policyVersion } = run.version;
     const chosen = minibatch(rollout, config);
     const learningRate = learningRateAt(config, run.step, run.totalSteps);
     const lossConfig = { ...config, samplerImportanceSampling: rollout.correction ?? 'none' };
@@ -282,6 +283,7 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
     const step = run.step + 1;
     const skippedSteps = run.skipped.total;
     const metrics = stepMetrics({
+      ...{ fresh, policyVersion },
       skippedSteps,
       step,
       epoch: rollout.epoch ?? run.epoch,

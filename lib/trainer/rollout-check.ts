@@ -11,6 +11,8 @@ export interface RolloutLimits {
   decode: (tokens: Int32Array) => string;
   /** The option that needs log-probs, where one does. */
   needsLogps?: string;
+  /** Of completions that do not say. */
+  policyVersion?: number;
   /** Why masks are refused, where they are. */
   refusesMask?: string;
 }
@@ -78,15 +80,28 @@ function checkLogps(where: string, value: unknown, tokens: number, mask: Uint8Ar
   });
 }
 
+function checkVersion(where: string, value: unknown): number | undefined {
+  if (value === undefined || (typeof value === 'number' && Number.isInteger(value) && value >= 0)) return value;
+  return fail(`${where}: policyVersion is ${said(value)}; a number of optimizer steps is needed`);
+}
+
 function checkCompletion(where: string, value: unknown, limits: RolloutLimits): Completion {
   if (value === null || typeof value !== 'object' || Array.isArray(value))
     fail(`${where} is ${said(value)}; { tokens, finishReason } is needed`);
-  const { tokens: given, finishReason, samplerLogps, mask: givenMask, columns } = value as Record<keyof RolloutCompletion, unknown>;
+  const {
+    tokens: given,
+    finishReason,
+    samplerLogps,
+    mask: givenMask,
+    columns,
+    policyVersion,
+  } = value as Record<keyof RolloutCompletion, unknown>;
   const tokens = checkTokens(where, given, limits);
   if (finishReason !== 'stop' && finishReason !== 'length')
     fail(`${where}: finishReason is ${said(finishReason)}; 'stop' or 'length' is needed`);
   if (columns !== undefined && (columns === null || typeof columns !== 'object' || Array.isArray(columns)))
     fail(`${where}: columns is ${said(columns)}; an object is needed`);
+  const version = checkVersion(where, policyVersion) ?? limits.policyVersion;
   const mask = checkMask(where, givenMask, tokens.length, limits);
   const logps = samplerLogps === undefined ? undefined : checkLogps(where, samplerLogps, tokens.length, mask);
   return {
@@ -95,6 +110,7 @@ function checkCompletion(where: string, value: unknown, limits: RolloutLimits): 
     finishReason: finishReason as Completion['finishReason'],
     ...(logps && { logps }),
     ...(mask && { mask }),
+    ...(version === undefined ? {} : { policyVersion: version }),
     ...(columns === undefined ? {} : { columns: columns as Record<string, unknown> }),
   };
 }

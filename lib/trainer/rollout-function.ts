@@ -2,6 +2,7 @@
 import type { ChatMessage } from '../engine/chat.js';
 import type { Row } from './dataset.js';
 import type { TrainerState } from './rewards.js';
+import type { RolloutReport } from '../rollouts/stats.js';
 
 interface AnyPrompt {
   /** What training conditions on: send these to an engine, not the text. */
@@ -49,6 +50,10 @@ export interface RolloutRequest {
   policyVersion: number;
   /** The version that syncWeights handed over last; absent without syncWeights. */
   syncedVersion?: number;
+  /** Where those weights lie, until the next time they are handed over. */
+  syncedFolder?: string;
+  /** For what there is to say of the servers that were asked; it becomes the step's metrics `servers` and `rollout`. May be called often. */
+  report?: (report: RolloutReport) => void;
   /** Aborted when the run is, or when the call has timed out (rolloutTimeout): pass it to what asks the server. */
   signal: AbortSignal;
 }
@@ -68,6 +73,11 @@ export interface RolloutCompletion {
   mask?: ArrayLike<number | boolean>;
   /** Further columns for the reward functions: what an environment said, say. Completions without a column have null there. */
   columns?: Record<string, unknown>;
+  /**
+   * Optimizer steps that the weights which sampled it had seen, where the function knows (of several: the least). Default syncedVersion, else
+   * policyVersion. What maxStaleness forbids is asked for again.
+   */
+  policyVersion?: number;
 }
 
 /** For each prompt of the request, in its order, numGenerations completions. */
@@ -77,7 +87,11 @@ export type RolloutResult = readonly (readonly RolloutCompletion[])[];
  * Samples completions in place of the trainer's own engine. It must be deterministic for a run to resume bit for bit. A call that throws ends
  * the run as a reward function that throws does: what was trained is saved, and a resumed run asks for the same rollout again.
  */
-export type RolloutFn = (request: RolloutRequest) => RolloutResult | Promise<RolloutResult>;
+export interface RolloutFn {
+  (request: RolloutRequest): RolloutResult | Promise<RolloutResult>;
+  /** The trainer's `syncWeights`, for a function that brings its own (openAICompatible's does). */
+  syncWeights?: SyncWeights;
+}
 
 /** What a hook of syncWeights is given. */
 export interface SyncedWeights {

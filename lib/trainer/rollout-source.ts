@@ -6,6 +6,8 @@ import { Policy } from '../engine/policy.js';
 import type { TrainerCheckpoint } from './checkpoint.js';
 import type { ResolvedGRPOConfig } from './config.js';
 import type { Critic } from './critic.js';
+import type { Ranks } from '../distributed/ranks.js';
+import { addReports, type RolloutReport } from '../rollouts/stats.js';
 import { sampleInformative } from './dynamic-sampling.js';
 import { memoryOf, setMemory, type NamedReward } from './rewards.js';
 import { decodeRollout, encodeRollout } from './rollout-state.js';
@@ -33,6 +35,12 @@ interface Ahead {
   at: Version;
   promise?: Promise<Rollout>;
   done?: Rollout;
+}
+
+/** What all ranks' calls have reported of the servers. */
+async function reportOf(ranks: Ranks, external: ExternalSampler): Promise<RolloutReport | undefined> {
+  const reports = (await ranks.gather(external.takeReport())).filter((r) => r !== undefined);
+  return reports.length ? addReports(reports, true) : undefined;
 }
 
 export class RolloutSource {
@@ -221,7 +229,9 @@ export class RolloutSource {
     try {
       const rollout = await drawn;
       ++this.drawn;
-      return rollout;
+      rollout.policyVersion = at.policyVersion;
+      const report = external && (await reportOf(context.ranks!, external));
+      return report ? { ...rollout, report } : rollout;
     } catch (error) {
       setMemory(rewards, this.memoryBefore); // it will be drawn again
       throw error;

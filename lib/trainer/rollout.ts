@@ -1,5 +1,6 @@
 // A rollout: prompts, their sampled completions, rewards and advantages.
 import type { ChatMessage } from '../engine/chat.js';
+import type { RolloutReport } from '../rollouts/stats.js';
 import type { Policy } from '../engine/policy.js';
 import { FusedGrpoError } from '../errors.js';
 import { alone, type Ranks } from '../distributed/ranks.js';
@@ -20,6 +21,8 @@ export interface Completion {
   finishReason: 'stop' | 'length';
   /** 0: a token that is not the policy's own and carries no loss. Absent: all are. */
   mask?: Uint8Array;
+  /** Optimizer steps that the weights which sampled it had seen, where that is not the rollout's. */
+  policyVersion?: number;
   /** Of a rollout function, for the reward functions. */
   columns?: Record<string, unknown>;
 }
@@ -48,6 +51,10 @@ export interface Rollout extends RolloutAdvantages {
   /** PPO: what the critic thought, and what it is taught; per completion, one per token. */
   values?: Float32Array[];
   returns?: Float32Array[];
+  /** Optimizer steps that the policy which it was drawn for had seen. */
+  policyVersion?: number;
+  /** Of the servers that sampled it. */
+  report?: RolloutReport;
   /** Optimizer steps already made on it. */
   used: number;
   seconds: { generate: number; reward: number; score: number };

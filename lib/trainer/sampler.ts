@@ -1,15 +1,17 @@
 // What samples completions: the policy itself, or a user's rollout function.
 import type { ChatMessage } from '../engine/chat.js';
 import type { Policy } from '../engine/policy.js';
-import { incompatible, invalidType } from '../errors.js';
+import { FusedGrpoError, incompatible, invalidType } from '../errors.js';
 import { hash31 } from '../random.js';
-import { callWithRetries } from './calls.js';
+import { addReports, emptyReport, type RolloutReport } from '../rollouts/stats.js';
+import { callWithRetries, pause } from './calls.js';
 import type { ResolvedGRPOConfig } from './config.js';
 import type { Row } from './dataset.js';
 import type { TrainerState } from './rewards.js';
 import { checkRollout } from './rollout-check.js';
 import type { RolloutFn, RolloutPrompt, RolloutRequest, SyncWeights } from './rollout-function.js';
 import type { Completion } from './rollout.js';
+import { staleAnyway } from './schedule.js';
 import { WeightSync } from './weight-sync.js';
 
 export interface SampleRequest {
@@ -63,12 +65,17 @@ export async function sampleCompletions(context: SampleContext, request: SampleR
   return completions.map(({ text, tokens, logps, finishReason }) => ({ text, tokens, logps, finishReason }));
 }
 
+/** What a call is given, but for what belongs to that call alone. */
+type Asked = Omit<RolloutRequest, 'signal' | 'report'>;
+
+const MOST_REDRAWS = 3;
 const PURPOSES = ['train', 'eval'] as const;
 const NO_MASK = 'PPO has no use for one, as its critic would be taught the masked tokens as if the policy had chosen them';
 
 /** A user's rollout function, and the weights that it is handed. */
 export class ExternalSampler {
   readonly weights?: WeightSync;
+  private reports: RolloutReport[] = [];
 
   constructor(
     private readonly rollout: RolloutFn,
@@ -81,30 +88,76 @@ export class ExternalSampler {
     if (syncWeights !== undefined) this.weights = new WeightSync(syncWeights, config);
   }
 
+  /** What training's calls have reported since the last time. */
+  takeReport(): RolloutReport | undefined {
+    const { reports } = this;
+    this.reports = [];
+    return reports.length ? addReports(reports) : undefined;
+  }
+
+  /** Prompts of which a completion is staler than maxStaleness allows are asked for again, a little later each time. */
   async sample(policy: Policy, request: SampleRequest, signal?: AbortSignal): Promise<Completion[]> {
-    const { rolloutTimeout: timeout, rolloutRetries: retries } = this.config;
     const asked = this.request(policy, request);
+    const { numGenerations: size } = request;
+    const completions = await this.call(policy, request, asked, signal);
+    for (let attempt = 1; ; ++attempt) {
+      const stale = asked.prompts
+        .map((_, p) => p)
+        .filter((p) => completions.slice(p * size, (p + 1) * size).some((c) => this.isStale(c, request)));
+      if (stale.length === 0) return completions;
+      if (attempt > MOST_REDRAWS) throw this.tooStale(completions, request);
+      this.reports.push({ ...emptyReport(), stale: stale.length * size });
+      await pause(1000 * attempt, signal);
+      const again = await this.call(policy, request, { ...asked, prompts: stale.map((p) => asked.prompts[p]!) }, signal);
+      stale.forEach((p, k) => completions.splice(p * size, size, ...again.slice(k * size, (k + 1) * size)));
+    }
+  }
+
+  /** The oldest weights whose samples may be trained on to the end of their rollout. */
+  private oldest({ purpose, policyVersion }: SampleRequest): number {
+    const { maxStaleness } = this.config;
+    return purpose === 'eval' || maxStaleness === undefined ? 0 : policyVersion + staleAnyway(this.config) - maxStaleness;
+  }
+
+  private isStale({ policyVersion }: Completion, request: SampleRequest): boolean {
+    return policyVersion! < this.oldest(request);
+  }
+
+  private tooStale(completions: Completion[], request: SampleRequest): FusedGrpoError {
+    const i = completions.findIndex((c) => this.isStale(c, request));
+    const where = `prompt ${Math.floor(i / request.numGenerations)}, completion ${i % request.numGenerations}`;
+    return new FusedGrpoError(
+      'ERR_ROLLOUT',
+      `The rollout function: ${where} was sampled by the weights of optimizer step ${completions[i]!.policyVersion}; maxStaleness ${this.config.maxStaleness} asks for those of ${this.oldest(request)} or newer, and so it was asked ${MOST_REDRAWS + 1} times`,
+    );
+  }
+
+  private async call(policy: Policy, request: SampleRequest, asked: Asked, signal?: AbortSignal): Promise<Completion[]> {
+    const { rolloutTimeout: timeout, rolloutRetries: retries } = this.config;
     const options = { timeout, retries, timeoutName: 'rolloutTimeout', code: 'ERR_ROLLOUT', signal } as const;
-    const call = (own: AbortSignal) => this.rollout({ ...copied(asked), signal: own });
+    const report = (numbers: RolloutReport) => void (request.purpose === 'train' && this.reports.push(numbers));
+    const call = (own: AbortSignal) => this.rollout({ ...copied(asked), report, signal: own });
     const result = await callWithRetries('The rollout function', call, options);
     return checkRollout(result, {
-      prompts: request.rows.length,
+      prompts: asked.prompts.length,
       numGenerations: request.numGenerations,
       maxCompletionLength: this.config.maxCompletionLength,
       vocabSize: policy.vocabSize,
       decode: (tokens) => (policy.tokenizer ? policy.decode(tokens) : ''),
+      policyVersion: asked.syncedVersion ?? request.policyVersion,
       needsLogps: request.purpose === 'train' ? this.needsLogps() : undefined,
       refusesMask: this.critic ? NO_MASK : undefined,
     });
   }
 
   private needsLogps(): string | undefined {
-    const { samplerImportanceSampling: mode, reuseSamplingLogps } = this.config;
+    const { samplerImportanceSampling: mode, reuseSamplingLogps, maxStaleness } = this.config;
     if (mode !== undefined && mode !== 'none') return `samplerImportanceSampling '${mode}'`;
+    if (maxStaleness !== undefined && mode !== 'none') return `maxStaleness (unless samplerImportanceSampling is 'none')`;
     return reuseSamplingLogps ? 'reuseSamplingLogps' : undefined;
   }
 
-  private request(policy: Policy, request: SampleRequest): Omit<RolloutRequest, 'signal'> {
+  private request(policy: Policy, request: SampleRequest): Asked {
     const { rows, promptTokens, purpose, seed, index, promptOffset } = request;
     const { maxCompletionLength, repetitionPenalty } = this.config;
     return {
@@ -121,7 +174,7 @@ export class ExternalSampler {
       },
       trainerState: request.state,
       policyVersion: request.policyVersion,
-      ...(this.weights ? { syncedVersion: this.weights.version! } : {}),
+      ...(this.weights ? { syncedVersion: this.weights.version!, syncedFolder: this.weights.where! } : {}),
     };
   }
 }
@@ -133,7 +186,7 @@ function promptOf(policy: Policy, row: Row, tokens: Int32Array, seed: number): R
 }
 
 /** The function's own: it may keep or change what it is given, and a retry gets it as it was. */
-function copied(request: Omit<RolloutRequest, 'signal'>): Omit<RolloutRequest, 'signal'> {
+function copied(request: Asked): Asked {
   const { prompts, sampling } = request;
   return {
     ...request,
@@ -149,7 +202,10 @@ export function externalSampler(
   config: ResolvedGRPOConfig,
   critic: boolean,
 ): ExternalSampler | undefined {
-  const { rollout, syncWeights } = options;
+  const { rollout } = options;
+  if (options.syncWeights !== undefined && rollout?.syncWeights !== undefined)
+    throw incompatible("`rollout` brings its own syncWeights (openAICompatible: reload 'none' turns it off): leave the option out");
+  const syncWeights = options.syncWeights ?? rollout?.syncWeights;
   if (rollout === undefined && syncWeights !== undefined)
     throw incompatible('syncWeights belongs to `rollout`: without it the policy samples by itself');
   return rollout === undefined ? undefined : new ExternalSampler(rollout, syncWeights, config, critic);

@@ -28,6 +28,10 @@ type Rollouts = Pick<ResolvedGRPOConfig, 'rolloutCompletions' | 'stepCompletions
 /** Optimizer steps that are made on one rollout. */
 export const stepsPerRollout = (config: Rollouts): number => (config.rolloutCompletions / config.stepCompletions) * config.numIterations;
 
+/** Optimizer steps between the weights that a rollout is drawn by and its last step, when those weights are the policy's of that moment. */
+export const staleAnyway = (config: Rollouts & Pick<ResolvedGRPOConfig, 'generateAhead'>): number =>
+  stepsPerRollout(config) * (config.generateAhead ? 2 : 1) - 1;
+
 /** Optimizer steps of numTrainEpochs passes over so many prompts. */
 export const countSteps = (config: Rollouts, prompts: number): number =>
   Math.ceil((prompts * config.numTrainEpochs * config.numGenerations) / config.rolloutCompletions) * stepsPerRollout(config);

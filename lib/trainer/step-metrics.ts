@@ -1,4 +1,5 @@
 import type { ResolvedGRPOConfig } from './config.js';
+import type { RolloutReport } from '../rollouts/stats.js';
 import type { NamedReward } from './rewards.js';
 import type { Rollout } from './rollout.js';
 import type { Trained } from './run-types.js';
@@ -29,6 +30,28 @@ function failures({ rewardsFailed, rewardsByFunction }: Rollout, rewards: NamedR
   return Object.fromEntries(rewardsFailed!.map((name) => [name, missing(name)]));
 }
 
+function stalenessOf({ completions, policyVersion }: Rollout, chosen: Int32Array, now: number): StepMetrics['staleness'] {
+  const ages = [...chosen].map((i) => now - (completions[i]!.policyVersion ?? policyVersion ?? now));
+  return { mean: mean(ages), max: ages.reduce((a, b) => Math.max(a, b), 0) };
+}
+
+/** What is said of servers, for the step that drew the rollout. */
+function serverMetrics({ requests, retries, stale, queueSeconds, servers }: RolloutReport): Pick<StepMetrics, 'rollout' | 'servers'> {
+  const all = Object.entries(servers);
+  return {
+    rollout: {
+      ...{ requests, retries, stale, queueSeconds: queueSeconds / Math.max(1, requests) },
+      serversOut: all.filter(([, s]) => s.outs > 0).length,
+    },
+    servers: Object.fromEntries(
+      all.map(([name, { completions, tokens, busySeconds, failures, outs }]) => [
+        name,
+        { completions, tokensPerSecond: tokens / Math.max(busySeconds, 1e-9), failures, outs },
+      ]),
+    ),
+  };
+}
+
 /** Puts one step's numbers together; statistics of rewards and lengths are over the whole rollout that the step belongs to. */
 export function stepMetrics(from: {
   step: number;
@@ -40,6 +63,10 @@ export function stepMetrics(from: {
   trained: Trained;
   learningRate: number;
   seconds: StepMetrics['seconds'];
+  /** The step is the first on its rollout. */
+  fresh: boolean;
+  /** Optimizer steps that the policy had seen before this one. */
+  policyVersion: number;
   config: ResolvedGRPOConfig;
 }): StepMetrics {
   const { rollout, trained, seconds } = from;
@@ -76,6 +103,8 @@ export function stepMetrics(from: {
       max: lengths.reduce((a, b) => Math.max(a, b), 0),
     },
     ...(rollout.groupsSampled === undefined ? {} : { groupsSampled: rollout.groupsSampled }),
+    staleness: stalenessOf(rollout, from.chosen, from.policyVersion),
+    ...(from.fresh && rollout.report ? serverMetrics(rollout.report) : {}),
     skippedSteps: from.skippedSteps,
     truncated: rollout.completions.filter((c) => c.finishReason === 'length').length / rollout.completions.length,
     learningRate: from.learningRate,

@@ -26,6 +26,12 @@ export interface StepMetrics extends Partial<EvalMetrics>, Partial<CriticMetrics
   completionLength: { mean: number; min: number; max: number };
   /** Dynamic sampling: groups sampled for this rollout; those beyond the trained ones had equal rewards. */
   groupsSampled?: number;
+  /** Optimizer steps between the weights that sampled the step's completions and those that it trains. */
+  staleness: { mean: number; max: number };
+  /** Servers (openAICompatible), in the step that draws a rollout: its requests. */
+  rollout?: { requests: number; retries: number; stale: number; queueSeconds: number; serversOut: number };
+  /** Each of them. */
+  servers?: Record<string, { completions: number; tokensPerSecond: number; failures: number; outs: number }>;
   /** Steps of the run so far that were left out because something was not finite: this step's loss is then NaN (null in metrics.jsonl). */
   skippedSteps: number;
   /** Share of completions that hit maxCompletionLength. */

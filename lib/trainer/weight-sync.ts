@@ -9,6 +9,7 @@ import type { ResolvedGRPOConfig } from './config.js';
 import type { Ranks } from '../distributed/ranks.js';
 import { makeFolder, writeFolderAtomic } from './files.js';
 import type { SyncWeights } from './rollout-function.js';
+import { staleAnyway } from './schedule.js';
 
 /** Which of a run's weights. */
 export interface Version {
@@ -31,6 +32,10 @@ async function saveWhole(policy: Policy, folder: string): Promise<void> {
   }
 }
 
+/** What maxStaleness leaves of `every`. */
+const mostEvery = (config: ResolvedGRPOConfig): number =>
+  config.maxStaleness === undefined ? Infinity : config.maxStaleness - staleAnyway(config) + 1;
+
 export class WeightSync {
   private readonly every: number;
   private readonly hook: SyncWeights['hook'];
@@ -40,10 +45,12 @@ export class WeightSync {
   private last?: Version;
   /** In this process. */
   private handedOver = false;
+  /** Of the process that handed them over. */
+  private lastFolder?: string;
 
   constructor(
     options: SyncWeights,
-    private readonly config: Pick<ResolvedGRPOConfig, 'outputDir' | 'rolloutTimeout'>,
+    private readonly config: ResolvedGRPOConfig,
   ) {
     if (options === null || typeof options !== 'object') throw invalidType('syncWeights', '{ hook, every?, folder? }', options);
     rejectUnknown('syncWeights', options, ['every', 'folder', 'hook']);
@@ -52,7 +59,8 @@ export class WeightSync {
     if (!Number.isInteger(every) || every < 1) throw invalidValue('syncWeights.every', 'a positive integer', every);
     if (folder !== undefined && (typeof folder !== 'string' || folder === ''))
       throw invalidType('syncWeights.folder', 'the path of a folder', folder);
-    [this.every, this.hook] = [every, hook];
+    this.every = Math.min(every, mostEvery(config));
+    this.hook = hook;
     if (folder !== undefined) this.place = resolve(folder);
     else if (config.outputDir !== undefined) this.place = resolve(config.outputDir, 'weights');
   }
@@ -60,6 +68,11 @@ export class WeightSync {
   /** The version that was handed over last. */
   get version(): number | undefined {
     return this.last?.policyVersion;
+  }
+
+  /** Where it lies. */
+  get where(): string | undefined {
+    return this.lastFolder;
   }
 
   get state(): Version | undefined {
@@ -96,7 +109,8 @@ export class WeightSync {
   /** The same for all ranks: the first one hands the weights over, the others wait. */
   async bringTogether(ranks: Ranks, policy: Policy, at: Version, signal: AbortSignal | undefined, always = false): Promise<void> {
     if (ranks.rank === 0) await this.bring(policy, at, signal, always);
-    this.last = await ranks.fromFirst(this.last);
+    const mine = ranks.rank === 0 ? { last: this.last, folder: this.folder } : undefined;
+    ({ last: this.last, folder: this.lastFolder } = (await ranks.fromFirst(mine))!);
   }
 
   /** The weights handed over last belong to a checkpoint when the next rollout, of the policy `next`, is drawn by them still. */

@@ -25,7 +25,15 @@ export const small: GRPOConfig = {
   saveSteps: 1,
   saveTotalLimit: 99,
 };
-export const numbers = ({ seconds: _s, tokensPerSecond: _t, peakMemoryBytes: _p, evalSeconds: _e, ...rest }: StepMetrics) => rest;
+export const numbers = ({
+  seconds: _s,
+  tokensPerSecond: _t,
+  peakMemoryBytes: _p,
+  evalSeconds: _e,
+  servers: _s2,
+  rollout: _r,
+  ...rest
+}: StepMetrics) => rest;
 export const weightsOf = (outputDir: string) => readFileSync(join(outputDir, 'model', 'model.safetensors'));
 export const logOf = (outputDir: string) =>
   readFileSync(join(outputDir, 'metrics.jsonl'), 'utf8').trim().split('\n').map((line) => numbers(JSON.parse(line) as StepMetrics)); // prettier-ignore
