@@ -11,7 +11,7 @@ function body(job: Job, _model: string | undefined, mode: LogprobsMode | undefin
     top_p: s.topP,
     min_p: s.minP ?? 0, // its own default is 0.05
     repeat_penalty: s.repetitionPenalty,
-    repeat_last_n: -1, // all; its own default is 64
+    repeat_last_n: job.tokens.length + s.maxCompletionLength, // all; its own default is 64
     // Its usual order truncates at temperature 1; the temperature first is what topP means elsewhere. Others (dry, xtc) are left out.
     samplers: ['penalties', 'temperature', 'top_k', 'top_p', 'min_p'],
     mirostat: 0,

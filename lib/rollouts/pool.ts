@@ -1,4 +1,5 @@
 // Several servers as one: load, failures, who is out and comes back, and which weights all are to have.
+import { setMaxListeners } from 'node:events';
 import { FusedGrpoError } from '../errors.js';
 import { pause } from '../trainer/calls.js';
 import { RequestFailed } from './http.js';
@@ -92,6 +93,7 @@ export class Pool {
       const jobs = jobsOf(Math.min(...this.servers.map((s) => s.protocol?.most ?? Infinity)));
       const group = new AbortController();
       const both = AbortSignal.any([own, group.signal]);
+      setMaxListeners(0, both);
       try {
         return { jobs, answers: await Promise.all(jobs.map((job) => this.askOne(job, both, own))) };
       } catch (error) {
@@ -107,7 +109,9 @@ export class Pool {
     if (this.calls++ === 0) this.over = new AbortController();
     const { over } = this;
     try {
-      return await work(AbortSignal.any([signal, over.signal]));
+      const own = AbortSignal.any([signal, over.signal]);
+      setMaxListeners(0, own); // every request that waits or is under way listens
+      return await work(own);
     } finally {
       if (--this.calls === 0) over.abort(new Error('the call is over'));
     }
@@ -196,11 +200,14 @@ export class Pool {
 
   private async acquire(not: Server | undefined, signal: AbortSignal): Promise<Server> {
     const begin = performance.now();
-    await this.until(() => this.free(not) !== undefined, signal);
-    this.report.queueSeconds += (performance.now() - begin) / 1000;
-    const server = this.free(not)!;
-    server.begin();
-    return server;
+    for (;;) {
+      await this.until(() => this.free(not) !== undefined, signal);
+      const server = this.free(not);
+      if (!server) continue; // another request was quicker
+      this.report.queueSeconds += (performance.now() - begin) / 1000;
+      server.begin();
+      return server;
+    }
   }
 
   private async askOne(job: Job, signal: AbortSignal, own: AbortSignal): Promise<Answered[]> {
