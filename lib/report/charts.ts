@@ -131,6 +131,49 @@ function evaluationCharts(all: readonly ReportStep[]): Chart[] {
   ];
 }
 
+/** Of the servers that sampled (openAICompatible): only steps that drew a rollout have a point. */
+function serverCharts(all: readonly ReportStep[]): Chart[] {
+  const steps = all.filter((s) => s.servers);
+  if (steps.length === 0) return [];
+  const data = new Extract(steps);
+  const names = [...new Set(steps.flatMap((s) => Object.keys(s.servers ?? {})))].slice(0, 6);
+  return [
+    {
+      title: 'Servers',
+      note: 'Tokens per second that each of them sampled.',
+      x: data.x,
+      lines: names.map((name, i) => data.line(name, i + 1, (s) => s.servers?.[name]?.tokensPerSecond)),
+      zero: true,
+    },
+    {
+      title: 'Trouble with servers',
+      note: 'Requests tried again, completions by other weights than asked for, and servers taken out.',
+      x: data.x,
+      lines: [
+        data.line('retries', 1, (s) => s.rollout?.retries),
+        data.line('stale', 2, (s) => s.rollout?.stale),
+        data.line('servers out', 6, (s) => s.rollout?.serversOut),
+      ],
+      zero: true,
+    },
+  ];
+}
+
+/** Of a run whose samples are always fresh there is nothing to see. */
+function stalenessChart(data: Extract, steps: readonly ReportStep[]): Chart[] {
+  if (!steps.some((s) => toNumber(s.staleness?.max) > 0)) return [];
+  const lines = [data.line('mean', 4, (s) => s.staleness?.mean), data.line('max', 2, (s) => s.staleness?.max)];
+  return [
+    {
+      title: 'Staleness',
+      note: 'Optimizer steps between the weights that sampled and those that are trained.',
+      x: data.x,
+      lines,
+      zero: true,
+    },
+  ];
+}
+
 /** All charts of a run, in the order of the page. */
 export function chartsOf(steps: readonly ReportStep[]): Chart[] {
   const data = new Extract(steps);
@@ -191,6 +234,8 @@ export function chartsOf(steps: readonly ReportStep[]): Chart[] {
     one('Learning rate', 'Of this step.', 3, (s) => s.learningRate, { zero: true }),
     one('Gradient norm', 'Before clipping.', 1, (s) => s.gradNorm, { zero: true }),
     timeChart(data),
+    ...stalenessChart(data, steps),
+    ...serverCharts(steps),
     one('Speed', 'Prompt and completion tokens per second.', 3, (s) => s.tokensPerSecond, { zero: true }),
   ];
 }

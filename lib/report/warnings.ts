@@ -14,6 +14,8 @@ interface Seen {
   clipped: number;
   reward: number;
   rewardStd: number;
+  requests: number;
+  retries: number;
 }
 
 interface Scene {
@@ -37,6 +39,8 @@ const seen = (s: ReportStep): Seen => ({
   clipped: toNumber(s.clipRatio?.region),
   reward: toNumber(s.reward),
   rewardStd: toNumber(s.rewardStd),
+  requests: toNumber(s.rollout?.requests),
+  retries: toNumber(s.rollout?.retries),
 });
 
 const over = (steps: readonly Seen[], pick: (s: Seen) => number): number => mean(steps.map(pick));
@@ -131,7 +135,18 @@ const spikes: Rule = ({ steps }) => {
   );
 };
 
-const RULES: readonly Rule[] = [notFinite, nothingToLearn, littleLeft, cutOff, collapsed, farAway, clipped, fell, stuck, spikes];
+/** Among the recent steps that drew a rollout. */
+const shaky: Rule = ({ recent, when }) => {
+  const drawn = recent.filter((s) => Number.isFinite(s.requests));
+  const sum = (pick: (s: Seen) => number) => drawn.reduce((n, s) => n + pick(s), 0);
+  const share = sum((s) => s.retries) / sum((s) => s.requests);
+  return (
+    share > 0.1 &&
+    `${when} ${percent(share)} of the requests to the servers were second attempts. The servers' logs say why; a longer requestTimeout or a smaller maxConcurrency helps where they are overloaded.`
+  );
+};
+
+const RULES: readonly Rule[] = [notFinite, nothingToLearn, littleLeft, cutOff, collapsed, farAway, clipped, fell, stuck, spikes, shaky];
 
 const lastOf = <T>(steps: readonly T[], least: number): readonly T[] =>
   steps.slice(-Math.max(least, Math.min(20, Math.floor(steps.length / 10))));

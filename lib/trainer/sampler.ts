@@ -69,6 +69,7 @@ export async function sampleCompletions(context: SampleContext, request: SampleR
 type Asked = Omit<RolloutRequest, 'signal' | 'report'>;
 
 const MOST_REDRAWS = 3;
+const REDRAW_PAUSE = 500; // milliseconds, longer with each time
 const PURPOSES = ['train', 'eval'] as const;
 const NO_MASK = 'PPO has no use for one, as its critic would be taught the masked tokens as if the policy had chosen them';
 
@@ -107,7 +108,7 @@ export class ExternalSampler {
       if (stale.length === 0) return completions;
       if (attempt > MOST_REDRAWS) throw this.tooStale(completions, request);
       this.reports.push({ ...emptyReport(), stale: stale.length * size });
-      await pause(1000 * attempt, signal);
+      await pause(REDRAW_PAUSE * attempt, signal);
       const again = await this.call(policy, request, { ...asked, prompts: stale.map((p) => asked.prompts[p]!) }, signal);
       stale.forEach((p, k) => completions.splice(p * size, size, ...again.slice(k * size, (k + 1) * size)));
     }

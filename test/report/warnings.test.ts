@@ -20,6 +20,11 @@ const sick: [string, (step: ReportStep, i: number) => Partial<ReportStep>, RegEx
   ['stuck', (_, i) => ({ reward: 0.3 + 0.01 * (i % 2), rewardStd: 0.4 }), /The reward is stuck: between 0\.3\d* and 0\.3\d* for \d+ steps/],
   ['fell', (_, i) => ({ reward: 1 - i / 100 }), /The reward fell from/],
   ['not a number', (_, i) => (i === 50 ? { gradNorm: null } : {}), /not a number/],
+  [
+    'servers',
+    () => ({ rollout: { requests: 40, retries: 10, stale: 0, queueSeconds: 0, serversOut: 1 } }),
+    /25 % of the requests to the servers were second attempts/,
+  ],
   ['far away', () => ({ kl: 3 }), /moved far from the reference \(3 nats/],
 ];
 

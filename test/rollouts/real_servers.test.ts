@@ -2,7 +2,7 @@
 // test:servers` installs both into a private folder and runs this.
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { spawn, type ChildProcess } from 'node:child_process';
-import { cpSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -19,7 +19,7 @@ import { writeGguf } from './gguf.js';
 const folder = mkdtempSync(join(tmpdir(), 'real-servers-'));
 const children = new Set<ChildProcess>();
 afterAll(() => {
-  for (const child of children) child.kill('SIGKILL');
+  for (const child of children) process.kill(-child.pid!, 'SIGKILL'); // vLLM has children of its own
   rmSync(folder, { recursive: true });
 });
 
@@ -57,14 +57,14 @@ async function running(command: string, args: (port: number) => string[], env: R
   let child: ChildProcess;
   const begin = async () => {
     const log = openSync(join(folder, `${port}.log`), 'a');
-    child = spawn(command, args(port), { stdio: ['ignore', log, log], env: { ...process.env, ...env, NODE_OPTIONS: '' } });
+    child = spawn(command, args(port), { stdio: ['ignore', log, log], env: { ...process.env, ...env, NODE_OPTIONS: '' }, detached: true });
     children.add(child);
     await alive(url, seconds);
   };
   const stop = () =>
     new Promise<void>((resolve) => {
       child.once('exit', () => resolve());
-      child.kill('SIGTERM');
+      process.kill(-child.pid!, 'SIGKILL');
       children.delete(child);
     });
   await begin();
@@ -137,7 +137,25 @@ const llamaServer = process.env.FUSED_GRPO_LLAMA_SERVER;
   const weights = join(folder, 'model.gguf');
   beforeAll(async () => {
     writeGguf(demoModel(), weights);
-    const args = ['--model', weights, '--ctx-size', '512', '--parallel', '8', '--threads', '1', '--no-warmup', '--cache-ram', '0', '--cache-type-k', 'f32', '--cache-type-v', 'f32', '--flash-attn', 'off'];
+    const args = [
+      '--model',
+      weights,
+      '--ctx-size',
+      '512',
+      '--parallel',
+      '8',
+      '--threads',
+      '1',
+      '--no-warmup',
+      '--cache-ram',
+      '0',
+      '--cache-type-k',
+      'f32',
+      '--cache-type-v',
+      'f32',
+      '--flash-attn',
+      'off',
+    ];
     server = await running(llamaServer!, (port) => [...args, '--host', '127.0.0.1', '--port', String(port)], {}, 60);
   }, 90000);
 
@@ -167,6 +185,8 @@ const vllm = process.env.FUSED_GRPO_VLLM;
   const model = join(folder, 'made-up');
   beforeAll(async () => {
     writeMadeUpModel(model, { vocab: 13, hidden: 64, inner: 128, layers: 2, heads: 2, kvHeads: 2 }, demoModel()); // heads of 32, as vLLM needs
+    const config = JSON.parse(readFileSync(join(model, 'config.json'), 'utf8')) as object;
+    writeFileSync(join(model, 'config.json'), JSON.stringify({ ...config, bos_token_id: null, eos_token_id: 0 })); // as the tokenizer has it
     cpSync(model, join(folder, 'served'), { recursive: true });
     const args = ['serve', join(folder, 'served'), '--served-model-name', 'policy', '--host', '127.0.0.1'];
     const small = ['--max-model-len', '64', '--max-num-seqs', '32', '--enforce-eager', '--dtype', 'float32', '--generation-config', 'vllm'];
@@ -189,7 +209,7 @@ const vllm = process.env.FUSED_GRPO_VLLM;
     const rollout = openAICompatible({ urls: server.url });
     const trainer = new GRPOTrainer({
       ...{ model, rewardFuncs: fours as never, trainDataset: data, rollout },
-      config: { ...training, outputDir, generateAhead: true, maxStaleness: 1 },
+      config: { ...training, learningRate: 2e-2, maxSteps: 30, outputDir, generateAhead: true, maxStaleness: 1 },
     });
     const steps = await collect(trainer);
     expect(steps.at(-1)!.metrics.reward).toBeGreaterThan(steps[0]!.metrics.reward + 0.2);

@@ -382,7 +382,7 @@ test('a conversation arrives as messages and as the text of the chat template', 
   });
   expect(asked[0]!.prompts[0]).toMatchObject({ kind: 'chat', messages, text: '<user>hello</user>', tokens: Int32Array.of(1, 7) });
   expect(asked[0]!.syncedVersion).toBeUndefined();
-  expect(completions).toEqual([0, 1].map(() => ({ text: '', tokens: Int32Array.of(3), finishReason: 'stop' })));
+  expect(completions).toEqual([0, 1].map(() => ({ text: '', tokens: Int32Array.of(3), finishReason: 'stop', policyVersion: 3 })));
 }); // prettier-ignore
 
 describe('before anything is loaded', () => {
