@@ -159,6 +159,14 @@ function serverCharts(all: readonly ReportStep[]): Chart[] {
   ];
 }
 
+/** Of a rollout function that gives log-probs. */
+const samplerChart = (data: Extract): Chart => ({
+  title: 'KL from what sampled',
+  note: 'To the policy, in nats per token: near 0, or a server has other weights.',
+  x: data.x,
+  lines: [data.line('KL', 5, (s) => s.samplerKl)],
+});
+
 /** Of a run whose samples are always fresh there is nothing to see. */
 function stalenessChart(data: Extract, steps: readonly ReportStep[]): Chart[] {
   if (!steps.some((s) => toNumber(s.staleness?.max) > 0)) return [];
@@ -234,6 +242,7 @@ export function chartsOf(steps: readonly ReportStep[]): Chart[] {
     one('Learning rate', 'Of this step.', 3, (s) => s.learningRate, { zero: true }),
     one('Gradient norm', 'Before clipping.', 1, (s) => s.gradNorm, { zero: true }),
     timeChart(data),
+    samplerChart(data),
     ...stalenessChart(data, steps),
     ...serverCharts(steps),
     one('Speed', 'Prompt and completion tokens per second.', 3, (s) => s.tokensPerSecond, { zero: true }),

@@ -16,6 +16,8 @@ interface Seen {
   rewardStd: number;
   requests: number;
   retries: number;
+  samplerKl: number;
+  staleness: number;
 }
 
 interface Scene {
@@ -41,6 +43,8 @@ const seen = (s: ReportStep): Seen => ({
   rewardStd: toNumber(s.rewardStd),
   requests: toNumber(s.rollout?.requests),
   retries: toNumber(s.rollout?.retries),
+  samplerKl: toNumber(s.samplerKl),
+  staleness: toNumber(s.staleness?.max),
 });
 
 const over = (steps: readonly Seen[], pick: (s: Seen) => number): number => mean(steps.map(pick));
@@ -146,7 +150,30 @@ const shaky: Rule = ({ recent, when }) => {
   );
 };
 
-const RULES: readonly Rule[] = [notFinite, nothingToLearn, littleLeft, cutOff, collapsed, farAway, clipped, fell, stuck, spikes, shaky];
+/** Of samples that should be the policy's own. */
+const otherWeights: Rule = ({ recent, when }) => {
+  const fresh = recent.filter((s) => s.staleness <= 1);
+  const kl = over(fresh, (s) => s.samplerKl);
+  return (
+    kl > 0.1 &&
+    `${when} what sampled was ${format(kl)} nats per token away from the policy, though its weights should be the same. Did it load them (all of them)? Are its log-probs at \`temperature\`? See docs/rollouts.md.`
+  );
+};
+
+const RULES: readonly Rule[] = [
+  notFinite,
+  nothingToLearn,
+  littleLeft,
+  cutOff,
+  collapsed,
+  farAway,
+  clipped,
+  fell,
+  stuck,
+  spikes,
+  shaky,
+  otherWeights,
+];
 
 const lastOf = <T>(steps: readonly T[], least: number): readonly T[] =>
   steps.slice(-Math.max(least, Math.min(20, Math.floor(steps.length / 10))));

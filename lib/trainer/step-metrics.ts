@@ -1,3 +1,4 @@
+import { trainedTokens } from './batch.js';
 import type { ResolvedGRPOConfig } from './config.js';
 import type { RolloutReport } from '../rollouts/stats.js';
 import type { NamedReward } from './rewards.js';
@@ -30,9 +31,40 @@ function failures({ rewardsFailed, rewardsByFunction }: Rollout, rewards: NamedR
   return Object.fromEntries(rewardsFailed!.map((name) => [name, missing(name)]));
 }
 
+interface StepFacts {
+  step: number;
+  epoch: number;
+  skippedSteps: number;
+  rollout: Rollout;
+  chosen: Int32Array;
+  rewards: NamedReward[];
+  trained: Trained;
+  learningRate: number;
+  seconds: StepMetrics['seconds'];
+  /** The step is the first on its rollout. */
+  fresh: boolean;
+  /** Optimizer steps that the policy had seen before this one. */
+  policyVersion: number;
+  config: ResolvedGRPOConfig;
+}
+
 function stalenessOf({ completions, policyVersion }: Rollout, chosen: Int32Array, now: number): StepMetrics['staleness'] {
   const ages = [...chosen].map((i) => now - (completions[i]!.policyVersion ?? policyVersion ?? now));
   return { mean: mean(ages), max: ages.reduce((a, b) => Math.max(a, b), 0) };
+}
+
+/** Mean log-prob of the trained tokens by what sampled them, less that by the policy; undefined where not all are known, or others were trained. */
+function samplerKlOf({ rollout, chosen, trained, config }: StepFacts): number | undefined {
+  const count = trainedTokens(rollout, chosen, config);
+  if (count === 0 || trained.tokens !== count) return undefined;
+  let sum = 0;
+  for (const i of chosen) {
+    const { policyVersion, logps, mask, finishReason } = rollout.completions[i]!;
+    if (policyVersion === undefined || !logps) return undefined; // its own samples, or log-probs that nobody knows
+    if (config.maskTruncatedCompletions && finishReason === 'length') continue;
+    logps.forEach((lp, t) => (sum += mask?.[t] === 0 ? 0 : lp));
+  }
+  return sum / count - trained.meanLogp;
 }
 
 /** What is said of servers, for the step that drew the rollout. */
@@ -53,23 +85,9 @@ function serverMetrics({ requests, retries, stale, queueSeconds, servers }: Roll
 }
 
 /** Puts one step's numbers together; statistics of rewards and lengths are over the whole rollout that the step belongs to. */
-export function stepMetrics(from: {
-  step: number;
-  epoch: number;
-  skippedSteps: number;
-  rollout: Rollout;
-  chosen: Int32Array;
-  rewards: NamedReward[];
-  trained: Trained;
-  learningRate: number;
-  seconds: StepMetrics['seconds'];
-  /** The step is the first on its rollout. */
-  fresh: boolean;
-  /** Optimizer steps that the policy had seen before this one. */
-  policyVersion: number;
-  config: ResolvedGRPOConfig;
-}): StepMetrics {
+export function stepMetrics(from: StepFacts): StepMetrics {
   const { rollout, trained, seconds } = from;
+  const samplerKl = samplerKlOf(from);
   const lengths = rollout.completions.map((c) => c.tokens.length);
   const tokens = [...from.chosen].reduce(
     (n, i) => n + lengths[i]! + rollout.promptTokens[Math.floor(i / from.config.numGenerations)]!.length,
@@ -104,6 +122,7 @@ export function stepMetrics(from: {
     },
     ...(rollout.groupsSampled === undefined ? {} : { groupsSampled: rollout.groupsSampled }),
     staleness: stalenessOf(rollout, from.chosen, from.policyVersion),
+    ...(samplerKl === undefined ? {} : { samplerKl }),
     ...(from.fresh && rollout.report ? serverMetrics(rollout.report) : {}),
     skippedSteps: from.skippedSteps,
     truncated: rollout.completions.filter((c) => c.finishReason === 'length').length / rollout.completions.length,

@@ -28,6 +28,8 @@ export interface StepMetrics extends Partial<EvalMetrics>, Partial<CriticMetrics
   groupsSampled?: number;
   /** Optimizer steps between the weights that sampled the step's completions and those that it trains. */
   staleness: { mean: number; max: number };
+  /** With a rollout function's log-probs: an estimate of the KL from what sampled to the policy, nats per token. */
+  samplerKl?: number;
   /** Servers (openAICompatible), in the step that draws a rollout: its requests. */
   rollout?: { requests: number; retries: number; stale: number; queueSeconds: number; serversOut: number };
   /** Each of them. */

@@ -114,6 +114,27 @@ test('--rollout: the function and its syncWeights reach the trainer; a dry run l
   }
 });
 
+test('--rollout-urls: a rollout function that brings syncWeights; wrong uses are told', async () => {
+  const script: Script = { steps: 1 };
+  const f = fake(script);
+  const servers = ['--rollout-urls', 'http://a:8000, http://b:8000'];
+  expect(await runCli(trainArgs(...servers, '--rollout-model', 'policy', '--rollout-every', '3'), f.ctx)).toBe(0);
+  expect(script.seen).toMatchObject({ rollout: expect.any(Function) });
+  expect((script.seen as unknown as { rollout: { syncWeights: object } }).rollout.syncWeights).toMatchObject({ every: 3 });
+  expect(await runCli(trainArgs(...servers, '--rollout-reload', 'none'), f.ctx)).toBe(0);
+  expect((script.seen as unknown as { rollout: { syncWeights?: object } }).rollout.syncWeights).toBeUndefined();
+  const wrong: [string[], string][] = [
+    [['--rollout-model', 'policy'], '--rollout-model belongs to --rollout-urls'],
+    [[...servers, '--rollout', 'rollout.mjs'], '--rollout and --rollout-urls are two ways'],
+    [['--rollout-urls', 'a:8000', '--dry-run'], "Expected addresses like 'http://127.0.0.1:8000' for urls"],
+    [[...servers, '--rollout-server', 'llama.cpp'], 'cannot load weights while it runs'],
+  ];
+  for (const [argv, message] of wrong) {
+    expect(await runCli(trainArgs(...argv), f.ctx)).toBe(2);
+    expect(f.err()).toContain(message);
+  }
+});
+
 test('Ctrl-C: the signal is aborted, the report is written, exit 130; a second one exits at once', async () => {
   const f = fake({ steps: 10, onStep: (step) => step === 4 && (f.interrupt(), f.interrupt()) });
   expect(await runCli(trainArgs('--json'), f.ctx)).toBe(130);

@@ -25,6 +25,11 @@ const sick: [string, (step: ReportStep, i: number) => Partial<ReportStep>, RegEx
     () => ({ rollout: { requests: 40, retries: 10, stale: 0, queueSeconds: 0, serversOut: 1 } }),
     /25 % of the requests to the servers were second attempts/,
   ],
+  [
+    'other weights',
+    () => ({ samplerKl: 0.4, staleness: { mean: 0, max: 0 } }),
+    /0\.4\d* nats per token away from the policy.*Did it load them/,
+  ],
   ['far away', () => ({ kl: 3 }), /moved far from the reference \(3 nats/],
 ];
 

@@ -219,7 +219,7 @@ describe('log-probs', () => {
   const frozen = { reload: 'none' as const };
   const at = (more: object) => request({ sampling: { ...SAMPLING, ...more } });
 
-  test.each([
+  test.each<['vllm' | 'sglang' | 'llama.cpp', object, object, RegExp | undefined]>([
     ['vllm', {}, { topP: 0.5, topK: 3 }, undefined], // raw ones at temperature 1 are full whatever is truncated
     ['vllm', {}, { temperature: 0.5 }, /at temperature 1, not at `temperature`/],
     ['vllm', { processed: true }, { temperature: 0.5 }, undefined],
@@ -229,7 +229,7 @@ describe('log-probs', () => {
     ['llama.cpp', {}, { temperature: 0.5 }, undefined],
     ['llama.cpp', {}, { topP: 0.5 }, undefined],
     ['llama.cpp', {}, { temperature: 0.5, topP: 0.5 }, /not of the full distribution/],
-  ] as const)('%s %j with %j: %s', async (kind, more, sampling, message) => {
+  ])('%s %j with %j: %s', async (kind, more, sampling, message) => {
     const server = await start({ kind, ...more });
     const got = ask([server], frozen, at(sampling));
     if (message) await expect(got).rejects.toThrow(message);
@@ -253,7 +253,7 @@ describe('log-probs', () => {
 describe('weights', () => {
   const load = (rollout: ReturnType<typeof openAICompatible>, policyVersion: number, folder = '/w') =>
     rollout.syncWeights!.hook({ folder, policyVersion, step: policyVersion, signal: new AbortController().signal });
-  const synced = (version: number, more: Partial<RolloutRequest> = {}) =>
+  const synced = (version: number, more: Parameters<typeof request>[0] = {}) =>
     request({ syncedVersion: version, policyVersion: version, syncedFolder: '/w', ...more });
 
   test.each(['vllm', 'sglang'] as const)('%s: loaded by its own calls, everywhere; completions say the version', async (kind) => {

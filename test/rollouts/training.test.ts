@@ -98,7 +98,8 @@ test('metrics: rates, waits and staleness are in the log and in the report, and 
   expect(all![name]!.tokensPerSecond).toBeGreaterThan(0);
   const text = readFileSync(join(__dirname, '../../docs/metrics.md'), 'utf8').split('<!-- servers -->')[1]!.split('<!-- end of servers -->')[0]!;
   const explained = [...text.matchAll(/^\| `([^`]+)`/gm)].map((m) => m[1]!);
-  expect(explained.sort()).toEqual([...Object.keys(numbers!).map((k) => `rollout.${k}`), ...Object.keys(all![name]!).map((k) => `servers.NAME.${k}`)].sort());
+  expect(Math.abs(steps[0]!.metrics.samplerKl!)).toBeLessThan(1e-4); // the same weights
+  expect(explained.sort()).toEqual(['samplerKl', ...Object.keys(numbers!).map((k) => `rollout.${k}`), ...Object.keys(all![name]!).map((k) => `servers.NAME.${k}`)].sort());
 }, 60000); // prettier-ignore
 
 describe('maxStaleness', () => {

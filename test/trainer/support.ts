@@ -31,6 +31,7 @@ export const numbers = ({
   peakMemoryBytes: _p,
   evalSeconds: _e,
   servers: _s2,
+  samplerKl: _k,
   rollout: _r,
   ...rest
 }: StepMetrics) => rest;
