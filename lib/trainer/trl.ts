@@ -31,7 +31,8 @@ export const TRL_NOTES: Readonly<Record<string, string>> = {
   use_bias_correction_kl: 'Default true, as there; false where klGradient is not that of the estimator',
 };
 
-const VLLM = 'There is no vLLM inside: the engine samples itself; one of yours samples by the option rollout (docs/rollouts.md)';
+const VLLM =
+  'There is no vLLM inside: the engine samples itself; servers of yours sample by rollout: openAICompatible(...) or --rollout-urls (docs/rollouts.md)';
 const EVAL = 'Give evalDataset and evalSteps (0: at the end only): that is all there is to choose';
 const HUB = 'Nothing is uploaded: model/ in outputDir is a folder that `hf upload` takes as it is';
 const PROCESSES = 'A run is one process on one machine';

@@ -35,11 +35,35 @@ test('a tool between', async () => {
   const lines = await said(snippets[1]!);
   expect(lines.map(([step]) => step)).toEqual([1, 2]);
   expect(lines.every(([, length]) => (length as number) > 2)).toBe(true);
-  expect(snippets).toHaveLength(2);
 });
 
+test('openAICompatible: the trainer that it shows can be made, and so can the rollout function that restarts llama.cpp', async () => {
+  expect(await said(`${snippets[2]!}; served.dispose(); console.log(served.config.maxStaleness)`)).toEqual([[2]]);
+  const own =
+    'const done = []; const execFileSync = () => done.push(1), stopServer = () => done.push(2), startServer = () => done.push(3);';
+  const call = "await restart({ folder: 'x' }); console.log(done, rollout.syncWeights.every)";
+  expect(await said(`${own} ${snippets[3]!}; ${call}`)).toEqual([[[1, 2, 3], 4]]);
+  expect(snippets).toHaveLength(4);
+});
+
+const [ofFunctions, ofServers] = text.split('## Inference servers') as [string, string];
+
+test("openAICompatible's options are all explained, with their defaults", () => {
+  const options = readFileSync(join(root, 'lib/rollouts/options.ts'), 'utf8');
+  const body = /export interface OpenAICompatibleOptions {\n([\s\S]*?)\n}/.exec(options)![1]!;
+  const fields = [...body.matchAll(/^ {2}(\w+)\??:/gm)].map(([, field]) => field!);
+  const rows = [...ofServers.split('What it does')[0]!.matchAll(/^\| (`[^|]*) \|([^|]*)\|/gm)];
+  expect(rows.flatMap(([, cell]) => [...cell!.matchAll(/`(\w+)`/g)].map(([, name]) => name!)).sort()).toEqual(fields.sort());
+  for (const [, cell, defaults] of rows) {
+    const numbers = [...defaults!.matchAll(/[\d.]+/g)].map(([n]) => n);
+    const names = [...cell!.matchAll(/`(\w+)`/g)].map(([, name]) => name!);
+    for (const [i, n] of numbers.entries())
+      if (names.length >= numbers.length && names[i] !== 'completionsPerRequest') expect(options).toMatch(new RegExp(`${names[i]}: .*\\b${n.replace('.', '\\.')}\\b`));
+  }
+}); // prettier-ignore
+
 test('the tables name the fields of the types, all of them', () => {
-  const documented = [...text.matchAll(/^\| (`[^|]*) \|/gm)].flatMap(([, cell]) => [...cell!.matchAll(/`(\w+)`/g)].map(([, name]) => name!));
+  const documented = [...ofFunctions.matchAll(/^\| (`[^|]*) \|/gm)].flatMap(([, cell]) => [...cell!.matchAll(/`(\w+)`/g)].map(([, name]) => name!));
   const fields = (name: string) => {
     const body = new RegExp(`export interface ${name} {\n([\\s\\S]*?)\n}`).exec(types)![1]!;
     return [...body.matchAll(/^ {2}(\w+)\??:/gm)].map(([, field]) => field!);
