@@ -269,7 +269,6 @@ export class Run<M extends TrainedModel = Policy> {
   ): Promise<Updated<R>> {
     const { config } = this.options;
     const begin = performance.now();
-    this.ranks.setStep(this.step + 1);
     const { microBatchTokens } = config;
     const options = { microBatchTokens, signal: this.signal, group: this.ranks.native };
     const result = combine(await this.jointly(() => gradients(this.training, options)));
@@ -318,6 +317,7 @@ export class Run<M extends TrainedModel = Policy> {
       if (this.saveWanted) await save();
       while (this.step < this.totalSteps) {
         this.signal.throwIfAborted();
+        this.ranks.setStep(this.step + 1);
         const step = await make();
         this.step = step.step;
         await after(step);
