@@ -10,6 +10,10 @@
 #include <mutex>
 #include <thread>
 
+#include <netdb.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 
 #include "torch/error.h"
@@ -24,13 +28,34 @@ using Clock = std::chrono::steady_clock;
 constexpr Milliseconds kSlice{200};  // of waiting, between looks at the others
 constexpr auto kPoll = std::chrono::microseconds(100);
 
+/// The address by which this machine reaches `host`, or nothing. (A machine's own name often means another network, or
+/// none.)
+std::string address_towards(const std::string& host) {
+  addrinfo hints{}, *found = nullptr;
+  hints.ai_socktype = SOCK_DGRAM;
+  if (getaddrinfo(host.c_str(), "9", &hints, &found) != 0) return "";
+  std::string address;
+  for (const addrinfo* a = found; a && address.empty(); a = a->ai_next) {
+    const int fd = socket(a->ai_family, SOCK_DGRAM, 0);
+    sockaddr_storage own{};
+    socklen_t size = sizeof own;
+    char text[NI_MAXHOST];
+    if (fd >= 0 && connect(fd, a->ai_addr, a->ai_addrlen) == 0 &&
+        getsockname(fd, reinterpret_cast<sockaddr*>(&own), &size) == 0 &&
+        getnameinfo(reinterpret_cast<sockaddr*>(&own), size, text, sizeof text, nullptr, 0, NI_NUMERICHOST) == 0)
+      address = text;
+    if (fd >= 0) close(fd);
+  }
+  freeaddrinfo(found);
+  return address;
+}
+
 std::shared_ptr<gloo::transport::Device> device_for(const std::string& host) {
   const char* interface = std::getenv("GLOO_SOCKET_IFNAME");
   if (interface && *interface) return c10d::ProcessGroupGloo::createDeviceForInterface(interface);
-  // One machine: its name may resolve to an address that does not answer.
-  if (host == "localhost" || host.rfind("127.", 0) == 0 || host == "::1")
-    return c10d::ProcessGroupGloo::createDeviceForHostname("127.0.0.1");
-  return c10d::ProcessGroupGloo::createDefaultDevice();
+  const std::string address = address_towards(host);
+  return address.empty() ? c10d::ProcessGroupGloo::createDefaultDevice()
+                         : c10d::ProcessGroupGloo::createDeviceForHostname(address);
 }
 
 std::string listed(const std::vector<int>& ranks) {

@@ -33,7 +33,7 @@ describe('a rank that is lost', () => {
     async (_, how) => {
       const output = outputDir();
       const job: Job = { config: config({ outputDir: output, saveSteps: 2 }), ranks: { 1: how } };
-      const ranks = await runRanks(3, job, 20_000);
+      const ranks = await runRanks(3, job, 12_000);
       for (const rank of survivors(ranks, 1)) {
         expect(rank.error).toMatch(/^Rank 1 .*\(step 4\)/);
         expect(rank.code).toBe('ERR_RANK_LOST');
@@ -56,7 +56,7 @@ describe('a rank that is lost', () => {
   test('one whose own code fails: the others repeat its words', async () => {
     const ranks = await runRanks(3, { config: config(), reward: 'broken' }, 20_000);
     expect(ranks[1]).toMatchObject({ code: 'ERR_REWARD', error: expect.stringMatching(/no more luck/) });
-    for (const rank of survivors(ranks, 1)) expect(rank.error).toMatch(/^Rank 1 ended \(step 2\): .*no more luck/);
+    for (const rank of survivors(ranks, 1)) expect(rank.error).toMatch(/^Rank 1 ended \(step 3\): .*no more luck/);
   }, 60_000);
 
   test('a slow one is waited for, longer than the timeout', async () => {
