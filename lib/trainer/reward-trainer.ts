@@ -16,6 +16,7 @@ import type { Dataset, Row } from './dataset.js';
 import { resolveRewardConfig, type ResolvedRewardConfig, type RewardConfig } from './reward-config.js';
 import { checkPreferenceRow } from './rows.js';
 import { Run } from './run.js';
+import type { RankMetrics } from './run-types.js';
 import { layoutOf, learningRateAt } from './schedule.js';
 
 /** One line of metrics.jsonl. Means are over the step's pairs, scores those before the optimizer step. */
@@ -43,6 +44,8 @@ export interface RewardMetrics {
   tokensPerSecond: number;
   seconds: { train: number; optimizer: number; evaluate?: number; total: number };
   peakMemoryBytes: number;
+  /** With several ranks: their number, and what the step's sums cost rank 0 (bytes handed over, seconds). */
+  ranks?: RankMetrics;
 }
 
 export interface RewardStep {
@@ -207,6 +210,7 @@ export class RewardTrainer implements AsyncIterable<RewardStep> {
         maxReward: Math.max(...rewards),
         ...{ learningRate, gradNorm, tokens },
         tokensPerSecond: tokens / Math.max(total, 1e-9),
+        ...(trained.ranks ? { ranks: trained.ranks } : {}),
         seconds: { ...trained.seconds, total },
         peakMemoryBytes: process.resourceUsage().maxRSS * 1024,
       },

@@ -72,7 +72,20 @@ export interface RunOptions<M extends TrainedModel = Policy> {
 }
 
 /** `skipped`: the step was not made, as something was not finite; its numbers are NaN. */
-export type Updated<R> = R & { gradNorm: number; skipped?: boolean; seconds: { train: number; optimizer: number } };
+export type Updated<R> = R & {
+  gradNorm: number;
+  skipped?: boolean;
+  seconds: { train: number; optimizer: number };
+  ranks?: RankMetrics;
+};
+
+/** With several ranks: what the exchange of one optimizer step has cost rank 0. */
+export interface RankMetrics {
+  count: number;
+  bytes: number;
+  waiting: number;
+  exchanging: number;
+}
 export type Trained = Updated<AccumulateResult>;
 
 /** For calls that add up gradients. */

@@ -18,7 +18,7 @@ import { RunFolder, type LoggedSamples } from './run-folder.js';
 import type { GradientOptions, NotMade, RunOptions, SecondModel, Trained, TrainedModel, Updated } from './run-types.js';
 import { isNonFinite, recordNonFinite, type Reader, type Skipped } from './non-finite.js';
 import { chooseTrained, trainedSettings } from './trained-part.js';
-import { Elsewhere, Together } from './together.js';
+import { Elsewhere, rankMetrics, Together } from './together.js';
 import type { Version } from './weight-sync.js';
 import { Training, type AccumulateResult, type TrainBatch, type TrainLoss } from '../engine/training.js';
 
@@ -271,11 +271,13 @@ export class Run<M extends TrainedModel = Policy> {
     const begin = performance.now();
     const { microBatchTokens } = config;
     const options = { microBatchTokens, signal: this.signal, group: this.ranks.native };
+    const before = this.ranks.statistics();
     const result = combine(await this.jointly(() => gradients(this.training, options)));
     const middle = performance.now();
     const { weightDecay, adamBeta1, adamBeta2, adamEpsilon, maxGradNorm } = config;
     const gradNorm = await this.training.optimizerStep({ learningRate, weightDecay, adamBeta1, adamBeta2, adamEpsilon, maxGradNorm });
-    return { ...result, gradNorm, seconds: { train: (middle - begin) / 1000, optimizer: (performance.now() - middle) / 1000 } };
+    const ranks = rankMetrics(this.ranks, before);
+    return { ...result, ...ranks, gradNorm, seconds: { train: (middle - begin) / 1000, optimizer: (performance.now() - middle) / 1000 } };
   }
 
   log(metrics: { step: number }, samples?: LoggedSamples, always = false): void {

@@ -9,6 +9,7 @@ import { ownStretch } from '../distributed/share.js';
 import type { Dataset, Row } from './dataset.js';
 import { checkSFTRow } from './rows.js';
 import { Run } from './run.js';
+import type { RankMetrics } from './run-types.js';
 import { layoutOf, learningRateAt } from './schedule.js';
 import type { TrainBatch } from '../engine/training.js';
 
@@ -24,6 +25,8 @@ export interface SFTMetrics {
   tokensPerSecond: number;
   seconds: { train: number; optimizer: number; total: number };
   peakMemoryBytes: number;
+  /** With several ranks: their number, and what the step's sums cost rank 0 (bytes handed over, seconds). */
+  ranks?: RankMetrics;
 }
 
 export interface SFTStep {
@@ -177,6 +180,7 @@ export class SFTTrainer implements AsyncIterable<SFTStep> {
         gradNorm,
         tokens,
         tokensPerSecond: tokens / Math.max(total, 1e-9),
+        ...(trained.ranks ? { ranks: trained.ranks } : {}),
         seconds: { ...seconds, total },
         peakMemoryBytes,
       },

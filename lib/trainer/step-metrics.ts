@@ -76,6 +76,7 @@ export function stepMetrics(from: {
       max: lengths.reduce((a, b) => Math.max(a, b), 0),
     },
     ...(rollout.groupsSampled === undefined ? {} : { groupsSampled: rollout.groupsSampled }),
+    ...(trained.ranks ? { ranks: trained.ranks } : {}),
     skippedSteps: from.skippedSteps,
     truncated: rollout.completions.filter((c) => c.finishReason === 'length').length / rollout.completions.length,
     learningRate: from.learningRate,

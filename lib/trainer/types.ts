@@ -1,3 +1,4 @@
+import type { RankMetrics } from './run-types.js';
 import type { CriticMetrics } from './critic.js';
 import type { EvalMetrics } from './evaluate.js';
 
@@ -35,6 +36,8 @@ export interface StepMetrics extends Partial<EvalMetrics>, Partial<CriticMetrics
   /** Prompt + completion tokens of this step. */
   tokens: number;
   tokensPerSecond: number;
+  /** With several ranks: their number, and what the step's sums cost rank 0 (bytes handed over, seconds). */
+  ranks?: RankMetrics;
   seconds: { generate: number; reward: number; score: number; train: number; optimizer: number; total: number };
   peakMemoryBytes: number;
 }

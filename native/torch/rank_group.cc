@@ -58,6 +58,8 @@ std::shared_ptr<gloo::transport::Device> device_for(const std::string& host) {
                          : c10d::ProcessGroupGloo::createDeviceForHostname(address);
 }
 
+double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
+
 std::string listed(const std::vector<int>& ranks) {
   std::string text = ranks.size() == 1 ? "Rank " : "Ranks ";
   for (size_t i = 0; i < ranks.size(); ++i) text += (i ? ", " : "") + std::to_string(ranks[i]);
@@ -102,8 +104,7 @@ struct RankGroup::State {
   std::string broken;  // why nothing works any more
   std::vector<Seen> seen;
   std::vector<std::pair<c10::intrusive_ptr<c10d::Work>, std::vector<at::Tensor>>> works;
-  int64_t bytes = 0;
-  double waited = 0;
+  Statistics statistics;
 
   std::mutex mutex;  // of what the beating thread reads
   std::condition_variable wake;
@@ -221,7 +222,7 @@ struct RankGroup::State {
   }
 
   void begin(c10::intrusive_ptr<c10d::Work> work, std::vector<at::Tensor> keep) {
-    for (const at::Tensor& t : keep) bytes += static_cast<int64_t>(t.nbytes());
+    for (const at::Tensor& t : keep) statistics.bytes += static_cast<int64_t>(t.nbytes());
     works.emplace_back(std::move(work), std::move(keep));
   }
 };
@@ -262,8 +263,7 @@ RankGroup::~RankGroup() {
 
 int RankGroup::rank() const { return state_->options.rank; }
 int RankGroup::world_size() const { return state_->options.world_size; }
-int64_t RankGroup::bytes_sent() const { return state_->bytes; }
-double RankGroup::seconds_waited() const { return state_->waited; }
+RankGroup::Statistics RankGroup::statistics() const { return state_->statistics; }
 
 void RankGroup::set_step(int64_t step) {
   const std::lock_guard lock(state_->mutex);
@@ -274,6 +274,7 @@ void RankGroup::meet(const std::atomic<bool>& abort) {
   State& s = *state_;
   s.usable();
   const int64_t n = s.meetings++;
+  const auto begin = Clock::now();
   const std::string met = "met/" + std::to_string(n), done = "done/" + std::to_string(n);
   s.told([&] {
     {
@@ -291,6 +292,7 @@ void RankGroup::meet(const std::atomic<bool>& abort) {
       s.look(n);
     }
   });
+  s.statistics.waiting += seconds_since(begin);
 }
 
 void RankGroup::begin_sum(std::vector<at::Tensor> numbers) {
@@ -338,7 +340,7 @@ void RankGroup::finish(const std::atomic<bool>& abort) {
       }
       work->wait();  // throws what went wrong
     });
-  s.waited += std::chrono::duration<double>(Clock::now() - begin).count();
+  s.statistics.exchanging += seconds_since(begin);
 }
 
 std::vector<std::string> RankGroup::gather(const std::string& bytes, const std::atomic<bool>& abort) {

@@ -45,7 +45,7 @@ function runRank(job: Job, env: Record<string, string>, limit: number, within: s
     JSON.stringify({ model: demoModel, ...job }),
   ];
   return new Promise((resolve) => {
-    const child = spawn(command!, args, {
+    const child = spawn(command, args, {
       env: { ...process.env, NODE_OPTIONS: '', OMP_NUM_THREADS: '1', ...env },
     });
     const killer = setTimeout(() => child.kill('SIGKILL'), limit);
