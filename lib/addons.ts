@@ -1,8 +1,8 @@
-// What scripts/addons/ (CommonJS, shared with build and doctor) tells of addons, typed, and where the package lies.
-import { existsSync, readFileSync } from 'node:fs';
+// What scripts/addons/ (CommonJS, shared with build and doctor) tells of addons, typed.
 import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { FusedGrpoError } from './errors.js';
+import { packageRoot } from './place.js';
 
 export type AddonName = 'core' | 'engine';
 
@@ -24,30 +24,6 @@ interface AddonScripts {
   BUILT: Record<AddonName, string>;
 }
 
-const isOurs = (folder: string): boolean => {
-  try {
-    return (JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8')) as { name?: string }).name === 'fused-grpo';
-  } catch {
-    return false;
-  }
-};
-
-/** lib/ and dist/cjs/ lie one and two levels below the package's folder; a bundle lies anywhere, and the package where it is installed. */
-function findRoot(): string {
-  const beside = [join(__dirname, '..'), join(__dirname, '..', '..')].find((folder) => isOurs(folder) && existsSync(join(folder, 'scripts')));
-  if (beside) return beside;
-  for (const from of [join(__dirname, 'bundle.js'), join(process.cwd(), 'index.js')])
-    try {
-      return dirname(createRequire(from).resolve('fused-grpo/package.json'));
-    } catch {
-      // not installed there
-    }
-  return __dirname;
-}
-
-/** The package's own folder. */
-export const packageRoot: string = findRoot();
-
 let loaded: AddonScripts | undefined;
 /** @throws FusedGrpoError ERR_NOT_BUILT in a bundle that runs where the package is not installed */
 export function addonScripts(): AddonScripts {
@@ -56,8 +32,8 @@ export function addonScripts(): AddonScripts {
   } catch (cause) {
     throw new FusedGrpoError(
       'ERR_NOT_BUILT',
-      `The folder of fused-grpo was not found from ${__dirname}: it was bundled, and its addons cannot be. Mark it as external ` +
-        "(esbuild --external:fused-grpo; webpack externals; rollup external; vite ssr.external) and install it where the bundle runs",
+      `The folder of fused-grpo was not found (looked from ${packageRoot}): it was bundled, and its addons cannot be. Mark it as external ` +
+        '(esbuild --external:fused-grpo, externals of webpack, external of rollup, ssr.external of vite) and install it where the bundle runs',
       { cause },
     );
   }

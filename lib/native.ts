@@ -3,8 +3,9 @@
 import bindings from 'bindings';
 import { existsSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { addonScripts, packageRoot, type AddonName } from './addons.js';
+import { addonScripts, type AddonName } from './addons.js';
 import { FusedGrpoError } from './errors.js';
+import { packageRoot } from './place.js';
 import type { CoreAddon } from './ops/addon.js';
 import type { EngineAddon } from './engine/addon.js';
 

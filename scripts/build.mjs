@@ -161,7 +161,12 @@ function compileEngine({ torch, cuda, compiler, portable }, force) {
   // A cache cannot be moved, and objects of another libtorch or compiler are of no use: start afresh when anything differs.
   if (force || !existsSync(configured) || readFileSync(configured, 'utf8') !== settings) rmSync(folder, { recursive: true, force: true });
   mkdirSync(join(folder, 'Release'), { recursive: true });
-  const identity = { ADDON: 'engine', VERSION: addons.version, SOURCES: sourceDigest(PRODUCTS.engine.inputs), TORCH_VERSION: torch.version };
+  const identity = {
+    ADDON: 'engine',
+    VERSION: addons.version,
+    SOURCES: sourceDigest(PRODUCTS.engine.inputs),
+    TORCH_VERSION: torch.version,
+  };
   const values = Object.entries(identity).map(([name, value]) => `#define FG_${name} "${value}"\n`);
   writeFileSync(join(folder, 'identity_values.h'), values.join(''));
   const args = [

@@ -142,7 +142,11 @@ function addonCheck(name, state) {
   if (foreign) return foreign;
   if (!state.built) return bad(name, 'not built', run('build'));
   if (state.stamp.settings.version !== addons.version)
-    return bad(name, `built for fused-grpo ${state.stamp.settings.version ?? 'of another version'}, and this is ${addons.version}`, command);
+    return bad(
+      name,
+      `built for fused-grpo ${state.stamp.settings.version ?? 'of another version'}, and this is ${addons.version}`,
+      command,
+    );
   if (!state.current) return bad(name, 'built from other sources than those that are here now', command);
   return ok(
     name,

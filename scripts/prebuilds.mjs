@@ -67,21 +67,26 @@ function parse(argv) {
   return { ...out, parts: out.parts.length ? out.parts : ['core', 'engine'] };
 }
 
-/** Builds and collects; returns the manifest's folder. */
+/** Collects the addons that are built here into `folder`, with their manifest; no file stays there without an entry. */
+export function collect(parts, folder) {
+  rmSync(folder, { recursive: true, force: true });
+  mkdirSync(folder, { recursive: true });
+  const entries = parts.map((name) => take(name, folder));
+  writeFileSync(join(folder, 'manifest.json'), JSON.stringify({ version: addons.version, addons: entries }, null, 2) + '\n');
+  return entries;
+}
+
 export function makePrebuilds(argv) {
   const { parts, torch, folder = addons.root } = parse(argv);
   const target = join(folder, 'prebuilds', addons.platform);
   withLock(() => {
     if (parts.includes('core')) buildCore(false, true);
     if (parts.includes('engine')) buildEngine(false, torch, true);
-    rmSync(target, { recursive: true, force: true }); // no file without an entry
-    mkdirSync(target, { recursive: true });
-    const entries = parts.map((name) => take(name, target));
-    writeFileSync(join(target, 'manifest.json'), JSON.stringify({ version: addons.version, addons: entries }, null, 2) + '\n');
+    const entries = collect(parts, target);
     if (folder !== addons.root) platformPackage(folder, entries);
-    for (const e of entries) log(`${join(target, e.file)}  ${(e.size / 1e6).toFixed(1)} MB  glibc ${e.glibc}${e.glibcxx ? `, GLIBCXX ${e.glibcxx}` : ''}`);
+    for (const { file, size, glibc, glibcxx } of entries)
+      log(`${join(target, file)}  ${(size / 1e6).toFixed(1)} MB  glibc ${glibc}${glibcxx ? `, GLIBCXX ${glibcxx}` : ''}`);
   });
-  return target;
 }
 
-runAsCommand(import.meta.url, () => makePrebuilds(process.argv.slice(2)));
+runAsCommand(import.meta.url, makePrebuilds);

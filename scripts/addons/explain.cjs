@@ -1,6 +1,7 @@
 // Why an addon cannot be used, in plain words, with what to do: before it is loaded (judge) and when loading failed (explain).
 'use strict';
-const { existsSync } = require('node:fs');
+const { createHash } = require('node:crypto');
+const { existsSync, readFileSync } = require('node:fs');
 const { compareVersions, inspectBinary } = require('./binary.cjs');
 const { VARIABLES, findAddon, machineLibc } = require('./lookup.cjs');
 const { isCheckout, runner, version } = require('./place.cjs');
@@ -52,13 +53,15 @@ function wrongTorch(name, kind, identity) {
 
 /** { file, kind, identity } of the addon to load, or { file, kind, why, act } when there is none that can be. */
 function judge(name) {
-  const { file, kind, passedOver } = findAddon(name);
+  const { file, kind, entry, passedOver } = findAddon(name);
   if (kind === null) return { file, kind, ...missing(name, passedOver) };
   const verdict = () => {
     if (!existsSync(file)) return because(`is not there: ${VARIABLES[name]} names ${file}`, replace(name, kind));
     const binary = inspectBinary(file);
     const { arch, identity, problem } = binary;
     if (problem) return because(problem, replace(name, kind));
+    if (entry && entry.sha256 !== createHash('sha256').update(readFileSync(file)).digest('hex'))
+      return because('is not the file that its manifest lists (SHA-256)', replace(name, kind));
     if (arch !== process.arch) return because(`was built for ${arch}, and this Node.js is ${process.arch}`, replace(name, kind));
     if (!identity || identity.addon !== name)
       return because(identity ? `is the ${identity.addon}` : 'was built by another version of fused-grpo', replace(name, kind));
@@ -81,8 +84,8 @@ const MEANINGS = [
     (name) => `Update libstdc++ (Debian/Ubuntu: apt-get install libstdc++6), or r${rebuild(name).slice(1)}`,
   ],
   [
-    /(libstdc\+\+\.so\.6|libgcc_s\.so\.1)\b.*(cannot open|No such file)|(?:Error loading shared library) (libstdc\+\+\.so\.6|libgcc_s\.so\.1)/,
-    ([, a, , b]) => `needs the C++ library ${a ?? b}, which is not installed`,
+    /(lib(?:stdc\+\+|gcc_s)\.so\.\d+):? .*(?:cannot open|No such file)/,
+    ([, library]) => `needs the C++ library ${library}, which is not installed`,
     () => 'Install libstdc++ (Debian/Ubuntu: apt-get install libstdc++6; Alpine: apk add libstdc++)',
   ],
   [/(ld-linux\S*\.so\S*|libc\.so\.6)\b.*(cannot open|No such file)/, () => 'was built for glibc, which this machine does not have'],

@@ -46,7 +46,8 @@ function mismatch(e) {
   const here = machineLibc();
   if (e.version !== version) return `was built for fused-grpo ${e.version}`;
   if (e.libc !== here.libc) return `was built for ${e.libc}, and this machine has ${here.libc}`;
-  if (e.napi > Number(process.versions.napi)) return `needs Node-API ${e.napi}, and Node.js ${process.version} has ${process.versions.napi}`;
+  if (e.napi > Number(process.versions.napi))
+    return `needs Node-API ${e.napi}, and Node.js ${process.version} has ${process.versions.napi}`;
   if (e.glibc && here.version && compareVersions(here.version, e.glibc) < 0)
     return `needs glibc ${e.glibc}, and this machine has ${here.version}`;
   if (!e.torch) return null;

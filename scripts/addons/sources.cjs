@@ -21,7 +21,8 @@ function filesUnder(folder) {
 /** A digest of the inputs' names and contents. */
 function sourceDigest(inputs) {
   const hash = createHash('sha256');
-  for (const file of inputs.flatMap((i) => filesUnder(join(root, i)))) hash.update(file.slice(root.length) + '\0').update(readFileSync(file));
+  for (const file of inputs.flatMap((i) => filesUnder(join(root, i))))
+    hash.update(file.slice(root.length) + '\0').update(readFileSync(file));
   return hash.digest('hex');
 }
 
