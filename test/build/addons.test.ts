@@ -19,8 +19,7 @@ afterAll(() => rmSync(dirname(p.app), { recursive: true, force: true }));
 
 /** What loading says: the error's class, code and message, or "loaded". */
 function load(name: 'core' | 'engine', env: Record<string, string> = {}, flags: string[] = []): string {
-  const asked =
-    name === 'core' ? 'groupAdvantages([1, 0], { numGenerations: 2 })' : 'Tensor.from(new Float32Array(1), [1])';
+  const asked = name === 'core' ? 'groupAdvantages([1, 0], { numGenerations: 2 })' : 'Tensor.from(new Float32Array(1), [1])';
   const code = `const f = require('fused-grpo'); try { f.${asked}; console.log('loaded'); }
     catch (e) { console.log(e instanceof f.FusedGrpoError, e.code, e.message); }`;
   const { out, err } = p.node(code, { env, flags });

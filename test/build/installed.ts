@@ -78,3 +78,14 @@ export function patch(file: string, from: string | RegExp, to: string): void {
   if (!found || found.length !== to.length) throw new Error(`${file}: ${String(from)} is not there, or not as long as ${to}`);
   writeFileSync(file, text.replaceAll(found, to), 'latin1');
 }
+
+/** `npm pack` of this checkout, whose dist/ is built (pretest): the tarball and the names of its files. */
+export function pack(folder: string): { tarball: string; files: string[] } {
+  // --ignore-scripts keeps prepack from building dist/ again under the other tests' feet
+  const args = ['pack', '--ignore-scripts', '--json', '--pack-destination', folder];
+  const packed = execute('npm', args, { cwd: root, env: plainEnv() });
+  if (packed.code !== 0) throw new Error(packed.err);
+  const told = JSON.parse(packed.out) as object; // a list, or by name in newer versions of npm
+  const [{ filename, files }] = Object.values(told) as [{ filename: string; files: { path: string }[] }];
+  return { tarball: join(folder, filename), files: files.map((f) => f.path).sort() };
+}
