@@ -79,11 +79,11 @@ export function patch(file: string, from: string | RegExp, to: string): void {
   writeFileSync(file, text.replaceAll(found, to), 'latin1');
 }
 
-/** `npm pack` of this checkout, whose dist/ is built (pretest): the tarball and the names of its files. */
-export function pack(folder: string): { tarball: string; files: string[] } {
+/** `npm pack` of this checkout, whose dist/ is built (pretest), or of another folder: the tarball and the names of its files. */
+export function pack(folder: string, from = root): { tarball: string; files: string[] } {
   // --ignore-scripts keeps prepack from building dist/ again under the other tests' feet
   const args = ['pack', '--ignore-scripts', '--json', '--pack-destination', folder];
-  const packed = execute('npm', args, { cwd: root, env: plainEnv() });
+  const packed = execute('npm', args, { cwd: from, env: plainEnv() });
   if (packed.code !== 0) throw new Error(packed.err);
   const told = JSON.parse(packed.out) as object; // a list, or by name in newer versions of npm
   const [{ filename, files }] = Object.values(told) as [{ filename: string; files: { path: string }[] }];
