@@ -1,7 +1,7 @@
 // The package as a stranger gets it: packed, installed into an empty project without install scripts, built by its own command.
-// The path has a space and a letter outside ASCII. libtorch is the checkout's own, so that nothing large is fetched.
+// Its path and libtorch's have a space and a letter outside ASCII. libtorch is the checkout's own, so that nothing large is fetched.
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
-import { chmodSync, existsSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { execute, pack, plainEnv } from './installed.js';
 import { evaluate, plant, temporary } from './scripts.js';
@@ -19,7 +19,14 @@ const torch: { folder: string } | null = evaluate(
   process.env.LIBTORCH ? { LIBTORCH: process.env.LIBTORCH } : {},
 );
 
-const env = { ...plainEnv(), LIBTORCH: torch?.folder ?? '', FORCE_COLOR: '0' };
+/** The checkout's libtorch under a path with a space and letters outside ASCII: it becomes the engine's own path to its libraries. */
+function oddlyNamed(libtorch: string): string {
+  const linked = join(folder, 'my libtörch');
+  mkdirSync(linked);
+  for (const name of readdirSync(libtorch)) symlinkSync(join(libtorch, name), join(linked, name));
+  return linked;
+}
+const env = { ...plainEnv(), LIBTORCH: torch ? oddlyNamed(torch.folder) : '', FORCE_COLOR: '0' };
 
 function run(command: string, args: string[], { more = {}, uid }: { more?: Record<string, string>; uid?: number } = {}) {
   return execute(command, args, { cwd: app, env: { ...env, ...more }, ...(uid ? { uid, gid: uid } : {}) });

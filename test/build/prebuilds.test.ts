@@ -1,5 +1,5 @@
 // Addons that were built elsewhere: which is taken, why others are passed over, and that installing compiles nothing where one fits.
-// The files are those of this checkout, collected by scripts/prebuilds.mjs; its portable builds run in CI's packaging test.
+// The files are those of this checkout, collected by scripts/prebuilds.mjs; FUSED_GRPO_SLOW_TESTS=1 has it build the core, too.
 import { afterAll, beforeAll, beforeEach, describe, expect, jest, test } from '@jest/globals';
 import { appendFileSync, cpSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -160,3 +160,25 @@ describe('installing and building, on a machine without a compiler', () => {
     writeFileSync(file, kept);
   });
 });
+
+(process.env.FUSED_GRPO_SLOW_TESTS ? test : test.skip)(
+  'npm run prebuilds core --package: a package for the platform, whose core needs no C++ library',
+  () => {
+    const other = project({ built: false });
+    const extra = join(other.app, 'node_modules', `fused-grpo-${platform}`);
+    const made = execute(process.execPath, [join(other.installed, 'scripts/prebuilds.mjs'), 'core', '--package', extra], {
+      cwd: other.app,
+      env: plainEnv(),
+    });
+    expect([made.code, made.err]).toEqual([0, expect.stringMatching(/core\.napi9\.glibc\.node {2}0\.\d MB {2}glibc 2\.\d+\n$/)]);
+    const { os, cpu, libc, version } = JSON.parse(readFileSync(join(extra, 'package.json'), 'utf8')) as Record<string, unknown>;
+    expect({ os, cpu, libc }).toEqual({ os: [process.platform], cpu: [process.arch], libc: ['glibc'] });
+    const { addons } = JSON.parse(readFileSync(join(extra, 'prebuilds', platform, 'manifest.json'), 'utf8')) as { addons: object[] };
+    expect(addons).toMatchObject([{ addon: 'core', version, glibcxx: null }]);
+    rmSync(join(other.installed, 'build'), { recursive: true });
+    const ask =
+      "const f = require('fused-grpo'); console.log(f.groupAdvantages([1, 0], { numGenerations: 2 }).advantages.length, f.capabilities().simd)";
+    expect(other.node(ask).out).toMatch(/^2 \w+\n$/);
+    rmSync(dirname(other.app), { recursive: true, force: true });
+  },
+);
