@@ -1,5 +1,5 @@
-// What this addon is, as text in the file: scripts/addons/binary.cjs reads it without loading the addon, and lib/native.ts refuses one
-// of another version. The build gives the values.
+// What this addon is, as text in the file: scripts/addons/binary.cjs reads it without loading the addon, and
+// lib/native.ts refuses one of another version. The build gives the values.
 #include <features.h>  // __GLIBC__; musl has the header too, and defines nothing
 
 #ifndef FG_ADDON
