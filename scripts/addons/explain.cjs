@@ -2,6 +2,7 @@
 'use strict';
 const { createHash } = require('node:crypto');
 const { existsSync, readFileSync } = require('node:fs');
+const { dirname, join } = require('node:path');
 const { compareVersions, inspectBinary } = require('./binary.cjs');
 const { VARIABLES, findAddon, machineLibc } = require('./lookup.cjs');
 const { isCheckout, runner, version } = require('./place.cjs');
@@ -36,19 +37,28 @@ function tooOld(name, kind, { identity, needs }) {
   return null;
 }
 
+/** The libtorch that an addon will use: one that was built here has its path in it, and the build's stamp says which; else the user's. */
+function torchFolder(kind, file) {
+  if (kind !== 'build') return locateLibtorch()?.folder;
+  try {
+    return JSON.parse(readFileSync(join(dirname(file), '../engine.json'), 'utf8')).settings.torch.folder;
+  } catch {
+    return undefined; // the loader will say
+  }
+}
+
 /** Libtorch's version is part of an engine's ABI. */
-function wrongTorch(name, kind, identity) {
+function wrongTorch(name, kind, file, identity) {
   if (!identity.torch) return null;
-  const torch = locateLibtorch();
-  const found = torch && torchVersion(torch.folder);
-  if (!found && kind !== 'build')
-    return because(
-      `needs libtorch ${identity.torch}, and there is none`,
-      `Run: ${runner()} build engine (it fetches one), or set LIBTORCH to a libtorch ${identity.torch}`,
-    );
+  const folder = torchFolder(kind, file);
+  const found = folder && torchVersion(folder);
   if (found && found !== identity.torch)
-    return because(`was built with libtorch ${identity.torch}, and the one in ${torch.folder} is ${found}`, replace(name, kind));
-  return null;
+    return because(`was built with libtorch ${identity.torch}, and the one in ${folder} is ${found}`, replace(name, kind));
+  if (found || kind === 'build') return null;
+  return because(
+    `needs libtorch ${identity.torch}, and there is none`,
+    `Run: ${runner()} build engine (it fetches one), or set LIBTORCH to a libtorch ${identity.torch}`,
+  );
 }
 
 /** { file, kind, identity } of the addon to load, or { file, kind, why, act } when there is none that can be. */
@@ -70,7 +80,7 @@ function judge(name) {
     // in a checkout the sources are being edited: build and doctor compare them there
     if (!(kind === 'build' && isCheckout()) && identity.sources !== sourceDigest(INPUTS[name]))
       return because('was built from other sources than those of this package', replace(name, kind));
-    return tooOld(name, kind, binary) ?? wrongTorch(name, kind, identity) ?? { identity };
+    return tooOld(name, kind, binary) ?? wrongTorch(name, kind, file, identity) ?? { identity };
   };
   return { file, kind, ...verdict() };
 }

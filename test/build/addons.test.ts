@@ -172,13 +172,20 @@ describe('built for something else', () => {
       },
     );
   });
-  test('another libtorch', () => {
+  test('another libtorch: one that was replaced where it lies; what LIBTORCH names is for the next build', () => {
     const version = ['MAJOR 2', 'MINOR 99', 'PATCH 1'].map((v) => `#define TORCH_VERSION_${v}\n`).join('');
     const other = plant(temporary(), { 'lib/libtorch_cpu.so': '', 'include/torch/headeronly/version.h': version });
-    expect(load('engine', { LIBTORCH: other })).toMatch(
-      /The engine addon was built with libtorch \d\S+, and the one in .* is 2\.99\.1\. Run: npx fused-grpo build engine --force/,
+    expect(load('engine', { LIBTORCH: other })).toBe('loaded');
+    const stamp = join(p.installed, 'build-engine/engine.json');
+    withChanged(
+      stamp,
+      () => writeFileSync(stamp, readFileSync(stamp, 'utf8').replace(/"folder": *"[^"]*"/, `"folder": ${JSON.stringify(other)}`)),
+      () =>
+        expect(load('engine')).toMatch(
+          /The engine addon was built with libtorch \d\S+, and the one in .* is 2\.99\.1\. Run: npx fused-grpo build engine --force/,
+        ),
     );
-    expect(load('core', { LIBTORCH: other })).toBe('loaded');
+    expect(load('engine', { LIBTORCH: other, FUSED_GRPO_ENGINE: engine })).toMatch(/is 2\.99\.1\. Unset FUSED_GRPO_ENGINE/);
   });
   test('a Node.js that is told to load no addons', () => {
     expect(load('core', {}, ['--no-addons'])).toMatch(/The core addon is refused by Node\.js \[.*\]\. Run Node\.js without --no-addons/);

@@ -16,12 +16,14 @@
 #define FG_TEXT_(x) #x
 #define FG_TEXT(x) FG_TEXT_(x)
 
+extern "C" {
+extern const char fused_grpo_addon[];
+extern const char fused_grpo_version[];
+
 // clang-format off
-extern "C" __attribute__((used)) const char fused_grpo_addon[];
-const char fused_grpo_addon[] =
+__attribute__((used)) const char fused_grpo_addon[] =
     "FUSED_GRPO_ADDON={\"addon\":\"" FG_ADDON "\",\"version\":\"" FG_VERSION "\",\"sources\":\"" FG_SOURCES
     "\",\"napi\":" FG_TEXT(NAPI_VERSION) ",\"libc\":\"" FG_LIBC "\",\"torch\":\"" FG_TORCH_VERSION "\"}";
 // clang-format on
-
-extern "C" const char fused_grpo_version[];
 const char fused_grpo_version[] = FG_VERSION;
+}
