@@ -33,6 +33,7 @@ export default tseslint.config(
       'dist/',
       'build/',
       'build-engine/',
+      'prebuilds/',
       'build-capi/',
       'build-capi-asan/',
       'build-cuda/',

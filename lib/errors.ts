@@ -1,10 +1,12 @@
+import { otherCopy } from './place.js';
+
 /** Every error of this package that a caller may want to tell apart carries one of these codes. */
 export type ErrorCode =
   | 'ERR_INVALID_ARG' // wrong type or value of an argument or option
   | 'ERR_UNKNOWN_OPTION' // an option name that does not exist; the message names the nearest one
   | 'ERR_INCOMPATIBLE_OPTIONS' // options that cannot go together
   | 'ERR_NON_FINITE' // NaN or infinity where a finite number is needed
-  | 'ERR_NOT_BUILT' // an addon is missing; the message names the command that builds it
+  | 'ERR_NOT_BUILT' // an addon is missing, or not made for this package and machine; the message says why and what to do
   | 'ERR_NO_CUDA' // CUDA was asked for and is not there; the message says why
   | 'ERR_CUDA' // a GPU call failed; the message names kernel, file and line
   | 'ERR_OUT_OF_MEMORY' // of the device or the machine; nothing is lost, a smaller call may succeed
@@ -26,9 +28,13 @@ function show(value: unknown): string {
   if (typeof value === 'function') return 'a function';
   if (ArrayBuffer.isView(value) || Array.isArray(value))
     return `${value.constructor.name}(${(value as unknown as { length: number }).length})`;
-  if (value !== null && typeof value === 'object') return `an object (${value.constructor?.name ?? 'null prototype'})`;
-  return String(value);
+  if (value === null || typeof value !== 'object') return String(value);
+  const name = value.constructor?.name ?? 'null prototype';
+  const copy = otherCopy(value);
+  return copy === undefined ? `an object (${name})` : `a ${name} of another copy of fused-grpo (${copy})`;
 }
+
+const BRAND = Symbol.for('fused-grpo.error');
 
 export class FusedGrpoError extends Error {
   readonly code: ErrorCode;
@@ -37,7 +43,14 @@ export class FusedGrpoError extends Error {
     this.name = 'FusedGrpoError';
     this.code = code;
   }
+
+  /** Every copy's: with two versions of the package in one process, or modules loaded anew (jest), `instanceof` tells the same. */
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    if (this !== FusedGrpoError) return Function.prototype[Symbol.hasInstance].call(this, value);
+    return typeof value === 'object' && value !== null && (value as { [BRAND]?: unknown })[BRAND] === true;
+  }
 }
+Object.defineProperty(FusedGrpoError.prototype, BRAND, { value: true });
 
 function coded<E extends Error>(error: E, code: ErrorCode): E & { code: ErrorCode } {
   return Object.assign(error, { code });

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { FusedGrpoError, incompatible, invalidType, invalidValue, rejectUnknown } from '../errors.js';
 import { resolveModel } from '../hub/resolve.js';
 import { engine } from '../native.js';
+import { ofThisCopy } from '../place.js';
 import {
   adapterWeightsFile,
   isAdapterFolder,
@@ -321,3 +322,4 @@ export class Policy {
     this.dispose();
   }
 }
+ofThisCopy(Policy);

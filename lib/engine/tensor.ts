@@ -1,5 +1,6 @@
 import { FusedGrpoError, invalidType, invalidValue, rejectUnknown } from '../errors.js';
 import { engine } from '../native.js';
+import { ofThisCopy } from '../place.js';
 import type { NativeTensor, NativeTensorOps } from './addon.js';
 import { fromNative, settle } from './call.js';
 
@@ -128,3 +129,4 @@ export class Tensor {
     return this.#native;
   }
 }
+ofThisCopy(Tensor);

@@ -5,8 +5,9 @@ import { ADVANTAGE_OPTIONS, lossArguments } from './config.js';
 import { rewardArguments } from './group_advantages.js';
 import { BATCH_NAMES, advantagesArguments, batchArguments, lossMetrics } from './policy_loss.js';
 import { settle } from '../engine/call.js';
+import { tensorOps, type Tensor } from '../engine/tensor.js';
 import { LOGITS_NAMES, targetsOf } from './selective_logp.js';
-import { hostArrays, nativeTensors, needsReading, onTensor, tensorOps, type OnTensor, type Tensor } from './tensors.js';
+import { hostArrays, nativeTensors, needsReading, onTensor, type OnTensor } from './tensors.js';
 import type { NativeAdvantages, NativeMetrics } from './addon.js';
 import type { AdvantageConfig, GroupAdvantages, Groups, LogitsInput, LossConfig, LossMetrics, PolicyBatch, Rewards } from './types.js';
 

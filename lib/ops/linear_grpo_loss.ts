@@ -1,12 +1,13 @@
 import { incompatible, invalidType, invalidValue, rejectUnknown } from '../errors.js';
 import { core } from '../native.js';
 import { settle } from '../engine/call.js';
+import { Tensor, tensorOps } from '../engine/tensor.js';
 import { boolean, layout, number, record, type Layout } from './check.js';
 import { ADVANTAGE_OPTIONS, lossArguments } from './config.js';
 import { advantagesOrRewards } from './grpo_loss.js';
 import { BATCH_NAMES, batchArguments, lossMetrics } from './policy_loss.js';
 import { targetsOf } from './selective_logp.js';
-import { Tensor, nativeTensors, tensorOps } from './tensors.js';
+import { nativeTensors } from './tensors.js';
 import type { AdvantageConfig, GroupAdvantages, Groups, LossConfig, LossMetrics, PolicyBatch, Rewards } from './types.js';
 
 /** Give `advantages`, or `rewards` with their groups. N tokens, width H, vocabulary V. */

@@ -1,8 +1,9 @@
 import { invalidType, rejectUnknown } from '../errors.js';
 import { core } from '../native.js';
 import { boolean, gradientArguments, layout, logitsArguments, optionalTyped, record, temperature, typed, type Layout } from './check.js';
-import { hostArrays, nativeTensors, needsReading, onTensor, tensorOps, type OnTensor, type Tensor } from './tensors.js';
+import { hostArrays, nativeTensors, needsReading, onTensor, type OnTensor } from './tensors.js';
 import { settle } from '../engine/call.js';
+import { tensorOps, type Tensor } from '../engine/tensor.js';
 import type { LogitsInput, SequenceLayout } from './types.js';
 
 const LOGITS_NAMES = ['logits', 'dtype', 'vocabSize', 'targets', 'rowStride', 'sequenceStride'] as const;

@@ -1,5 +1,5 @@
 // The logits ops on the engine's tensors: the same checks, the same arguments, on the engine's thread.
-import { Tensor, tensorOps } from '../engine/tensor.js';
+import { Tensor } from '../engine/tensor.js';
 
 /** An input whose logits are a Tensor; its token-sized arrays may be Tensors too, and are read first. */
 export type OnTensor<Input> = {
@@ -30,5 +30,3 @@ export function nativeTensors<Args extends object>(args: Args): object {
     Object.entries(args).map(([name, value]) => [name, value instanceof Tensor ? value.native : (value as unknown)]),
   );
 }
-
-export { Tensor, tensorOps };

@@ -2,6 +2,7 @@
 import { basename, dirname, resolve } from 'node:path';
 import { ScalarModel } from '../engine/scalar-model.js';
 import { FusedGrpoError, invalidType, invalidValue, rejectUnknown } from '../errors.js';
+import { ofThisCopy } from '../place.js';
 import type { RewardInput } from '../trainer/rewards.js';
 import { checkLength, encodeItem, scoredPart, type RewardItem } from './texts.js';
 import { RunningMoments } from './transform.js';
@@ -155,3 +156,4 @@ export class ModelReward {
     return scores;
   }
 }
+ofThisCopy(RewardModel);
