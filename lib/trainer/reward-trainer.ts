@@ -16,7 +16,7 @@ import type { Dataset, Row } from './dataset.js';
 import { resolveRewardConfig, type ResolvedRewardConfig, type RewardConfig } from './reward-config.js';
 import { checkPreferenceRow } from './rows.js';
 import { Run } from './run.js';
-import type { RankMetrics } from './run-types.js';
+import type { RankMetrics } from './types.js';
 import { layoutOf, learningRateAt } from './schedule.js';
 
 /** One line of metrics.jsonl. Means are over the step's pairs, scores those before the optimizer step. */

@@ -8,6 +8,7 @@ import type { Logger } from '../loggers/types.js';
 import type { TrainerKind } from './checkpoint.js';
 import type { ResolvedSFTConfig } from './config.js';
 import type { Dataset, RowCheck } from './dataset.js';
+import type { RankMetrics } from './types.js';
 import type { TrainedConfig } from './trained-part.js';
 
 /** SFTConfig's common part: what Run itself reads. */
@@ -79,13 +80,6 @@ export type Updated<R> = R & {
   ranks?: RankMetrics;
 };
 
-/** With several ranks: what the exchange of one optimizer step has cost rank 0. */
-export interface RankMetrics {
-  count: number;
-  bytes: number;
-  waiting: number;
-  exchanging: number;
-}
 export type Trained = Updated<AccumulateResult>;
 
 /** For calls that add up gradients. */

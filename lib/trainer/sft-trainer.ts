@@ -9,7 +9,7 @@ import { ownStretch } from '../distributed/share.js';
 import type { Dataset, Row } from './dataset.js';
 import { checkSFTRow } from './rows.js';
 import { Run } from './run.js';
-import type { RankMetrics } from './run-types.js';
+import type { RankMetrics } from './types.js';
 import { layoutOf, learningRateAt } from './schedule.js';
 import type { TrainBatch } from '../engine/training.js';
 

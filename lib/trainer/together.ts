@@ -3,7 +3,7 @@ import { alone, joinRanks, type Ranks } from '../distributed/ranks.js';
 import { FusedGrpoError } from '../errors.js';
 import type { ExchangeStatistics } from '../engine/addon.js';
 import { isNonFinite } from './non-finite.js';
-import type { RankMetrics } from './run-types.js';
+import type { RankMetrics } from './types.js';
 
 /** Something that is not finite, found by another rank. */
 export class Elsewhere extends FusedGrpoError {}

@@ -1,6 +1,13 @@
-import type { RankMetrics } from './run-types.js';
 import type { CriticMetrics } from './critic.js';
 import type { EvalMetrics } from './evaluate.js';
+
+/** With several ranks: what the exchange of one optimizer step has cost rank 0. */
+export interface RankMetrics {
+  count: number;
+  bytes: number;
+  waiting: number;
+  exchanging: number;
+}
 
 /** One line of metrics.jsonl, and what a GRPOTrainer step yields as `metrics`; docs/metrics.md explains each. Means are over the step's selected tokens or completions. */
 export interface StepMetrics extends Partial<EvalMetrics>, Partial<CriticMetrics> {
