@@ -35,6 +35,7 @@ export default tseslint.config(
       'build-engine/',
       'build-capi/',
       'build-capi-asan/',
+      'build-core-asan/',
       'build-cuda/',
       'build-simulator/',
       '.deps/',

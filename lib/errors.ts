@@ -21,10 +21,14 @@ export type ErrorCode =
 function show(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value.length > 60 ? value.slice(0, 57) + '...' : value);
   if (typeof value === 'function') return 'a function';
-  if (ArrayBuffer.isView(value) || Array.isArray(value))
-    return `${value.constructor.name}(${(value as unknown as { length: number }).length})`;
-  if (value !== null && typeof value === 'object') return `an object (${value.constructor?.name ?? 'null prototype'})`;
-  return String(value);
+  if (value === null || typeof value !== 'object') return String(value);
+  try {
+    const name = (value as { constructor?: { name?: unknown } }).constructor?.name;
+    const kind = typeof name === 'string' ? name : 'null prototype';
+    return ArrayBuffer.isView(value) || Array.isArray(value) ? `${kind}(${(value as { length?: unknown }).length})` : `an object (${kind})`;
+  } catch {
+    return 'an object'; // a getter that throws, a revoked Proxy: the message must not fail for it
+  }
 }
 
 export class FusedGrpoError extends Error {
@@ -69,6 +73,16 @@ function editDistance(a: string, b: string): number {
   return row[b.length]!;
 }
 
+/** Whether the value is a Proxy that was revoked: touching it throws an error without a code. */
+export function isRevoked(value: unknown): boolean {
+  try {
+    Array.isArray(value);
+    return false;
+  } catch {
+    return true; // the only case in which isArray throws
+  }
+}
+
 /** The known name nearest to `name`, if any is near enough to be a likely slip. */
 export function nearest(name: string, known: readonly string[]): string | undefined {
   const plain = (s: string) => s.replace(/[-_]/g, '').toLowerCase();
@@ -79,6 +93,7 @@ export function nearest(name: string, known: readonly string[]): string | undefi
 
 /** Throws for the first key of `options` that is not known, naming the nearest known one. `where` is e.g. 'grpoLoss config'. */
 export function rejectUnknown(where: string, options: object, known: readonly string[]): void {
+  if (typeof options !== 'object' || options === null || isRevoked(options)) throw invalidType(where, 'an object', options);
   for (const key of Object.keys(options)) {
     if (known.includes(key)) continue;
     const near = nearest(key, known);

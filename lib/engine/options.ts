@@ -1,6 +1,7 @@
 // Options of Policy's methods: defaults and validation.
-import { FusedGrpoError, invalidType, invalidValue, rejectUnknown } from '../errors.js';
+import { FusedGrpoError, invalidType, invalidValue } from '../errors.js';
 import type { DownloadProgress, ResolveOptions } from '../hub/resolve.js';
+import { eachOf, listOf, readOnce } from '../ops/inputs.js';
 
 export interface LoadOptions {
   /** 'auto' takes the best device there is. Default 'auto'. */
@@ -59,10 +60,6 @@ export interface ScoreOptions {
   signal?: AbortSignal;
 }
 
-function plainObject(name: string, value: unknown): void {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw invalidType(name, 'an object of options', value);
-}
-
 function number(name: string, value: unknown, fallback: number, what: string, ok: (v: number) => boolean): number {
   if (value === undefined) return fallback;
   if (typeof value !== 'number') throw invalidType(name, what, value);
@@ -83,17 +80,15 @@ function boolean(name: string, value: unknown, fallback = false): boolean {
 
 function stopStrings(value: unknown): string[] {
   if (value === undefined) return [];
-  const list: unknown[] = Array.isArray(value) ? value : [value];
-  for (const s of list) {
+  return eachOf('stop', 'a string or an array of strings', listOf(value) ?? [value], (s) => {
     if (typeof s !== 'string') throw invalidType('stop', 'a string or an array of strings', value);
     if (s === '') throw invalidValue('stop', 'strings that are not empty', value);
-  }
-  return list as string[];
+    return s;
+  });
 }
 
 export function readLoadOptions(options: LoadOptions): Required<Pick<LoadOptions, 'dtype'>> & Pick<LoadOptions, 'base'> & ResolveOptions {
-  plainObject('options', options);
-  rejectUnknown('Policy.load options', options, ['device', 'dtype', 'base', 'hubUrl', 'onDownload', 'signal']);
+  options = readOnce('Policy.load options', options, ['device', 'dtype', 'base', 'hubUrl', 'onDownload', 'signal'], 'options');
   const { device = 'auto', dtype = 'auto', base, hubUrl, onDownload, signal } = options;
   if (base !== undefined && (typeof base !== 'string' || base === '')) throw invalidType('base', 'the path of a folder', base);
   if (!['auto', 'cpu', 'cuda'].includes(device)) throw invalidValue('device', "'auto', 'cpu' or 'cuda'", device);
@@ -117,9 +112,7 @@ const GENERATE_KEYS = [
 ];
 
 export function readGenerateOptions(options: GenerateOptions) {
-  plainObject('options', options);
-  rejectUnknown('Policy.generate options', options, GENERATE_KEYS);
-  const o = options;
+  const o = readOnce('Policy.generate options', options, GENERATE_KEYS, 'options');
   return {
     numGenerations: integer('numGenerations', o.numGenerations, 1, 1),
     maxNewTokens: o.maxNewTokens === undefined ? undefined : integer('maxNewTokens', o.maxNewTokens, 256, 1),
@@ -139,8 +132,7 @@ export function readGenerateOptions(options: GenerateOptions) {
 }
 
 export function readScoreOptions(options: ScoreOptions) {
-  plainObject('options', options);
-  rejectUnknown('Policy.score options', options, ['temperature', 'entropy', 'adapter', 'signal']);
+  options = readOnce('Policy.score options', options, ['temperature', 'entropy', 'adapter', 'signal'], 'options');
   return {
     temperature: number('temperature', options.temperature, 1, 'a number from 0.0001 to 10000', (v) => v >= 1e-4 && v <= 1e4),
     entropy: boolean('entropy', options.entropy),

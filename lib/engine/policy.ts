@@ -1,7 +1,7 @@
 // A language model that can be sampled from, scored, trained and saved.
 import { randomInt } from 'node:crypto';
 import { join } from 'node:path';
-import { FusedGrpoError, incompatible, invalidType, invalidValue, rejectUnknown } from '../errors.js';
+import { FusedGrpoError, incompatible, invalidType, invalidValue, rejectUnknown, isRevoked } from '../errors.js';
 import { resolveModel } from '../hub/resolve.js';
 import { engine } from '../native.js';
 import {
@@ -28,6 +28,7 @@ import {
   type ScoreOptions,
 } from './options.js';
 import type { Completion, GenerateResult, ScoreResult, ScoredCompletion } from './policy-types.js';
+import { classOf, copied, eachOf } from '../ops/inputs.js';
 import { encodePrompt, join32, needTokenizer, renderChat, split32, type Prompt } from './texts.js';
 import { Tokenizer } from './tokenizer.js';
 
@@ -173,7 +174,12 @@ export class Policy {
 
   /** Text of token ids, special tokens skipped. */
   decode(tokens: Int32Array): string {
-    return this.needTokenizer('tokens').decode(tokens);
+    const tokenizer = this.needTokenizer('tokens');
+    if (classOf(tokens) !== 'Int32Array') throw invalidType('tokens', 'an Int32Array of token ids', tokens);
+    const ids = copied(Int32Array, tokens);
+    const negative = ids.find((id) => id < 0);
+    if (negative !== undefined) throw invalidValue('tokens', 'token ids >= 0', negative);
+    return tokenizer.decode(ids);
   }
 
   private needTokenizer(name: string): Tokenizer {
@@ -185,8 +191,7 @@ export class Policy {
   }
 
   private encodePrompts(prompts: readonly Prompt[]): Int32Array[] {
-    if (!Array.isArray(prompts)) throw invalidType('prompts', 'an array of prompts', prompts);
-    return prompts.map((p: Prompt, i) => {
+    return eachOf('prompts', 'an array of prompts', prompts, (p, i) => {
       const ids = this.encode(p, `prompts[${i}]`);
       if (ids.length === 0) throw invalidValue(`prompts[${i}]`, 'at least one token', p);
       return ids;
@@ -264,11 +269,15 @@ export class Policy {
     checkSignal(signal);
     this.alive();
     const ids = this.encodePrompts(prompts);
-    if (!Array.isArray(completions)) throw invalidType('completions', 'an array', completions);
-    const indexed = completions.some((c: ScoredCompletion) => typeof c === 'object' && 'promptIndex' in c);
-    if (!indexed && completions.length !== ids.length)
-      throw incompatible(`Expected as many completions as prompts but received ${completions.length} and ${ids.length}`);
-    const rows = completions.map((c: ScoredCompletion, i) => this.scored(c, i, ids));
+    const given = eachOf('completions', 'an array', completions, (c, i) => this.scored(c, `completions[${i}]`));
+    if (!given.some((c) => c.promptIndex !== undefined) && given.length !== ids.length)
+      throw incompatible(`Expected as many completions as prompts but received ${given.length} and ${ids.length}`);
+    const rows = given.map(({ tokens, promptIndex }, i) => {
+      const index = promptIndex ?? i;
+      const prompt = typeof index === 'number' ? ids[index] : undefined;
+      if (!prompt) throw invalidValue(`completions[${i}].promptIndex`, `a number from 0 to ${ids.length - 1}`, index);
+      return { prompt, tokens };
+    });
     const targets = join32(rows.map((r) => r.tokens));
     const native = { temperature, entropy, tokenBudget: 4096, adapter };
     const result = await settle(() => this.native.score(join32(rows.map((r) => r.prompt)), targets, native), signal);
@@ -276,15 +285,12 @@ export class Policy {
     return entropy ? { logps, entropies: split32(result.entropies ?? new Float32Array(), targets.offsets) } : { logps };
   }
 
-  private scored(c: ScoredCompletion, i: number, prompts: readonly Int32Array[]): { prompt: Int32Array; tokens: Int32Array } {
-    const name = `completions[${i}]`;
-    const object = typeof c === 'object' && c !== null && !(c instanceof Int32Array) ? c : undefined;
-    const tokens = typeof c === 'string' ? this.needTokenizer(name).encode(c, false) : object ? object.tokens : c;
-    if (!(tokens instanceof Int32Array)) throw invalidType(name, 'a string, an Int32Array or a completion', c);
-    const index = object?.promptIndex ?? i;
-    const prompt = prompts[index];
-    if (!prompt) throw invalidValue(`${name}.promptIndex`, `a number from 0 to ${prompts.length - 1}`, index);
-    return { prompt, tokens };
+  private scored(c: ScoredCompletion, name: string): { tokens: Int32Array; promptIndex: unknown } {
+    if (typeof c === 'string') return { tokens: this.needTokenizer(name).encode(c, false), promptIndex: undefined };
+    const bare = classOf(c) === 'Int32Array' || c === null || typeof c !== 'object' || isRevoked(c);
+    const { tokens, promptIndex } = (bare ? { tokens: c } : c) as { tokens: unknown; promptIndex?: unknown };
+    if (classOf(tokens) !== 'Int32Array') throw invalidType(name, 'a string, an Int32Array or a completion', c);
+    return { tokens: copied(Int32Array, tokens as Int32Array), promptIndex };
   }
 
   /**

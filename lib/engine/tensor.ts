@@ -1,4 +1,5 @@
-import { FusedGrpoError, invalidType, invalidValue, rejectUnknown } from '../errors.js';
+import { FusedGrpoError, invalidType, invalidValue } from '../errors.js';
+import { classOf as typedClassOf, eachOf, lengthOf, readOnce } from '../ops/inputs.js';
 import { engine } from '../native.js';
 import type { NativeTensor, NativeTensorOps } from './addon.js';
 import { fromNative, settle } from './call.js';
@@ -23,7 +24,7 @@ const HOLDS: Record<string, readonly TensorDtype[]> = {
   Int32Array: ['int32'],
   Uint8Array: ['uint8'],
 };
-const classOf = (value: unknown) => Object.prototype.toString.call(value).slice(8, -1);
+const classOf = (value: unknown) => typedClassOf(value) ?? '';
 
 function dtypeFor(data: unknown, wish: unknown): TensorDtype {
   const held = HOLDS[classOf(data)];
@@ -35,11 +36,13 @@ function dtypeFor(data: unknown, wish: unknown): TensorDtype {
 }
 
 function checkShape(shape: unknown, elements: number): number[] {
-  if (!Array.isArray(shape)) throw invalidType('shape', 'an array of sizes', shape);
-  for (const n of shape as unknown[]) if (!Number.isSafeInteger(n) || (n as number) < 0) throw invalidValue('shape', 'sizes >= 0', n);
-  const count = (shape as number[]).reduce((product, n) => product * n, 1);
+  const sizes = eachOf('shape', 'an array of sizes', shape as number[], (n) => {
+    if (!Number.isSafeInteger(n) || n < 0) throw invalidValue('shape', 'sizes >= 0', n);
+    return n;
+  });
+  const count = sizes.reduce((product, n) => product * n, 1);
   if (count !== elements) throw invalidValue('shape', `a shape of ${elements} elements (data.length), not ${count},`, shape);
-  return [...(shape as number[])];
+  return sizes;
 }
 
 let shared: NativeTensorOps | undefined;
@@ -66,6 +69,7 @@ export class Tensor {
     this.shape = Object.freeze(shape);
     this.dtype = dtype;
     this.device = device;
+    Object.freeze(this); // shape and dtype are what the native tensor has
   }
 
   /**
@@ -73,9 +77,9 @@ export class Tensor {
    * @throws FusedGrpoError ERR_NO_CUDA when `device` is a GPU and there is none to use (the message says why); ERR_OUT_OF_MEMORY
    */
   static from(data: TensorData, shape: readonly number[], options: TensorOptions = {}): Tensor {
-    rejectUnknown('Tensor.from', options, ['dtype', 'device']);
+    options = readOnce('Tensor.from', options, ['dtype', 'device'], 'options');
     const dtype = dtypeFor(data, options.dtype);
-    const sizes = checkShape(shape, data.length);
+    const sizes = checkShape(shape, lengthOf(data));
     const device = options.device ?? 'cpu';
     if (typeof device !== 'string' || !/^(cpu|cuda(:\d{1,3})?)$/.test(device))
       throw invalidValue('device', "'cpu', 'cuda' or 'cuda:<number>'", device);
@@ -98,6 +102,11 @@ export class Tensor {
   /** float32 zeros. @internal */
   static zeros(shape: number[], device: string): Tensor {
     return Tensor.from(new Float32Array(shape.reduce((product, n) => product * n, 1)), shape, { device });
+  }
+
+  /** Whether a value is a real Tensor: neither a Proxy of one nor an object that only inherits from it. @internal */
+  static is(value: unknown): value is Tensor {
+    return typeof value === 'object' && value !== null && #native in value;
   }
 
   /** Number of elements. */

@@ -1,6 +1,6 @@
-import { invalidType, rejectUnknown } from '../errors.js';
 import { core } from '../native.js';
-import { boolean, layout, number, optionalTyped, record, typed } from './check.js';
+import { boolean, layout, number, optionalTyped, rowsOf, typed } from './check.js';
+import { readOnce } from './inputs.js';
 import type { SequenceLayout } from './types.js';
 
 export interface GaeBatch extends SequenceLayout {
@@ -35,10 +35,9 @@ export interface GaeConfig {
  */
 export function gae(batch: GaeBatch, config: GaeConfig = {}): { advantages: Float32Array; returns: Float32Array } {
   const names = ['rewards', 'values', 'lastValues', 'mask', 'offsets', 'completionLength'];
-  rejectUnknown('gae batch', record('gae batch', batch), names);
-  rejectUnknown('gae config', record('gae config', config), ['gamma', 'lambda', 'whiten']);
-  const rows = batch.values?.length;
-  if (typeof rows !== 'number') throw invalidType('values', 'a Float32Array', batch.values);
+  batch = readOnce('gae batch', batch, names);
+  config = readOnce('gae config', config, ['gamma', 'lambda', 'whiten']);
+  const rows = rowsOf('values', batch.values);
   const l = layout(batch, rows, 'values');
   return core().gae({
     ...l,

@@ -1,11 +1,12 @@
-import { incompatible, rejectUnknown } from '../errors.js';
+import { incompatible } from '../errors.js';
 import { core } from '../native.js';
-import { boolean, gradientArguments, invalidRewards, layout, logitsArguments, record, type Layout } from './check.js';
-import { ADVANTAGE_OPTIONS, lossArguments } from './config.js';
+import { boolean, gradientArguments, invalidRewards, layout, logitsArguments, rowsOf, type Layout } from './check.js';
+import { ADVANTAGE_OPTIONS, LOSS_OPTIONS, lossArguments } from './config.js';
+import { readOnce, readOptions } from './inputs.js';
 import { rewardArguments } from './group_advantages.js';
 import { BATCH_NAMES, advantagesArguments, batchArguments, lossMetrics } from './policy_loss.js';
 import { settle } from '../engine/call.js';
-import { LOGITS_NAMES, targetsOf } from './selective_logp.js';
+import { LOGITS_NAMES } from './selective_logp.js';
 import { hostArrays, nativeTensors, needsReading, onTensor, tensorOps, type OnTensor, type Tensor } from './tensors.js';
 import type { NativeAdvantages, NativeMetrics } from './addon.js';
 import type { AdvantageConfig, GroupAdvantages, Groups, LogitsInput, LossConfig, LossMetrics, PolicyBatch, Rewards } from './types.js';
@@ -117,9 +118,11 @@ function resultOf(out: NativeResult, { native, withKl, entropy }: ReturnType<typ
 /** The checked native arguments, also those of the unfused reference. @internal */
 export function grpoArguments(batch: GrpoLossBatch, config: GrpoLossConfig = {}) {
   const names = [...BATCH_NAMES, ...LOGITS_NAMES, 'rewards', 'numGenerations', 'groupOffsets'];
-  rejectUnknown('grpoLoss batch', record('grpoLoss batch', batch), names);
-  const loss = lossArguments('grpoLoss config', config, [...ADVANTAGE_OPTIONS, 'entropy', 'inPlace']);
-  const l = layout(batch, targetsOf(batch.targets).length, 'targets');
+  batch = readOnce('grpoLoss batch', batch, names);
+  const more = [...ADVANTAGE_OPTIONS, 'entropy', 'inPlace'];
+  config = readOptions<GrpoLossConfig>('grpoLoss config', config, [...LOSS_OPTIONS, ...more]);
+  const loss = lossArguments('grpoLoss config', config, more);
+  const l = layout(batch, rowsOf('targets', batch.targets, 'Int32Array'), 'targets');
   const entropy = boolean('entropy', config.entropy ?? true);
   const logits = logitsArguments(batch, l);
   const native = {

@@ -1,11 +1,11 @@
-import { incompatible, invalidType, invalidValue, rejectUnknown } from '../errors.js';
+import { incompatible, invalidType, invalidValue } from '../errors.js';
 import { core } from '../native.js';
 import { settle } from '../engine/call.js';
-import { boolean, layout, number, record, type Layout } from './check.js';
-import { ADVANTAGE_OPTIONS, lossArguments } from './config.js';
+import { boolean, layout, number, rowsOf, type Layout } from './check.js';
+import { ADVANTAGE_OPTIONS, LOSS_OPTIONS, lossArguments } from './config.js';
+import { readOnce, readOptions } from './inputs.js';
 import { advantagesOrRewards } from './grpo_loss.js';
 import { BATCH_NAMES, batchArguments, lossMetrics } from './policy_loss.js';
-import { targetsOf } from './selective_logp.js';
 import { Tensor, nativeTensors, tensorOps } from './tensors.js';
 import type { AdvantageConfig, GroupAdvantages, Groups, LossConfig, LossMetrics, PolicyBatch, Rewards } from './types.js';
 
@@ -53,7 +53,7 @@ const OPTIONS = [...ADVANTAGE_OPTIONS, 'entropy', 'workspaceBytes', 'frozenHead'
 const BYTES = { float32: 4, bfloat16: 2, float16: 2 } as const;
 
 function matrix(name: string, value: unknown, what: string): Tensor {
-  if (!(value instanceof Tensor) || value.shape.length !== 2) throw invalidType(name, what, value);
+  if (!Tensor.is(value) || value.shape.length !== 2) throw invalidType(name, what, value);
   return value;
 }
 
@@ -105,24 +105,25 @@ function workspace(value: number | undefined, { hidden, weight }: Matrices): num
  */
 export async function linearGrpoLoss(batch: LinearGrpoLossBatch, config: LinearGrpoLossConfig = {}): Promise<LinearGrpoLossResult> {
   const names = [...BATCH_NAMES, 'hidden', 'weight', 'targets', 'gradWeight', 'rewards', 'numGenerations', 'groupOffsets'];
-  rejectUnknown('linearGrpoLoss batch', record('linearGrpoLoss batch', batch), names);
+  batch = readOnce('linearGrpoLoss batch', batch, names);
+  config = readOptions<LinearGrpoLossConfig>('linearGrpoLoss config', config, [...LOSS_OPTIONS, ...OPTIONS]);
   const loss = lossArguments('linearGrpoLoss config', config, OPTIONS);
-  const targets = targetsOf(batch.targets);
-  const l = layout(batch, targets.length, 'targets');
-  const given = matrices(batch, l);
+  const { targets } = batch;
+  const l = layout(batch, rowsOf('targets', targets, 'Int32Array'), 'targets');
+  const tensors = matrices(batch, l);
   const { rewardArguments: rewards, ...advantages } = advantagesOrRewards(batch, config, l);
   const options = {
     entropy: boolean('entropy', config.entropy ?? true),
-    workspaceBytes: workspace(config.workspaceBytes, given),
+    workspaceBytes: workspace(config.workspaceBytes, tensors),
     skipZeroAdvantages: boolean('skipZeroAdvantages', config.skipZeroAdvantages ?? false),
   };
   const frozen = boolean('frozenHead', config.frozenHead ?? false);
   if (frozen && batch.gradWeight) throw incompatible('frozenHead: no gradient is formed; leave gradWeight out');
   const token = { ...batchArguments(batch, l, loss), targets, ...options };
   const made = rewards ? core().groupAdvantages(rewards) : { advantages: advantages.advantages as Float32Array };
-  const gradHidden = Tensor.uninitialised([...given.hidden.shape], given.hidden);
-  const gradWeight = frozen ? undefined : (given.gradWeight ?? Tensor.zeros([...given.weight.shape], given.hidden.device));
-  const args = nativeTensors({ ...token, ...advantages, ...made, ...given, gradHidden, gradWeight });
+  const gradHidden = Tensor.uninitialised([...tensors.hidden.shape], tensors.hidden);
+  const gradWeight = frozen ? undefined : (tensors.gradWeight ?? Tensor.zeros([...tensors.weight.shape], tensors.hidden.device));
+  const args = nativeTensors({ ...token, ...advantages, ...made, ...tensors, gradHidden, gradWeight });
   const out = await settle(() => tensorOps().linearGrpoLoss(args));
   const { advantages: values, ...groups } = made;
   return {

@@ -1,8 +1,9 @@
-import { invalidType, rejectUnknown } from '../errors.js';
+import { invalidType } from '../errors.js';
 import { core } from '../native.js';
 import type { NativeMetrics } from './addon.js';
-import { layout, optionalTyped, record, typed, type Layout } from './check.js';
+import { layout, optionalTyped, rowsOf, typed, type Layout } from './check.js';
 import { lossArguments, type LossArguments } from './config.js';
+import { classOf, lengthOf, readOnce, type Typed } from './inputs.js';
 import type { LossConfig, LossMetrics, PolicyBatch } from './types.js';
 
 export const BATCH_NAMES = [
@@ -43,9 +44,9 @@ function samplerArguments(batch: PolicyBatch, l: Layout, config: LossArguments):
 
 /** Advantages of (B) or (N). @internal */
 export function advantagesArguments(value: unknown, l: Layout): Record<string, unknown> {
-  const length = (value as Float32Array | undefined)?.length;
+  const length = classOf(value) === 'Float32Array' ? lengthOf(value as Typed) : undefined;
   const perToken = length === l.rows && l.rows !== l.sequences;
-  if (Object.prototype.toString.call(value) !== '[object Float32Array]' || !(perToken || length === l.sequences))
+  if (!perToken && length !== l.sequences)
     throw invalidType('advantages', `a Float32Array of length ${l.sequences} (per sequence) or ${l.rows} (per token)`, value);
   return { advantages: value, advantagesPerToken: perToken };
 }
@@ -81,11 +82,10 @@ interface PolicyLossArguments {
 /** What policyLoss passes on. `exact`: Float64Array logps and entropies, for the native policyLossExact. @internal */
 export function policyLossArguments(batch: PolicyLossBatch, config: LossConfig, options?: { exact?: boolean }): PolicyLossArguments {
   const array = options?.exact ? 'Float64Array' : 'Float32Array';
-  rejectUnknown('policyLoss batch', record('policyLoss batch', batch), [...BATCH_NAMES, 'logps', 'entropies']);
-  const rows = batch.logps?.length;
-  if (typeof rows !== 'number') throw invalidType('logps', `a ${array}`, batch.logps);
-  const l = layout(batch, rows, 'logps');
+  batch = readOnce('policyLoss batch', batch, [...BATCH_NAMES, 'logps', 'entropies']);
   const loss = lossArguments('policyLoss config', config);
+  const rows = rowsOf('logps', batch.logps, array);
+  const l = layout(batch, rows, 'logps');
   const logps = typed<Float32Array>('logps', batch.logps, array, rows);
   const entropies = optionalTyped<Float32Array>('entropies', batch.entropies, array, rows);
   if (loss.readsEntropies && !entropies)

@@ -1,6 +1,6 @@
-import { invalidType, rejectUnknown } from '../errors.js';
 import { core } from '../native.js';
-import { number, optionalTyped, record, typed } from './check.js';
+import { number, optionalTyped, rowsOf, typed } from './check.js';
+import { readOnce } from './inputs.js';
 
 export interface PreferenceBatch {
   /** Float32Array(B): the reward model's scores of the better completion of each pair, */
@@ -36,10 +36,9 @@ export interface PreferenceLoss {
  * @see arXiv:2203.02155 eq. 1; margins arXiv:2307.09288 eq. 2; centering arXiv:2312.09244; TRL's RewardTrainer
  */
 export function preferenceLoss(batch: PreferenceBatch, config: PreferenceConfig = {}): PreferenceLoss {
-  rejectUnknown('preferenceLoss batch', record('preferenceLoss batch', batch), ['chosenRewards', 'rejectedRewards', 'margins']);
-  rejectUnknown('preferenceLoss config', record('preferenceLoss config', config), ['centerRewardsCoefficient', 'normalizer']);
-  const pairs = batch.chosenRewards?.length;
-  if (typeof pairs !== 'number') throw invalidType('chosenRewards', 'a Float32Array', batch.chosenRewards);
+  batch = readOnce('preferenceLoss batch', batch, ['chosenRewards', 'rejectedRewards', 'margins']);
+  config = readOnce('preferenceLoss config', config, ['centerRewardsCoefficient', 'normalizer']);
+  const pairs = rowsOf('chosenRewards', batch.chosenRewards);
   const { gradChosen, gradRejected, totals } = core().preferenceLoss({
     pairs,
     chosenRewards: typed<Float32Array>('chosenRewards', batch.chosenRewards, 'Float32Array', pairs),

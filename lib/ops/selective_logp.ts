@@ -1,6 +1,7 @@
-import { invalidType, rejectUnknown } from '../errors.js';
+import { invalidType } from '../errors.js';
 import { core } from '../native.js';
-import { boolean, gradientArguments, layout, logitsArguments, optionalTyped, record, temperature, typed, type Layout } from './check.js';
+import { boolean, gradientArguments, layout, logitsArguments, optionalTyped, rowsOf, temperature, typed, type Layout } from './check.js';
+import { readOnce } from './inputs.js';
 import { hostArrays, nativeTensors, needsReading, onTensor, tensorOps, type OnTensor, type Tensor } from './tensors.js';
 import { settle } from '../engine/call.js';
 import type { LogitsInput, SequenceLayout } from './types.js';
@@ -25,14 +26,8 @@ export interface SelectiveLogp {
   entropies?: Float32Array;
 }
 
-function targetsOf(value: unknown): Int32Array {
-  const length = (value as Int32Array | undefined)?.length;
-  if (typeof length !== 'number') throw invalidType('targets', 'an Int32Array', value);
-  return typed<Int32Array>('targets', value, 'Int32Array', length);
-}
-
 function layoutOf(input: SelectiveLogpInput): Layout {
-  const rows = targetsOf(input.targets).length;
+  const rows = rowsOf('targets', input.targets, 'Int32Array');
   if (input.offsets !== undefined || input.completionLength !== undefined) return layout(input, rows, 'targets');
   if (input.sequenceStride !== undefined)
     throw invalidType('offsets', 'an Int32Array of B+1 offsets (or completionLength) beside sequenceStride', undefined);
@@ -67,7 +62,7 @@ export function selectiveLogp(
 }
 
 function selectiveLogpArguments(input: SelectiveLogpInput & { entropy?: boolean }) {
-  rejectUnknown('selectiveLogp', record('selectiveLogp input', input), [...COMMON_NAMES, 'entropy']);
+  input = readOnce('selectiveLogp', input, [...COMMON_NAMES, 'entropy'], 'selectiveLogp input');
   return { ...rowArguments(input).native, entropy: boolean('entropy', input.entropy ?? false) };
 }
 
@@ -113,7 +108,7 @@ async function backwardOnTensor(input: SelectiveLogpBackwardInput): Promise<{ gr
 
 function backwardArguments(input: SelectiveLogpBackwardInput) {
   const names = [...COMMON_NAMES, 'gradLogps', 'gradEntropies', 'lse', 'entropies', 'inPlace'];
-  rejectUnknown('selectiveLogpBackward', record('selectiveLogpBackward input', input), names);
+  input = readOnce('selectiveLogpBackward', input, names, 'selectiveLogpBackward input');
   const { l, logits, native } = rowArguments(input);
   const gradLogps = typed<Float32Array>('gradLogps', input.gradLogps, 'Float32Array', l.rows);
   const gradEntropies = optionalTyped<Float32Array>('gradEntropies', input.gradEntropies, 'Float32Array', l.rows);
@@ -124,4 +119,4 @@ function backwardArguments(input: SelectiveLogpBackwardInput) {
 }
 
 /** @internal */
-export { LOGITS_NAMES, targetsOf };
+export { LOGITS_NAMES };

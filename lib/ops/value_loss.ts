@@ -1,6 +1,7 @@
-import { invalidType, rejectUnknown } from '../errors.js';
+import { invalidType } from '../errors.js';
 import { core } from '../native.js';
-import { layout, number, optionalTyped, record, typed } from './check.js';
+import { layout, number, optionalTyped, rowsOf, typed } from './check.js';
+import { readOnce } from './inputs.js';
 import type { SequenceLayout } from './types.js';
 
 export interface ValueBatch extends SequenceLayout {
@@ -45,10 +46,9 @@ function clipArguments(batch: ValueBatch, config: ValueLossConfig, rows: number)
  */
 export function valueLoss(batch: ValueBatch, config: ValueLossConfig = {}): ValueLoss {
   const names = ['values', 'oldValues', 'returns', 'mask', 'offsets', 'completionLength'];
-  rejectUnknown('valueLoss batch', record('valueLoss batch', batch), names);
-  rejectUnknown('valueLoss config', record('valueLoss config', config), ['cliprangeValue', 'normalizer']);
-  const rows = batch.values?.length;
-  if (typeof rows !== 'number') throw invalidType('values', 'a Float32Array', batch.values);
+  batch = readOnce('valueLoss batch', batch, names);
+  config = readOnce('valueLoss config', config, ['cliprangeValue', 'normalizer']);
+  const rows = rowsOf('values', batch.values);
   const { gradValues, totals } = core().valueLoss({
     ...layout(batch, rows, 'values'),
     values: typed<Float32Array>('values', batch.values, 'Float32Array', rows),

@@ -93,7 +93,7 @@ const MISTAKES: [() => unknown, RegExp][] = [
   [() => processAdvantages({ ...steps, stepEnds: Int32Array.of(-1, 2) }), /^RangeError ERR_INVALID_ARG .*stepEnds\[0\] but received -1$/],
   [
     () => processAdvantages({ ...steps, stepEnds: [0, 2] as never }),
-    /^TypeError ERR_INVALID_ARG Expected a Int32Array of length 2 for stepEnds/,
+    /^TypeError ERR_INVALID_ARG Expected an Int32Array of length 2 for stepEnds/,
   ],
   [
     () => processAdvantages({ ...steps, stepOffsets: Int32Array.of(0, 1, 3) }),
@@ -110,7 +110,7 @@ const MISTAKES: [() => unknown, RegExp][] = [
   [() => processAdvantages({ ...steps, completionLength: undefined }), /^TypeError ERR_INVALID_ARG .*offsets but received undefined$/],
   [
     () => processAdvantages({ ...steps, completionLength: undefined, offsets: Int32Array.of(0, 4) }),
-    /^RangeError ERR_INVALID_ARG Expected a Int32Array of length 2 for stepOffsets/,
+    /^RangeError ERR_INVALID_ARG Expected an Int32Array of length 2 for stepOffsets/,
   ],
   [
     () => processAdvantages({ ...steps, offsets: Int32Array.of(0, 2, 4) }),
