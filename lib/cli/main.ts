@@ -10,6 +10,7 @@ import { processContext, type CliContext } from './context.js';
 import { demoCommand } from './demo.js';
 import { doctorCommand } from './doctor.js';
 import { EXIT, exitCodeOf, explain } from './errors.js';
+import { evalCommand } from './eval.js';
 import { generateCommand } from './generate.js';
 import { mergeCommand } from './merge.js';
 import { parseFlags } from './options.js';
@@ -18,7 +19,7 @@ import { sftCommand } from './sft.js';
 import { trainCommand } from './train.js';
 
 const commands: readonly Command[] = [
-  ...[trainCommand, generateCommand, sftCommand, rewardTrainCommand, rewardScoreCommand],
+  ...[trainCommand, generateCommand, evalCommand, sftCommand, rewardTrainCommand, rewardScoreCommand],
   ...[mergeCommand, demoCommand, benchCommand, doctorCommand, buildCommand],
 ];
 
