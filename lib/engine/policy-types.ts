@@ -18,12 +18,16 @@ export interface GenerateResult {
   completions: Completion[];
 }
 
-export interface ScoreResult {
+/** Of Policy.score; entropies with `entropy: true`. */
+export type ScoreResult<Entropy extends boolean = boolean> = {
   /** Per completion: log-prob of each of its tokens, nats. */
   logps: Float32Array[];
-  /** Per completion: entropy of the distribution that each token was drawn from, nats. Only when asked for. */
-  entropies?: Float32Array[];
-}
+} & (Entropy extends true
+  ? {
+      /** Per completion: entropy of the distribution that each token was drawn from, nats. */
+      entropies: Float32Array[];
+    }
+  : { entropies?: undefined });
 
 /** What `score` takes as a completion. A result of `generate` names its prompt itself. */
 export type ScoredCompletion = string | Int32Array | { tokens: Int32Array; promptIndex?: number };

@@ -264,7 +264,11 @@ export class Policy {
    * (so the completions that generate returned can be passed as they are). A string is encoded without special tokens.
    * @throws FusedGrpoError ERR_CONTEXT_LENGTH, ERR_NON_FINITE, ERR_DISPOSED, ERR_TOKENIZER; TypeError, RangeError; the signal's reason.
    */
-  async score(prompts: readonly Prompt[], completions: readonly ScoredCompletion[], options: ScoreOptions = {}): Promise<ScoreResult> {
+  async score<E extends boolean = false>(
+    prompts: readonly Prompt[],
+    completions: readonly ScoredCompletion[],
+    options: Omit<ScoreOptions, 'entropy'> & { entropy?: E } = {},
+  ): Promise<ScoreResult<E>> {
     const { temperature, entropy, adapter, signal } = readScoreOptions(options);
     checkSignal(signal);
     this.alive();
@@ -282,7 +286,8 @@ export class Policy {
     const native = { temperature, entropy, tokenBudget: 4096, adapter };
     const result = await settle(() => this.native.score(join32(rows.map((r) => r.prompt)), targets, native), signal);
     const logps = split32(result.logps, targets.offsets);
-    return entropy ? { logps, entropies: split32(result.entropies ?? new Float32Array(), targets.offsets) } : { logps };
+    const all = entropy ? { logps, entropies: split32(result.entropies ?? new Float32Array(), targets.offsets) } : { logps };
+    return all as ScoreResult<E>;
   }
 
   private scored(c: ScoredCompletion, name: string): { tokens: Int32Array; promptIndex: unknown } {

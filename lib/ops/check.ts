@@ -2,7 +2,7 @@
 import { Tensor } from '../engine/tensor.js';
 import { incompatible, invalidType, invalidValue } from '../errors.js';
 import { allocate, classOf, lengthOf, type Typed } from './inputs.js';
-import type { Groups, LogitsInput, SequenceLayout } from './types.js';
+import type { Groups, LogitsDtype, LogitsLayout, SequenceLayout } from './types.js';
 
 const article = (type: string): string => (type === 'Int32Array' ? `an ${type}` : `a ${type}`);
 
@@ -131,7 +131,10 @@ export function groups(options: Groups, count: number, what = 'rewards'): Int32A
 
 const DTYPES = ['float32', 'bfloat16', 'float16'];
 
-function dtypeOf(input: LogitsInput<Tensor | Float32Array | Uint16Array>): number {
+/** Logits of any kind: which dtype goes with which class is checked here. */
+type AnyLogits<Logits> = LogitsLayout & { logits: Logits; dtype?: LogitsDtype };
+
+function dtypeOf(input: AnyLogits<Tensor | Float32Array | Uint16Array>): number {
   const { logits, dtype } = input;
   if (Tensor.is(logits)) {
     if (dtype !== undefined && dtype !== logits.dtype) throw invalidValue('dtype', `'${logits.dtype}', the Tensor's own,`, dtype);
@@ -165,7 +168,7 @@ function extent(l: Layout, vocab: number, rowStride: number, sequenceStride: num
 }
 
 export function logitsArguments<Logits extends Tensor | Float32Array | Uint16Array>(
-  input: LogitsInput<Logits>,
+  input: AnyLogits<Logits>,
   l: Layout,
 ): LogitsArguments<Logits> {
   const dtype = dtypeOf(input);

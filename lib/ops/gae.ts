@@ -3,7 +3,8 @@ import { boolean, layout, number, optionalTyped, rowsOf, typed } from './check.j
 import { readOnce } from './inputs.js';
 import type { SequenceLayout } from './types.js';
 
-export interface GaeBatch extends SequenceLayout {
+/** What gae takes. */
+export type GaeBatch = SequenceLayout & {
   /** Float32Array(N): the reward of each token; an outcome's reward stands at the last selected token. */
   rewards: Float32Array;
   /** Float32Array(N): the critic's value of the state that each token was chosen in. */
@@ -12,7 +13,7 @@ export interface GaeBatch extends SequenceLayout {
   lastValues?: Float32Array;
   /** Uint8Array(N): 0 leaves a position out, as if it were not there. What stands there is never read. */
   mask?: Uint8Array;
-}
+};
 
 export interface GaeConfig {
   /** Discount, from 0 to 1. Default 1. */

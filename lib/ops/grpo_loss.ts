@@ -6,16 +6,26 @@ import { readOnce, readOptions } from './inputs.js';
 import { rewardArguments } from './group_advantages.js';
 import { BATCH_NAMES, advantagesArguments, batchArguments, lossMetrics } from './policy_loss.js';
 import { settle } from '../engine/call.js';
+import { tensorOps } from '../engine/tensor.js';
 import { LOGITS_NAMES } from './selective_logp.js';
-import { hostArrays, nativeTensors, needsReading, onTensor, tensorOps, type OnTensor, type Tensor } from './tensors.js';
+import { hostArrays, nativeTensors, needsReading, onTensor, type OnTensor, type Tensor } from './tensors.js';
 import type { NativeAdvantages, NativeMetrics } from './addon.js';
-import type { AdvantageConfig, GroupAdvantages, Groups, LogitsInput, LossConfig, LossMetrics, PolicyBatch, Rewards } from './types.js';
+import type { Entropies } from './selective_logp.js';
+import type {
+  AdvantageConfig,
+  GroupAdvantages,
+  Groups,
+  LogitsInput,
+  LossConfig,
+  LossConfigOf,
+  LossMetrics,
+  LossType,
+  PolicyBatch,
+  RewardsOrAdvantages,
+} from './types.js';
 
-/** Give `advantages`, or `rewards` with their groups. */
-export interface GrpoLossBatch extends LogitsInput, PolicyBatch, Groups {
-  /** (B): turned into advantages by the AdvantageConfig part of the config. */
-  rewards?: Rewards;
-}
+/** What grpoLoss takes: logits, where sequences begin and end, and `advantages`, or `rewards` with their groups. */
+export type GrpoLossBatch = LogitsInput & PolicyBatch & RewardsOrAdvantages;
 
 export interface GrpoLossConfig extends LossConfig, AdvantageConfig {
   /** Compute the entropy of every selected row. Default true; the gradient does not depend on it unless entropyCoef is not 0. */
@@ -24,7 +34,8 @@ export interface GrpoLossConfig extends LossConfig, AdvantageConfig {
   inPlace?: boolean;
 }
 
-export interface GrpoLossResult<Logits = Float32Array | Uint16Array> {
+/** Entropies are there unless the config says `entropy: false`. */
+export type GrpoLossResult<Logits = Float32Array | Uint16Array, Entropy extends boolean = boolean> = {
   loss: number;
   /** d(loss) / d(logits) in the logits' dtype, 1 / temperature included; rows behind the mask are exactly 0. */
   gradLogits: Logits;
@@ -32,11 +43,13 @@ export interface GrpoLossResult<Logits = Float32Array | Uint16Array> {
   logps: Float32Array;
   /** (B), or (N) when given per token. */
   advantages: Float32Array;
-  entropies?: Float32Array;
   /** Group statistics, when rewards were given. */
   groups?: Omit<GroupAdvantages, 'advantages'>;
   metrics: LossMetrics;
-}
+} & Entropies<Entropy>;
+
+/** LossConfig and AdvantageConfig with the op's own options; the lossType says what else is needed. */
+type GrpoLossConfigOf<T extends LossType, E extends boolean> = Omit<GrpoLossConfig, 'entropy'> & { entropy?: E } & LossConfigOf<T>;
 
 interface AdvantageArguments {
   advantages?: unknown;
@@ -45,24 +58,23 @@ interface AdvantageArguments {
 }
 
 /** Advantages as given, or the arguments that make them from rewards. @internal */
-export function advantagesOrRewards(
-  batch: Pick<GrpoLossBatch, 'rewards' | 'advantages' | 'numGenerations' | 'groupOffsets'>,
-  config: AdvantageConfig,
-  l: Layout,
-): AdvantageArguments {
+export function advantagesOrRewards(batch: RewardsOrAdvantages, config: AdvantageConfig, l: Layout): AdvantageArguments {
   if (batch.rewards === undefined) {
     if (batch.numGenerations !== undefined || batch.groupOffsets !== undefined)
       throw incompatible('numGenerations and groupOffsets describe rewards; give rewards, or leave them out');
     return advantagesArguments(batch.advantages, l);
   }
   if (batch.advantages !== undefined) throw incompatible('Give either rewards or advantages, not both');
-  const made = rewardArguments(batch.rewards, batch, config);
+  const made = rewardArguments(batch.rewards, batch as Groups, config);
   if (made.count !== l.sequences) throw invalidRewards(batch.rewards, l.sequences);
   return { rewardArguments: made, advantagesPerToken: false };
 }
 
 /** With logits in a Tensor: on its device, off the event loop; rewards become advantages before, on the CPU. */
-export function grpoLoss(batch: OnTensor<GrpoLossBatch>, config?: GrpoLossConfig): Promise<GrpoLossResult<Tensor>>;
+export function grpoLoss<T extends LossType = LossType, E extends boolean = true>(
+  batch: OnTensor<GrpoLossBatch>,
+  config?: GrpoLossConfigOf<T, E>,
+): Promise<GrpoLossResult<Tensor, E>>;
 /**
  * GRPO's loss and the gradient of the logits in one native call: rewards -> advantages -> log-probs -> ratio -> clip -> KL ->
  * gradient, with one read and one write of the logits.
@@ -77,7 +89,10 @@ export function grpoLoss(batch: OnTensor<GrpoLossBatch>, config?: GrpoLossConfig
  *   { lossType: 'dapo', epsilon: 0.2, epsilonHigh: 0.28 },
  * );
  */
-export function grpoLoss(batch: GrpoLossBatch, config?: GrpoLossConfig): GrpoLossResult;
+export function grpoLoss<T extends LossType = LossType, E extends boolean = true>(
+  batch: GrpoLossBatch,
+  config?: GrpoLossConfigOf<T, E>,
+): GrpoLossResult<Float32Array | Uint16Array, E>;
 export function grpoLoss(
   batch: GrpoLossBatch | OnTensor<GrpoLossBatch>,
   config: GrpoLossConfig = {},
@@ -124,7 +139,7 @@ export function grpoArguments(batch: GrpoLossBatch, config: GrpoLossConfig = {})
   const loss = lossArguments('grpoLoss config', config, more);
   const l = layout(batch, rowsOf('targets', batch.targets, 'Int32Array'), 'targets');
   const entropy = boolean('entropy', config.entropy ?? true);
-  const logits = logitsArguments(batch, l);
+  const logits = logitsArguments<Float32Array | Uint16Array>(batch, l);
   const native = {
     ...batchArguments(batch, l, loss),
     ...advantagesOrRewards(batch, config, l),

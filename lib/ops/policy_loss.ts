@@ -4,7 +4,7 @@ import type { NativeMetrics } from './addon.js';
 import { layout, optionalTyped, rowsOf, typed, type Layout } from './check.js';
 import { lossArguments, type LossArguments } from './config.js';
 import { classOf, lengthOf, readOnce, type Typed } from './inputs.js';
-import type { LossConfig, LossMetrics, PolicyBatch } from './types.js';
+import type { LossConfig, LossConfigOf, LossMetrics, LossType, PolicyBatch } from './types.js';
 
 export const BATCH_NAMES = [
   'oldLogps',
@@ -15,7 +15,7 @@ export const BATCH_NAMES = [
   'truncated',
   'offsets',
   'completionLength',
-] as const satisfies readonly (keyof PolicyBatch)[];
+] as const satisfies readonly (keyof PolicyLossBatch)[];
 
 /** The token-sized native arguments, without the advantages. @internal */
 export function batchArguments(batch: PolicyBatch, l: Layout, config: LossArguments): Record<string, unknown> {
@@ -65,12 +65,23 @@ export function lossMetrics(m: NativeMetrics, withKl: boolean, withEntropy: bool
   };
 }
 
-export interface PolicyLossBatch extends PolicyBatch {
+/** What policyLoss takes. N token positions in B sequences. */
+export type PolicyLossBatch = PolicyBatch & {
   /** (N) log-probs of the current policy. */
   logps: Float32Array;
   /** (N) entropies: needed for entropyCoef, topEntropyQuantile and entropyThreshold, otherwise only for the metric. */
   entropies?: Float32Array;
+  /** Float32Array(B), or (N) for one per token. */
   advantages: Float32Array;
+};
+
+export interface PolicyLossResult {
+  loss: number;
+  /** (N) d(loss) / d(logps); 0 behind the mask. */
+  gradLogps: Float32Array;
+  /** (N) d(loss) / d(entropies), when entropyCoef is not 0. */
+  gradEntropies?: Float32Array;
+  metrics: LossMetrics;
 }
 
 interface PolicyLossArguments {
@@ -102,11 +113,8 @@ export function policyLossArguments(batch: PolicyLossBatch, config: LossConfig, 
  * @throws RangeError ERR_NON_FINITE naming the selected position whose log-prob is NaN or infinite
  * @see docs/losses.md for the formulas and their sources
  */
-export function policyLoss(
-  batch: PolicyLossBatch,
-  config: LossConfig = {},
-): { loss: number; gradLogps: Float32Array; gradEntropies?: Float32Array; metrics: LossMetrics } {
-  const args = policyLossArguments(batch, config);
+export function policyLoss<T extends LossType = LossType>(batch: PolicyLossBatch, config?: LossConfigOf<T>): PolicyLossResult {
+  const args = policyLossArguments(batch, config ?? {});
   const { gradLogps, gradEntropies, metrics } = core().policyLoss(args.native);
   return {
     loss: metrics.loss,

@@ -5,14 +5,15 @@ import { classOf, doubles, lengthOf, readOnce } from './inputs.js';
 import type { GroupAdvantages, Groups, Rewards, SequenceLayout } from './types.js';
 
 /** Rewards of the steps of completions, by a process reward model. S steps in total, in the order of their completions. */
-export interface StepRewards extends SequenceLayout, Groups {
-  /** (S) one per step. */
-  stepRewards: Rewards;
-  /** Int32Array(S): the position (from 0 to N - 1) of each step's last token, ascending in its sequence and inside its rows. */
-  stepEnds: Int32Array;
-  /** Int32Array(B + 1): sequence i has the steps from stepOffsets[i] to stepOffsets[i + 1]; first 0, last S. */
-  stepOffsets: Int32Array;
-}
+export type StepRewards = SequenceLayout &
+  Groups & {
+    /** (S) one per step. */
+    stepRewards: Rewards;
+    /** Int32Array(S): the position (from 0 to N - 1) of each step's last token, ascending in its sequence and inside its rows. */
+    stepEnds: Int32Array;
+    /** Int32Array(B + 1): sequence i has the steps from stepOffsets[i] to stepOffsets[i + 1]; first 0, last S. */
+    stepOffsets: Int32Array;
+  };
 
 export interface ProcessAdvantagesConfig {
   /** What step rewards are divided by: the std of all steps of the group (default), or nothing. */

@@ -4,7 +4,8 @@ import { KL_ESTIMATORS } from './config.js';
 import { doubles, readOnce } from './inputs.js';
 import type { KlEstimator, Rewards, SequenceLayout } from './types.js';
 
-export interface RewardsWithKlBatch extends SequenceLayout {
+/** What rewardsWithKl takes. */
+export type RewardsWithKlBatch = SequenceLayout & {
   /** (B) one per completion. */
   rewards: Rewards;
   /** Float32Array(N): log-probs of the policy that sampled. */
@@ -13,7 +14,7 @@ export interface RewardsWithKlBatch extends SequenceLayout {
   refLogps: Float32Array;
   /** Uint8Array(N): 0 leaves a position out. What stands there is never read. */
   mask?: Uint8Array;
-}
+};
 
 export interface RewardsWithKlConfig {
   /** Weight of the KL, at least 0. */

@@ -1,6 +1,7 @@
 // The logits ops on the engine's tensors: the same checks, the same arguments, on the engine's thread.
 import { isRevoked } from '../errors.js';
-import { Tensor, tensorOps } from '../engine/tensor.js';
+import type { LogitsDtype } from './types.js';
+import { Tensor } from '../engine/tensor.js';
 
 /** An input whose logits are a Tensor; its token-sized arrays may be Tensors too, and are read first. */
 export type OnTensor<Input> = {
@@ -8,7 +9,9 @@ export type OnTensor<Input> = {
     ? Tensor
     : NonNullable<Input[Name]> extends Float32Array | Int32Array | Uint8Array
       ? Input[Name] | Tensor
-      : Input[Name];
+      : Name extends 'dtype'
+        ? LogitsDtype
+        : Input[Name];
 };
 
 /** Whether the op's input asks for the engine. */
@@ -31,4 +34,4 @@ export function nativeTensors<Args extends object>(args: Args): object {
   return Object.fromEntries(Object.entries(args).map(([name, value]) => [name, Tensor.is(value) ? value.native : (value as unknown)]));
 }
 
-export { Tensor, tensorOps };
+export { Tensor };

@@ -1,21 +1,38 @@
 // Types of the functional ops. B completions ("sequences"), N token positions in total, V columns of logits.
 
-/** Where sequences begin and end: one of the two. Ragged: B+1 numbers, first 0, last N. Rectangular: N = B * completionLength. */
-export interface SequenceLayout {
-  offsets?: Int32Array;
-  completionLength?: number;
-}
+/** Where sequences begin and end: one of the two. */
+export type SequenceLayout =
+  | {
+      /** Int32Array(B + 1): ragged sequences; first 0, non-decreasing, last N. */
+      offsets: Int32Array;
+      completionLength?: undefined;
+    }
+  | {
+      /** Rectangular: N = B * completionLength. */
+      completionLength: number;
+      offsets?: undefined;
+    };
 
 export type LogitsDtype = 'float32' | 'bfloat16' | 'float16';
 
-/** Rows of logits; row t predicts targets[t]. */
-export interface LogitsInput<Logits = Float32Array | Uint16Array> {
-  /**
-   * Float32Array, or Uint16Array holding bfloat16 or float16 bits (then `dtype` is required); views with an offset are fine. Or a Tensor
-   * of the engine: the op then runs where the Tensor is and returns a promise.
-   */
-  logits: Logits;
-  dtype?: LogitsDtype;
+/** Logits in JavaScript's memory: the array's class and dtype go together. Views with an offset are fine. */
+export type LogitsArray =
+  | {
+      /**
+       * Float32Array, or Uint16Array holding bfloat16 or float16 bits (then `dtype` is required). Or a Tensor of the engine: the op then runs
+       * where the Tensor is and returns a promise.
+       */
+      logits: Float32Array;
+      /** What the elements are. Default: 'float32'; a Uint16Array needs 'bfloat16' or 'float16'. */
+      dtype?: 'float32';
+    }
+  | {
+      logits: Float32Array | Uint16Array;
+      dtype: LogitsDtype;
+    };
+
+/** How rows of logits lie, and what they predict. */
+export interface LogitsLayout {
   /** V: columns of a row. */
   vocabSize: number;
   /** Int32Array(N): the token id of each position. Positions behind the mask may hold anything. */
@@ -25,6 +42,9 @@ export interface LogitsInput<Logits = Float32Array | Uint16Array> {
   /** Elements from one sequence's first row to the next's (padded or shifted views). Default: rows follow each other. */
   sequenceStride?: number;
 }
+
+/** Rows of logits; row t predicts targets[t]. */
+export type LogitsInput = LogitsArray & LogitsLayout;
 
 export type LossType =
   'dapo' | 'grpo' | 'bnpo' | 'dr_grpo' | 'cispo' | 'sapo' | 'vespo' | 'luspo' | 'gmpo' | 'reinforce' | 'dppo' | 'clip_cov' | 'kl_cov';
@@ -108,6 +128,23 @@ export interface LossConfig {
   klCovCoef?: number;
 }
 
+/** lossTypes whose surrogate is PPO's clip: delta and dualClip bound it. */
+type ClippedLossType = 'grpo' | 'bnpo' | 'dr_grpo' | 'dapo' | 'luspo' | 'clip_cov';
+/** lossTypes that define a token's weight themselves. */
+type TokenLevelLossType = 'vespo' | 'gmpo' | 'reinforce' | 'dppo' | 'clip_cov' | 'kl_cov';
+
+/** Of every lossType in T: what it needs beside LossConfig, and what it cannot have. A T that is not known is let pass: calls check it. */
+export type LossRequirements<T extends LossType> = LossType extends T
+  ? unknown
+  : (T extends 'cispo' ? { epsilonHigh: number } : unknown) &
+      (T extends 'dr_grpo' ? { maxCompletionLength: number } | { normalizer: number } : unknown) &
+      (T extends 'luspo' ? { importanceSamplingLevel: 'sequence' } : unknown) &
+      (T extends TokenLevelLossType ? { importanceSamplingLevel?: 'token' } : unknown) &
+      (T extends ClippedLossType ? unknown : { delta?: undefined; dualClip?: undefined });
+
+/** LossConfig where the lossType is known when the code is compiled: cispo then asks for its epsilonHigh, and so on. */
+export type LossConfigOf<T extends LossType> = LossConfig & { lossType?: T } & LossRequirements<T>;
+
 export interface AdvantageConfig {
   /** What the advantage is divided by: the std of its group (default), of the batch, or nothing. */
   scaleRewards?: 'group' | 'batch' | 'none';
@@ -123,11 +160,33 @@ export interface AdvantageConfig {
   nonFinite?: 'error' | 'exclude';
 }
 
-/** Completions of one prompt follow each other: either groups of equal size, or G+1 offsets. */
-export interface Groups {
-  numGenerations?: number;
-  groupOffsets?: Int32Array;
-}
+/** Completions of one prompt follow each other: groups of equal size, or offsets; one of the two. */
+export type Groups =
+  | {
+      /** Completions of every group. */
+      numGenerations: number;
+      groupOffsets?: undefined;
+    }
+  | {
+      /** Int32Array(groups + 1): first 0, non-decreasing, last B. */
+      groupOffsets: Int32Array;
+      numGenerations?: undefined;
+    };
+
+/** What a completion is worth: rewards in groups, or advantages. */
+export type RewardsOrAdvantages =
+  | ({
+      /** (B): turned into advantages by the AdvantageConfig part of the config. */
+      rewards: Rewards;
+      advantages?: undefined;
+    } & Groups)
+  | {
+      /** Float32Array(B), or (N) for one per token. */
+      advantages: Float32Array;
+      rewards?: undefined;
+      numGenerations?: undefined;
+      groupOffsets?: undefined;
+    };
 
 export type Rewards = Float32Array | Float64Array | readonly number[];
 
@@ -141,21 +200,22 @@ export interface GroupAdvantages {
   zeroStd: Uint8Array;
 }
 
-/** Everything token-sized that the loss is made of. */
-export interface PolicyBatch extends SequenceLayout {
+/** What stands for each token, beside the log-probs of the policy itself. */
+export interface TokenArrays {
   /** (N) log-probs of the sampling policy. Omitted: on policy, the ratio is 1 and keeps its gradient. */
   oldLogps?: Float32Array;
   /** (N) log-probs of the reference; needed iff beta > 0, and never read otherwise. */
   refLogps?: Float32Array | null;
   /** (N) log-probs by the engine that sampled, NaN where unknown: for samplerImportanceSampling and offPolicyMaskThreshold. */
   samplerLogps?: Float32Array;
-  /** (B), or (N) for one per token. */
-  advantages?: Float32Array;
   /** Uint8Array(N): 0 leaves a position out. What stands there is never read. */
   mask?: Uint8Array;
   /** Uint8Array(B): completions that hit the length limit (see maskTruncatedCompletions). */
   truncated?: Uint8Array;
 }
+
+/** Everything token-sized that the loss is made of. */
+export type PolicyBatch = TokenArrays & SequenceLayout;
 
 /** Means over selected tokens; 0 when there are none. */
 export interface LossMetrics {

@@ -4,7 +4,8 @@ import { layout, number, optionalTyped, rowsOf, typed } from './check.js';
 import { readOnce } from './inputs.js';
 import type { SequenceLayout } from './types.js';
 
-export interface ValueBatch extends SequenceLayout {
+/** What valueLoss takes. */
+export type ValueBatch = SequenceLayout & {
   /** Float32Array(N): values by the critic that is trained. */
   values: Float32Array;
   /** Float32Array(N): values when the batch was sampled; needed iff cliprangeValue is given, and never read otherwise. */
@@ -13,7 +14,7 @@ export interface ValueBatch extends SequenceLayout {
   returns: Float32Array;
   /** Uint8Array(N): 0 leaves a position out. What stands there is never read. */
   mask?: Uint8Array;
-}
+};
 
 export interface ValueLossConfig {
   /** How far a value may be from its old value and still count (TRL: cliprange_value, 0.2 there). Default: no bound. */

@@ -125,7 +125,7 @@ test.each([
   ],
   [() => failure(() => groupAdvantages([1, 2, 3], { numGenerations: 2 })), RangeError, 'ERR_INVALID_ARG', /divisor/],
   [() => failure(() => groupAdvantages([1, '2'] as never, { numGenerations: 2 })), TypeError, 'ERR_INVALID_ARG', /rewards\[1\]/],
-  [() => failure(() => groupAdvantages([1, 2], {})), TypeError, 'ERR_INVALID_ARG', /numGenerations/],
+  [() => failure(() => groupAdvantages([1, 2], {} as never)), TypeError, 'ERR_INVALID_ARG', /numGenerations/],
 ])('mistake %#', (f, kind, code, message) => {
   const error = f();
   expect(error).toBeInstanceOf(kind);
