@@ -31,7 +31,9 @@ function show(value: unknown): string {
   }
 }
 
+/** An error of this package that is neither a TypeError nor a RangeError (those carry a `code` too). */
 export class FusedGrpoError extends Error {
+  /** What kind of error it is, for programs; the message is for people. */
   readonly code: ErrorCode;
   constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
     super(message, options);

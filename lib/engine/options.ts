@@ -3,6 +3,7 @@ import { FusedGrpoError, invalidType, invalidValue } from '../errors.js';
 import type { DownloadProgress, ResolveOptions } from '../hub/resolve.js';
 import { eachOf, listOf, readOnce } from '../ops/inputs.js';
 
+/** Of Policy.load. */
 export interface LoadOptions {
   /** 'auto' takes the best device there is. Default 'auto'. */
   device?: 'auto' | 'cpu' | 'cuda';
@@ -14,9 +15,11 @@ export interface LoadOptions {
   onDownload?: (progress: DownloadProgress) => void;
   /** The base model (a folder, or an id of the hub), when a LoRA adapter is loaded. Default: what its adapter_config.json names. */
   base?: string;
+  /** Aborting stops the call between tokens or micro-batches; it rejects with signal.reason. */
   signal?: AbortSignal;
 }
 
+/** Of Policy.generate. */
 export interface GenerateOptions {
   /** Completions per prompt. Default 1. */
   numGenerations?: number;
@@ -47,9 +50,11 @@ export interface GenerateOptions {
   promptOffset?: number;
   /** false: sample from the base model, without its adapter. Default true. */
   adapter?: boolean;
+  /** Aborting stops the call between tokens or micro-batches; it rejects with signal.reason. */
   signal?: AbortSignal;
 }
 
+/** Of Policy.score. */
 export interface ScoreOptions {
   /** Logits are divided by it; above 0. Default 1. */
   temperature?: number;
@@ -57,6 +62,7 @@ export interface ScoreOptions {
   entropy?: boolean;
   /** false: score by the base model, without its adapter (the reference of a LoRA run). Default true. */
   adapter?: boolean;
+  /** Aborting stops the call between tokens or micro-batches; it rejects with signal.reason. */
   signal?: AbortSignal;
 }
 

@@ -36,6 +36,7 @@ export type { Prompt } from './texts.js';
 
 export type { Completion, GenerateResult, ScoreResult, ScoredCompletion } from './policy-types.js';
 
+/** A language model that can be sampled from, scored, trained and saved. Its memory is native: dispose() or `using` frees it at once. Calls run one after the other on a thread of its own. */
 export class Policy {
   private bytesSet = false;
   private isDisposed = false;
@@ -147,6 +148,7 @@ export class Policy {
     this.weightsChanged ||= !this.lora;
   }
 
+  /** Columns of the model's logits. */
   get vocabSize(): number {
     return this.config.native.vocabSize;
   }
@@ -158,6 +160,7 @@ export class Policy {
   get eosTokenIds(): readonly number[] {
     return this.config.eosTokenIds;
   }
+  /** Whether dispose() was called. */
   get disposed(): boolean {
     return this.isDisposed;
   }
@@ -328,6 +331,7 @@ export class Policy {
     this.isDisposed = true;
     this.native.dispose();
   }
+  /** dispose(), for `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }

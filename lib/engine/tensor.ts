@@ -4,10 +4,12 @@ import { engine } from '../native.js';
 import type { NativeTensor, NativeTensorOps } from './addon.js';
 import { fromNative, settle } from './call.js';
 
+/** What elements of a Tensor can be. */
 export type TensorDtype = 'float32' | 'float64' | 'bfloat16' | 'float16' | 'int32' | 'uint8';
 /** What holds a tensor's elements in JavaScript; bfloat16 and float16 are bits in a Uint16Array. */
 export type TensorData = Float32Array | Float64Array | Uint16Array | Int32Array | Uint8Array;
 
+/** Of Tensor.from. */
 export interface TensorOptions {
   /** Default: the array's own; needed for a Uint16Array. A Float32Array may be rounded to another dtype. */
   dtype?: TensorDtype;
@@ -57,7 +59,9 @@ export const tensorOps = (): NativeTensorOps => (shared ??= new (engine().Tensor
  *     const { gradLogits } = await grpoLoss({ logits, ... }); // in place: gradLogits === logits
  */
 export class Tensor {
+  /** Sizes, row-major. */
   readonly shape: readonly number[];
+  /** What the elements are. */
   readonly dtype: TensorDtype;
   /** 'cpu', 'cuda:0', ... */
   readonly device: string;
@@ -127,6 +131,7 @@ export class Tensor {
     this.#native.dispose();
   }
 
+  /** dispose(), for `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }

@@ -15,6 +15,7 @@ export type GaeBatch = SequenceLayout & {
   mask?: Uint8Array;
 };
 
+/** Of gae. */
 export interface GaeConfig {
   /** Discount, from 0 to 1. Default 1. */
   gamma?: number;

@@ -36,6 +36,7 @@ export interface GrpoLossConfig extends LossConfig, AdvantageConfig {
 
 /** Entropies are there unless the config says `entropy: false`. */
 export type GrpoLossResult<Logits = Float32Array | Uint16Array, Entropy extends boolean = boolean> = {
+  /** Divided by the normalizer; the entropy bonus included. */
   loss: number;
   /** d(loss) / d(logits) in the logits' dtype, 1 / temperature included; rows behind the mask are exactly 0. */
   gradLogits: Logits;
@@ -45,11 +46,12 @@ export type GrpoLossResult<Logits = Float32Array | Uint16Array, Entropy extends 
   advantages: Float32Array;
   /** Group statistics, when rewards were given. */
   groups?: Omit<GroupAdvantages, 'advantages'>;
+  /** Means over the selected tokens. */
   metrics: LossMetrics;
 } & Entropies<Entropy>;
 
 /** LossConfig and AdvantageConfig with the op's own options; the lossType says what else is needed. */
-type GrpoLossConfigOf<T extends LossType, E extends boolean> = Omit<GrpoLossConfig, 'entropy'> & { entropy?: E } & LossConfigOf<T>;
+export type GrpoLossConfigOf<T extends LossType, E extends boolean> = Omit<GrpoLossConfig, 'entropy'> & { entropy?: E } & LossConfigOf<T>;
 
 interface AdvantageArguments {
   advantages?: unknown;

@@ -46,6 +46,7 @@ export interface LinearGrpoLossConfig extends LossConfig, AdvantageConfig {
 
 /** Entropies are there unless the config says `entropy: false`. */
 export type LinearGrpoLossResult<Entropy extends boolean = boolean> = {
+  /** Divided by the normalizer; the entropy bonus included. */
   loss: number;
   /** (N, H) d(loss) / d(hidden), in its dtype; 0 behind the mask. */
   gradHidden: Tensor;
@@ -57,6 +58,7 @@ export type LinearGrpoLossResult<Entropy extends boolean = boolean> = {
   advantages: Float32Array;
   /** Group statistics, when rewards were given. */
   groups?: Omit<GroupAdvantages, 'advantages'>;
+  /** Means over the selected tokens. */
   metrics: LossMetrics;
 } & Entropies<Entropy>;
 

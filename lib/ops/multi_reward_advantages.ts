@@ -5,6 +5,7 @@ import { ADVANTAGE_OPTIONS, advantageArguments } from './config.js';
 import { allocate, copied, doubles, listOf, readOnce } from './inputs.js';
 import type { AdvantageConfig, GroupAdvantages, Groups, Rewards } from './types.js';
 
+/** Of multiRewardAdvantages. */
 export interface MultiRewardConfig extends AdvantageConfig {
   /** One per function. Default: 1 each. */
   rewardWeights?: readonly number[];

@@ -75,12 +75,15 @@ export type PolicyLossBatch = PolicyBatch & {
   advantages: Float32Array;
 };
 
+/** What policyLoss gives. */
 export interface PolicyLossResult {
+  /** Divided by the normalizer; the entropy bonus included. */
   loss: number;
   /** (N) d(loss) / d(logps); 0 behind the mask. */
   gradLogps: Float32Array;
   /** (N) d(loss) / d(entropies), when entropyCoef is not 0. */
   gradEntropies?: Float32Array;
+  /** Means over the selected tokens. */
   metrics: LossMetrics;
 }
 

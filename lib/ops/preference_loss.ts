@@ -2,6 +2,7 @@ import { core } from '../native.js';
 import { number, optionalTyped, rowsOf, typed } from './check.js';
 import { readOnce } from './inputs.js';
 
+/** What preferenceLoss takes. B pairs. */
 export interface PreferenceBatch {
   /** Float32Array(B): the reward model's scores of the better completion of each pair, */
   chosenRewards: Float32Array;
@@ -11,6 +12,7 @@ export interface PreferenceBatch {
   margins?: Float32Array;
 }
 
+/** Of preferenceLoss. */
 export interface PreferenceConfig {
   /** Weight of (chosen + rejected)^2, which keeps scores around 0 (TRL: center_rewards_coefficient). Default 0. */
   centerRewardsCoefficient?: number;
@@ -18,7 +20,9 @@ export interface PreferenceConfig {
   normalizer?: number;
 }
 
+/** What preferenceLoss gives. */
 export interface PreferenceLoss {
+  /** The sum divided by the normalizer. */
   loss: number;
   /** (B) d(loss) / d(chosenRewards). */
   gradChosen: Float32Array;

@@ -15,6 +15,7 @@ export type StepRewards = SequenceLayout &
     stepOffsets: Int32Array;
   };
 
+/** Of processAdvantages. */
 export interface ProcessAdvantagesConfig {
   /** What step rewards are divided by: the std of all steps of the group (default), or nothing. */
   scaleRewards?: 'group' | 'none';

@@ -16,6 +16,7 @@ export type RewardsWithKlBatch = SequenceLayout & {
   mask?: Uint8Array;
 };
 
+/** Of rewardsWithKl. */
 export interface RewardsWithKlConfig {
   /** Weight of the KL, at least 0. */
   beta: number;

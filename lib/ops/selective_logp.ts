@@ -11,7 +11,7 @@ const LOGITS_NAMES = ['logits', 'dtype', 'vocabSize', 'targets', 'rowStride', 's
 const COMMON_NAMES = [...LOGITS_NAMES, 'temperature', 'mask', 'offsets', 'completionLength'] as const;
 
 /** `offsets` or `completionLength` are needed only with sequenceStride. */
-type OptionalLayout = SequenceLayout | { offsets?: undefined; completionLength?: undefined; sequenceStride?: undefined };
+export type OptionalLayout = SequenceLayout | { offsets?: undefined; completionLength?: undefined; sequenceStride?: undefined };
 
 /** What selectiveLogp takes. */
 export type SelectiveLogpInput = LogitsInput &
@@ -28,7 +28,10 @@ export type Entropies<Asked extends boolean> = Asked extends true
       /** (N), in nats; 0 behind the mask. */
       entropies: Float32Array;
     }
-  : { entropies?: undefined };
+  : {
+      /** Not asked for. */
+      entropies?: undefined;
+    };
 
 /** Of selectiveLogp; entropies with `entropy: true`. */
 export type SelectiveLogp<Entropy extends boolean = boolean> = {
@@ -101,6 +104,7 @@ export type SelectiveLogpBackwardInput = SelectiveLogpInput & {
   gradEntropies?: Float32Array;
   /** What selectiveLogp returned. Accepted for symmetry: the CPU kernel forms them again, more exactly, while the row is in cache. */
   lse?: Float32Array;
+  /** See lse. */
   entropies?: Float32Array;
   /** Default true: the gradient overwrites the logits. Otherwise a new compact (N, V) array. */
   inPlace?: boolean;

@@ -16,6 +16,7 @@ export type ValueBatch = SequenceLayout & {
   mask?: Uint8Array;
 };
 
+/** Of valueLoss. */
 export interface ValueLossConfig {
   /** How far a value may be from its old value and still count (TRL: cliprange_value, 0.2 there). Default: no bound. */
   cliprangeValue?: number;
@@ -23,7 +24,9 @@ export interface ValueLossConfig {
   normalizer?: number;
 }
 
+/** What valueLoss gives. */
 export interface ValueLoss {
+  /** The sum divided by the normalizer. */
   loss: number;
   /** (N) d(loss) / d(values); 0 behind the mask and where the clipped error is the larger one. */
   gradValues: Float32Array;

@@ -33,6 +33,7 @@ export interface CriticMetrics {
   explainedVariance: number;
   /** Means over tokens. */
   meanValue: number;
+  /** Mean of the returns that the critic learns. */
   meanReturn: number;
 }
 

@@ -17,7 +17,9 @@ export interface EvalMetrics {
   evalPassAt1: number;
   /** pass@K, K = evalNumGenerations: share of rows of which at least one of K samples passes. */
   evalPassAtK: number;
+  /** K of pass@K. */
   evalK: number;
+  /** Wall-clock seconds of the evaluation. */
   evalSeconds: number;
 }
 
