@@ -22,8 +22,8 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 
-// eslint-disable-next-line @typescript-eslint/no-implied-eval -- the module of the test
 const importModule = async (path: string) => ({
+  // eslint-disable-next-line @typescript-eslint/no-implied-eval -- the module of the test
   default: new Function(readFileSync(path, 'utf8').replace('export default', 'return'))() as unknown,
 });
 
@@ -107,7 +107,7 @@ describe('refused before anything is loaded', () => {
     ['a temperature of 0', ['--temperature', '0'], /--temperature/],
     ['an option of training', ['--learning-rate', '1'], /Unknown option --learning-rate of 'eval'/],
   ])('%s', async (_, argv, message) => {
-    const { code, err } = await cli(argv, { api: nothing as never });
+    const { code, err } = await cli(argv, { api: nothing });
     expect({ code, err }).toEqual({ code: 2, err: expect.stringMatching(message) as never });
   });
 });
@@ -116,7 +116,7 @@ test('bad rows, chat rows without a template, prompts that do not fit: said with
   wordy('bad.jsonl', [{ question: 'x' }]);
   expect(await cli(args('--data', 'bad.jsonl'))).toMatchObject({
     code: 2,
-    err: expect.stringContaining('bad.jsonl:1: there is no "prompt"') as never,
+    err: expect.stringContaining('bad.jsonl:1: there is no "prompt"'),
   });
   expect((await cli(args('--data', 'chat.jsonl'))).err).toContain('has no chat template');
   wordy('long.jsonl', [{ prompt: '1+'.repeat(300), answer: '1' }]);
