@@ -104,8 +104,8 @@ export function layout(batch: SequenceLayout, rows: number, rowsName: string): L
     return { rows, sequences: made.length - 1, offsets: made };
   }
   const sequences = countOf('offsets', offsets, 'an Int32Array of B+1 offsets');
-  monotone('offsets', offsets!, rows, `positions (${rowsName}.length)`);
-  return { rows, sequences, offsets: offsets! };
+  monotone('offsets', offsets, rows, `positions (${rowsName}.length)`);
+  return { rows, sequences, offsets: offsets };
 }
 
 /** How many parts offsets part something into. */

@@ -67,7 +67,7 @@ export function advantagesOrRewards(batch: RewardsOrAdvantages, config: Advantag
     return advantagesArguments(batch.advantages, l);
   }
   if (batch.advantages !== undefined) throw incompatible('Give either rewards or advantages, not both');
-  const made = rewardArguments(batch.rewards, batch as Groups, config);
+  const made = rewardArguments(batch.rewards, batch, config);
   if (made.count !== l.sequences) throw invalidRewards(batch.rewards, l.sequences);
   return { rewardArguments: made, advantagesPerToken: false };
 }

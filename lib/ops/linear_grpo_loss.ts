@@ -155,5 +155,5 @@ async function onMatrices(batch: LinearGrpoLossBatch, config: LinearGrpoLossConf
     ...(out.entropies ? { entropies: out.entropies } : {}),
     ...('mean' in groups ? { groups: groups } : {}),
     metrics: lossMetrics(out.metrics, loss.beta > 0, options.entropy),
-  } as LinearGrpoLossResult;
+  };
 }

@@ -30,7 +30,7 @@ function stepLayout(batch: StepRewards): Layout {
   const { offsets, completionLength, stepOffsets } = batch;
   const sequences = countOf('stepOffsets', stepOffsets, 'an Int32Array of B+1 offsets');
   if (completionLength === undefined) {
-    const rows = classOf(offsets) === 'Int32Array' ? (offsets![lengthOf(offsets!) - 1] ?? 0) : 0;
+    const rows = classOf(offsets) === 'Int32Array' ? (offsets[lengthOf(offsets) - 1] ?? 0) : 0;
     const l = layout({ offsets }, rows, 'offsets');
     typed<Int32Array>('stepOffsets', stepOffsets, 'Int32Array', l.sequences + 1);
     return l;

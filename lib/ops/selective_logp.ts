@@ -43,7 +43,7 @@ export type SelectiveLogp<Entropy extends boolean = boolean> = {
 
 function layoutOf(input: SelectiveLogpInput): Layout {
   const rows = rowsOf('targets', input.targets, 'Int32Array');
-  if (input.offsets !== undefined || input.completionLength !== undefined) return layout(input as SequenceLayout, rows, 'targets');
+  if (input.offsets !== undefined || input.completionLength !== undefined) return layout(input, rows, 'targets');
   if (input.sequenceStride !== undefined)
     throw invalidType('offsets', 'an Int32Array of B+1 offsets (or completionLength) beside sequenceStride', undefined);
   return { rows, sequences: 1, offsets: Int32Array.of(0, rows) };
@@ -83,7 +83,7 @@ export function selectiveLogp(
   input: (SelectiveLogpInput | OnTensor<SelectiveLogpInput>) & { entropy?: boolean },
 ): SelectiveLogp | Promise<SelectiveLogp> {
   if (onTensor(input)) return selectiveLogpOnTensor(input as SelectiveLogpInput);
-  return core().selectiveLogp(selectiveLogpArguments(input as SelectiveLogpInput)) as SelectiveLogp;
+  return core().selectiveLogp(selectiveLogpArguments(input as SelectiveLogpInput));
 }
 
 function selectiveLogpArguments(input: SelectiveLogpInput & { entropy?: boolean }) {
@@ -93,7 +93,7 @@ function selectiveLogpArguments(input: SelectiveLogpInput & { entropy?: boolean 
 
 async function selectiveLogpOnTensor(input: SelectiveLogpInput): Promise<SelectiveLogp> {
   const args = nativeTensors(selectiveLogpArguments(needsReading(input) ? await hostArrays(input) : input));
-  return settle(() => tensorOps().selectiveLogp(args)) as Promise<SelectiveLogp>;
+  return settle(() => tensorOps().selectiveLogp(args));
 }
 
 /** What selectiveLogpBackward takes. */

@@ -107,7 +107,10 @@ const MISTAKES: [() => unknown, RegExp][] = [
     () => processAdvantages({ ...steps, stepOffsets: undefined as never }),
     /^TypeError ERR_INVALID_ARG .*stepOffsets but received undefined$/,
   ],
-  [() => processAdvantages({ ...steps, completionLength: undefined } as never), /^TypeError ERR_INVALID_ARG .*offsets but received undefined$/],
+  [
+    () => processAdvantages({ ...steps, completionLength: undefined } as never),
+    /^TypeError ERR_INVALID_ARG .*offsets but received undefined$/,
+  ],
   [
     () => processAdvantages({ ...steps, completionLength: undefined, offsets: Int32Array.of(0, 4) }),
     /^RangeError ERR_INVALID_ARG Expected an Int32Array of length 2 for stepOffsets/,

@@ -103,7 +103,7 @@ function checkStages(c: Case, truth: Truth): void {
   const forward = selectiveLogp({ ...rows, entropy: true });
   const { oldLogps, refLogps, samplerLogps, truncated } = c.batch;
   const advantages = c.batch.advantages!;
-  const tokens = { logps: forward.logps, entropies: forward.entropies!, oldLogps, refLogps, samplerLogps };
+  const tokens = { logps: forward.logps, entropies: forward.entropies, oldLogps, refLogps, samplerLogps };
   const middle = policyLoss({ ...tokens, ...layout, advantages, mask: c.batch.mask, truncated }, config);
   loss('policyLoss', middle.loss, truth);
   const { gradLogps, gradEntropies } = middle;
