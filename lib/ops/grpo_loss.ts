@@ -14,7 +14,6 @@ import type { Entropies } from './selective_logp.js';
 import type {
   AdvantageConfig,
   GroupAdvantages,
-  Groups,
   LogitsInput,
   LossConfig,
   LossConfigOf,

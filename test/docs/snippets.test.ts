@@ -118,6 +118,8 @@ describe.each(pages.filter((page) => !ELSEWHERE[page]))('%s', (page) => {
       if (language === 'sh') await checkCommands(code);
       if ((!directive || given) && RUN[language]) printed = RUN[language](folder, given ? `${given}\n${withImports(code)}` : code);
       else if (!directive) expect(['json', 'yaml', 'cmake']).toContain(language); // read by what stands beside them
+      const [before, after] = [...printed.matchAll(/^ {2}greedy +([\d.]+) %/gm)].map(([, share]) => Number(share));
+      if (language === 'sh' && after !== undefined) expect(after).toBeGreaterThan(before! + 10); // it was evaluated, trained, evaluated
     },
   );
 });
