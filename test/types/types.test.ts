@@ -41,7 +41,7 @@ test.each<[string, object, 'module' | 'commonjs']>([
     { module: 'nodenext', exactOptionalPropertyTypes: true, noUncheckedIndexedAccess: true, isolatedModules: true },
     'module',
   ],
-  ['no @types/node', { module: 'node16', types: [], lib: ['ES2022', 'DOM', 'ESNext.Disposable'] }, 'module'],
+  ['without the types of Node', { module: 'node16', types: [], lib: ['ES2022', 'DOM', 'ESNext.Disposable'] }, 'module'],
 ])('%s: ordinary use compiles, mistakes do not', (name, options, type) => {
   expect(compile(name, options, type)).toBe('');
 });
