@@ -36,6 +36,9 @@ export default tseslint.config(
       'prebuilds/',
       'build-capi/',
       'build-capi-asan/',
+      'build-core-asan/',
+      'docs/api/',
+      'test/types/consumer/', // compiled by a test, mistakes and all
       'build-cuda/',
       'build-simulator/',
       '.deps/',

@@ -26,17 +26,23 @@ export type ErrorCode =
 function show(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value.length > 60 ? value.slice(0, 57) + '...' : value);
   if (typeof value === 'function') return 'a function';
-  if (ArrayBuffer.isView(value) || Array.isArray(value))
-    return `${value.constructor.name}(${(value as unknown as { length: number }).length})`;
   if (value === null || typeof value !== 'object') return String(value);
-  const name = value.constructor?.name ?? 'null prototype';
-  const copy = otherCopy(value);
-  return copy === undefined ? `an object (${name})` : `a ${name} of another copy of fused-grpo (${copy})`;
+  try {
+    const copy = otherCopy(value);
+    const name = (value as { constructor?: { name?: unknown } }).constructor?.name;
+    const kind = typeof name === 'string' ? name : 'null prototype';
+    if (ArrayBuffer.isView(value) || Array.isArray(value)) return `${kind}(${(value as { length?: unknown }).length})`;
+    return copy === undefined ? `an object (${kind})` : `a ${kind} of another copy of fused-grpo (${copy})`;
+  } catch {
+    return 'an object'; // a getter that throws, a revoked Proxy: the message must not fail for it
+  }
 }
 
 const BRAND = Symbol.for('fused-grpo.error');
 
+/** An error of this package that is neither a TypeError nor a RangeError (those carry a `code` too). */
 export class FusedGrpoError extends Error {
+  /** What kind of error it is, for programs; the message is for people. */
   readonly code: ErrorCode;
   constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
     super(message, options);
@@ -85,6 +91,16 @@ function editDistance(a: string, b: string): number {
   return row[b.length]!;
 }
 
+/** Whether the value is a Proxy that was revoked: touching it throws an error without a code. */
+export function isRevoked(value: unknown): boolean {
+  try {
+    Array.isArray(value);
+    return false;
+  } catch {
+    return true; // the only case in which isArray throws
+  }
+}
+
 /** The known name nearest to `name`, if any is near enough to be a likely slip. */
 export function nearest(name: string, known: readonly string[]): string | undefined {
   const plain = (s: string) => s.replace(/[-_]/g, '').toLowerCase();
@@ -95,6 +111,7 @@ export function nearest(name: string, known: readonly string[]): string | undefi
 
 /** Throws for the first key of `options` that is not known, naming the nearest known one. `where` is e.g. 'grpoLoss config'. */
 export function rejectUnknown(where: string, options: object, known: readonly string[]): void {
+  if (typeof options !== 'object' || options === null || isRevoked(options)) throw invalidType(where, 'an object', options);
   for (const key of Object.keys(options)) {
     if (known.includes(key)) continue;
     const near = nearest(key, known);

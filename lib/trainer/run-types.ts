@@ -1,8 +1,7 @@
 // What a Run is given, and what its steps give back.
 import type { ColumnMapping } from '../data/columns.js';
 import type { Policy } from '../engine/policy.js';
-import type { NativeGroup } from '../engine/addon.js';
-import type { AccumulateResult, NativeTraining } from '../engine/training.js';
+import type { AccumulateResult, GradientOptions, NativeTraining } from '../engine/training.js';
 import type { FusedGrpoError } from '../errors.js';
 import type { Logger } from '../loggers/types.js';
 import type { TrainerKind } from './checkpoint.js';
@@ -81,14 +80,6 @@ export type Updated<R> = R & {
 };
 
 export type Trained = Updated<AccumulateResult>;
-
-/** For calls that add up gradients. */
-export interface GradientOptions {
-  microBatchTokens: number;
-  signal: AbortSignal;
-  /** The ranks of the run, where there are several. */
-  group?: NativeGroup;
-}
 
 /** A model that is trained beside the policy. */
 export interface SecondModel {

@@ -15,12 +15,12 @@ import { openDataset, type Cursor, type Row, type RowSource } from './dataset.js
 import { combineAccumulated } from './combine.js';
 import { copyModel, writeFileAtomic, writeFolderAtomic } from './files.js';
 import { RunFolder, type LoggedSamples } from './run-folder.js';
-import type { GradientOptions, NotMade, RunOptions, SecondModel, Trained, TrainedModel, Updated } from './run-types.js';
+import type { NotMade, RunOptions, SecondModel, Trained, TrainedModel, Updated } from './run-types.js';
 import { isNonFinite, recordNonFinite, type Reader, type Skipped } from './non-finite.js';
 import { chooseTrained, trainedSettings } from './trained-part.js';
 import { Elsewhere, rankMetrics, Together } from './together.js';
 import type { Version } from './weight-sync.js';
-import { Training, type AccumulateResult, type TrainBatch, type TrainLoss } from '../engine/training.js';
+import { Training, type AccumulateResult, type GradientOptions, type TrainBatch, type TrainLoss } from '../engine/training.js';
 
 /** What there is to say of a step that was not made. */
 const NOT_MADE: AccumulateResult = {
