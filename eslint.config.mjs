@@ -33,8 +33,12 @@ export default tseslint.config(
       'dist/',
       'build/',
       'build-engine/',
+      'prebuilds/',
       'build-capi/',
       'build-capi-asan/',
+      'build-core-asan/',
+      'docs/api/',
+      'test/types/consumer/', // compiled by a test, mistakes and all
       'build-cuda/',
       'build-simulator/',
       '.deps/',

@@ -7,12 +7,15 @@ import { core, engine, packageRoot } from './native.js';
 export interface DeviceInfo {
   /** 'cpu', 'cuda:0', … as options take it. */
   name: string;
+  /** The card's name. */
   description?: string;
+  /** The card's memory. */
   memoryBytes?: number;
   /** e.g. '9.0' */
   computeCapability?: string;
 }
 
+/** What this installation can do. */
 export interface Capabilities {
   /** The package's version. */
   version: string;
@@ -22,6 +25,7 @@ export interface Capabilities {
   engine: boolean;
   /** The engine can compute on a GPU here and now. */
   cuda: boolean;
+  /** Where tensors and models can live. */
   devices: DeviceInfo[];
   /** The libtorch the engine was built with; null without an engine. */
   torchVersion: string | null;
@@ -31,7 +35,9 @@ export interface Capabilities {
   simd: string | null;
   /** Threads that libtorch uses by default; null without an engine. */
   threads: number | null;
+  /** Node's version. */
   node: string;
+  /** Operating system and processor: 'linux-x64'. */
   platform: string;
   /** Why a part is not there, and the command that mends it. */
   reasons: { core?: string; engine?: string; cuda?: string };

@@ -1,10 +1,12 @@
+import { otherCopy } from './place.js';
+
 /** Every error of this package that a caller may want to tell apart carries one of these codes. */
 export type ErrorCode =
   | 'ERR_INVALID_ARG' // wrong type or value of an argument or option
   | 'ERR_UNKNOWN_OPTION' // an option name that does not exist; the message names the nearest one
   | 'ERR_INCOMPATIBLE_OPTIONS' // options that cannot go together
   | 'ERR_NON_FINITE' // NaN or infinity where a finite number is needed
-  | 'ERR_NOT_BUILT' // an addon is missing; the message names the command that builds it
+  | 'ERR_NOT_BUILT' // an addon is missing, or not made for this package and machine; the message says why and what to do
   | 'ERR_NO_CUDA' // CUDA was asked for and is not there; the message says why
   | 'ERR_CUDA' // a GPU call failed; the message names kernel, file and line
   | 'ERR_OUT_OF_MEMORY' // of the device or the machine; nothing is lost, a smaller call may succeed
@@ -24,20 +26,37 @@ export type ErrorCode =
 function show(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value.length > 60 ? value.slice(0, 57) + '...' : value);
   if (typeof value === 'function') return 'a function';
-  if (ArrayBuffer.isView(value) || Array.isArray(value))
-    return `${value.constructor.name}(${(value as unknown as { length: number }).length})`;
-  if (value !== null && typeof value === 'object') return `an object (${value.constructor?.name ?? 'null prototype'})`;
-  return String(value);
+  if (value === null || typeof value !== 'object') return String(value);
+  try {
+    const copy = otherCopy(value);
+    const name = (value as { constructor?: { name?: unknown } }).constructor?.name;
+    const kind = typeof name === 'string' ? name : 'null prototype';
+    if (ArrayBuffer.isView(value) || Array.isArray(value)) return `${kind}(${(value as { length?: unknown }).length})`;
+    return copy === undefined ? `an object (${kind})` : `a ${kind} of another copy of fused-grpo (${copy})`;
+  } catch {
+    return 'an object'; // a getter that throws, a revoked Proxy: the message must not fail for it
+  }
 }
 
+const BRAND = Symbol.for('fused-grpo.error');
+
+/** An error of this package that is neither a TypeError nor a RangeError (those carry a `code` too). */
 export class FusedGrpoError extends Error {
+  /** What kind of error it is, for programs; the message is for people. */
   readonly code: ErrorCode;
   constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
     super(message, options);
     this.name = 'FusedGrpoError';
     this.code = code;
   }
+
+  /** Every copy's: with two versions of the package in one process, or modules loaded anew (jest), `instanceof` tells the same. */
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    if (this !== FusedGrpoError) return Function.prototype[Symbol.hasInstance].call(this, value);
+    return typeof value === 'object' && value !== null && (value as { [BRAND]?: unknown })[BRAND] === true;
+  }
 }
+Object.defineProperty(FusedGrpoError.prototype, BRAND, { value: true });
 
 function coded<E extends Error>(error: E, code: ErrorCode): E & { code: ErrorCode } {
   return Object.assign(error, { code });
@@ -72,6 +91,16 @@ function editDistance(a: string, b: string): number {
   return row[b.length]!;
 }
 
+/** Whether the value is a Proxy that was revoked: touching it throws an error without a code. */
+export function isRevoked(value: unknown): boolean {
+  try {
+    Array.isArray(value);
+    return false;
+  } catch {
+    return true; // the only case in which isArray throws
+  }
+}
+
 /** The known name nearest to `name`, if any is near enough to be a likely slip. */
 export function nearest(name: string, known: readonly string[]): string | undefined {
   const plain = (s: string) => s.replace(/[-_]/g, '').toLowerCase();
@@ -82,6 +111,7 @@ export function nearest(name: string, known: readonly string[]): string | undefi
 
 /** Throws for the first key of `options` that is not known, naming the nearest known one. `where` is e.g. 'grpoLoss config'. */
 export function rejectUnknown(where: string, options: object, known: readonly string[]): void {
+  if (typeof options !== 'object' || options === null || isRevoked(options)) throw invalidType(where, 'an object', options);
   for (const key of Object.keys(options)) {
     if (known.includes(key)) continue;
     const near = nearest(key, known);

@@ -1,5 +1,11 @@
 export { FusedGrpoError, type ErrorCode } from './errors.js';
-export type { StepMetrics, Sample, GRPOStep } from './trainer/types.js';
+export type { StepMetrics, RankMetrics, Sample, GRPOStep } from './trainer/types.js';
+export type { EvalMetrics } from './trainer/evaluate.js';
+export type { CriticConfig, ResolvedPPOConfig } from './trainer/ppo-config.js';
+export type { ResolvedRewardConfig } from './trainer/reward-config.js';
+export type { Resolved, ResolvedGRPOConfig, ResolvedSFTConfig, ValueOf } from './trainer/config.js';
+export type { OptionSpec, OptionTable, OptionType } from './options.js';
+export type { Tokenizer, TokenizerConfig } from './engine/tokenizer.js';
 export * from './ops/index.js';
 export { capabilities, type Capabilities, type DeviceInfo } from './capabilities.js';
 export { Policy, type Completion, type GenerateResult, type Prompt, type ScoreResult, type ScoredCompletion } from './engine/policy.js';
@@ -18,6 +24,8 @@ export type { RewardItem, RewardText } from './reward/texts.js';
 export { withReplay, type ReplayOptions } from './reward/replay.js';
 export { grpoConfigOptions, sftConfigOptions, type GRPOConfig, type SFTConfig } from './trainer/config.js';
 export type {
+  AnyPrompt,
+  ChatPrompt,
   RolloutCompletion,
   RolloutFn,
   RolloutPrompt,
@@ -26,11 +34,13 @@ export type {
   RolloutSampling,
   SyncedWeights,
   SyncWeights,
+  TextPrompt,
 } from './trainer/rollout-function.js';
 export { openAICompatible, type ServerRollout } from './rollouts/openai-compatible.js';
 export type { OpenAICompatibleOptions, ReloadFn } from './rollouts/options.js';
 export type { RolloutReport, ServerNumbers } from './rollouts/stats.js';
-export type { RewardFn, RewardInput, TrainerState } from './trainer/rewards.js';
+export type { RewardFn, RewardInput, RewardValue, TrainerState } from './trainer/rewards.js';
+export type { StepReward, StepRewards as CompletionSteps } from './trainer/process-rewards.js';
 export type { Dataset, Row } from './trainer/dataset.js';
 export type { ColumnMapping } from './data/columns.js';
 export { presets } from './presets.js';

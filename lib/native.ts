@@ -1,34 +1,45 @@
-// The only file that loads an addon. Loading is lazy and never throws at import: a call that needs an addon that is not there
-// throws ERR_NOT_BUILT with the command that builds it.
+// The only file that loads an addon. Loading is lazy and never throws at import: a call that needs an addon that is not there, or not
+// made for this package and machine, throws ERR_NOT_BUILT with the reason and the command that mends it.
 import bindings from 'bindings';
 import { existsSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
+import { addonScripts, type AddonName } from './addons.js';
 import { FusedGrpoError } from './errors.js';
+import { packageRoot } from './place.js';
 import type { CoreAddon } from './ops/addon.js';
 import type { EngineAddon } from './engine/addon.js';
 
-/** The package's own folder (lib/ and dist/cjs/ lie one and two levels below it). */
-export const packageRoot: string = existsSync(join(__dirname, '..', 'binding.gyp')) ? join(__dirname, '..') : join(__dirname, '..', '..');
+export { packageRoot };
+export type { AddonName };
 
-export type AddonName = 'core' | 'engine';
-const folder: Record<AddonName, string> = { core: 'build/Release', engine: 'build-engine/Release' };
 const loaded: Partial<Record<AddonName, unknown>> = {};
 
-/** The addon's file: where the loader looks for it. */
-export function addonFile(name: AddonName): string {
-  return join(packageRoot, folder[name], `${name}.node`);
+/** The addon's file: where the loader looks for it; that of a build where there is none. */
+export const addonFile = (name: AddonName): string => addonScripts().findAddon(name).file ?? addonScripts().BUILT[name];
+
+const notBuilt = (name: AddonName, why: string, act: string, cause?: unknown): FusedGrpoError =>
+  new FusedGrpoError('ERR_NOT_BUILT', `The ${name} addon ${why}. ${act}`, { cause });
+
+/** An engine that was not built here has no path to libtorch in it: the core opens that first. */
+function openLibtorch(): void {
+  const torch = addonScripts().locateLibtorch();
+  const file = torch && join(torch.folder, 'lib', 'libtorch_cpu.so');
+  if (file && existsSync(file)) (load('core') as CoreAddon).openLibrary(file);
 }
 
 function load(name: AddonName): unknown {
   if (loaded[name]) return loaded[name];
+  const { file, kind, identity, why, act } = addonScripts().judge(name);
+  if (!file || why !== undefined) throw notBuilt(name, why ?? 'is not there', act ?? '');
   // libtorch's OpenMP threads must not spin between regions: on a busy machine that costs more than it gains (docs/LOG.md).
   if (name === 'engine') process.env.OMP_WAIT_POLICY ??= 'PASSIVE';
   try {
-    return (loaded[name] = bindings({ bindings: name, module_root: packageRoot, try: [['module_root', folder[name], 'bindings']] }));
+    if (identity?.torch && kind !== 'build') openLibtorch();
+    return (loaded[name] = bindings({ bindings: basename(file), module_root: dirname(file), try: [['module_root', 'bindings']] }));
   } catch (cause) {
-    const message = cause instanceof Error ? cause.message.split('\n')[0] : String(cause);
-    const why = existsSync(addonFile(name)) ? `could not be loaded (${message})` : 'is not built';
-    throw new FusedGrpoError('ERR_NOT_BUILT', `The ${name} addon ${why}. Run: npx fused-grpo build`, { cause });
+    if (cause instanceof FusedGrpoError) throw cause;
+    const meaning = addonScripts().explain(name, kind, cause instanceof Error ? cause.message : String(cause));
+    throw notBuilt(name, meaning.why, meaning.act, cause);
   }
 }
 

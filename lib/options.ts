@@ -1,21 +1,28 @@
 // Options as tables: one table gives the defaults, the validation, the command line's flags and the documentation.
 import { invalidType, invalidValue, rejectUnknown } from './errors.js';
 
+/** What values an option takes: 'numbers' and 'strings' are arrays. */
 export type OptionType = 'number' | 'integer' | 'boolean' | 'string' | 'enum' | 'numbers' | 'strings';
 
+/** One option: what a table, the command line and the documentation know of it. */
 export interface OptionSpec {
+  /** What values it takes. */
   type: OptionType;
   /** Allowed words of an 'enum'. */
   values?: readonly string[];
   /** Undefined: not set unless the user sets it. */
   default?: unknown;
+  /** The least value of a number. */
   min?: number;
+  /** The greatest value of a number. */
   max?: number;
   /** The bound itself is not allowed. */
   exclusiveMin?: boolean;
+  /** What it does, for --help and the documentation. */
   description: string;
 }
 
+/** Options by name. */
 export type OptionTable = Readonly<Record<string, OptionSpec>>;
 
 /** What a numeric option accepts, in words. */

@@ -5,6 +5,7 @@ import { copyFileSync, existsSync, mkdirSync, readFileSync, realpathSync, rename
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import addons from './addons/index.cjs';
 import { SetupError, fetchSet, root } from './deps.mjs';
 import { findLibtorch } from './libtorch.mjs';
 import { takeLock } from './lock.mjs';
@@ -60,7 +61,7 @@ function run(what, script, args, env, remedy) {
 }
 
 /** One build at a time in this folder. */
-function withLock(work) {
+export function withLock(work) {
   let giveBack;
   try {
     giveBack = takeLock(path('.build.lock'), () => log('Waiting for another build in this folder to finish ...'));
@@ -80,18 +81,37 @@ function withLock(work) {
   }
 }
 
+/** What the user's process would say: the library itself loads the addon, in a process of its own. null when all is well. */
+function loadProblem(name, file) {
+  const variable = addons.VARIABLES[name];
+  const code = existsSync(path('dist/cjs/native.js'))
+    ? `require(${JSON.stringify(path('dist/cjs/native.js'))}).${name}()`
+    : 'require(process.argv[1])';
+  const env = { ...process.env, OMP_WAIT_POLICY: process.env.OMP_WAIT_POLICY ?? 'PASSIVE', [variable]: '' };
+  const result = spawnSync(process.execPath, ['-e', code, file], { encoding: 'utf8', env });
+  if (result.status === 0) return null;
+  const said = /Error(?: \[\w+\])?: (.*)/.exec(result.stderr ?? '')?.[1];
+  return said ?? (result.signal ? `the process died with ${result.signal}` : `exit status ${result.status}`);
+}
+
 /** An addon that does not load is not a product: undefined symbols show here, not at the user's first call. */
 function checkLoads(name, file) {
-  const env = { ...process.env, OMP_WAIT_POLICY: process.env.OMP_WAIT_POLICY ?? 'PASSIVE' };
-  const result = spawnSync(process.execPath, ['-e', 'require(process.argv[1])', file], { encoding: 'utf8', env });
-  if (result.status === 0) return;
-  const reason =
-    /Error: (.*)/.exec(result.stderr ?? '')?.[1] ??
-    (result.signal ? `the process died with ${result.signal}` : `exit status ${result.status}`);
+  const reason = loadProblem(name, file);
+  if (reason === null) return;
   throw new SetupError(
     `The ${name} addon was built but does not load: ${reason}`,
     'the libtorch may be damaged or of another version than its headers; name another with --torch, or remove .deps/torch to have it fetched again',
   );
+}
+
+/** A prebuilt addon that fits and loads spares the build; in a checkout, or when a build was asked for or is there, it does not count. */
+function prebuiltServes(name, force) {
+  if (force || addons.isCheckout() || addons.findAddon(name).kind === 'build') return false;
+  const found = addons.findPrebuilt(name);
+  if (!found) return false;
+  const reason = loadProblem(name, found.file);
+  log(reason ? `The prebuilt ${name} does not load here (${reason}); building one.` : `Using the prebuilt ${name}: ${found.file}`);
+  return reason === null;
 }
 
 /**
@@ -116,35 +136,45 @@ function upToDate(name, settings, force, build) {
   return true;
 }
 
-export function buildCore(force = false) {
+/** `portable`: for other machines; it brings its own C++ library. */
+export function buildCore(force = false, portable = false) {
+  if (!portable && prebuiltServes('core', force)) return false;
   const compiler = checkCompiler();
   checkMake();
-  return upToDate('core', { compiler }, force, () => {
+  return upToDate('core', { compiler, version: addons.version, ...(portable ? { portable } : {}) }, force, () => {
     log('Building the core addon (node-gyp) ...');
     // relative paths: make cannot have spaces in the names it is given
     run(
       'Building the core',
       dependency('node-gyp/bin/node-gyp.js', 'node-gyp'),
-      ['rebuild', '--nodedir=scripts/nodedir', '-j', 'max'],
+      ['rebuild', '--nodedir=scripts/nodedir', '-j', 'max', `--portable=${portable ? 1 : 0}`],
       {},
       'read the compiler errors above',
     );
   });
 }
 
-function compileEngine(torch, cuda, compiler, force) {
+function compileEngine({ torch, cuda, compiler, portable }, force) {
   const folder = path('build-engine');
   const configured = join(folder, 'settings.json');
   const settings = JSON.stringify([root, torch, ...(cuda ? [cuda] : []), compiler, process.version]);
-  // cmake-js ignores changed options once a cache exists, and a cache cannot be moved: start afresh when anything differs.
+  // A cache cannot be moved, and objects of another libtorch or compiler are of no use: start afresh when anything differs.
   if (force || !existsSync(configured) || readFileSync(configured, 'utf8') !== settings) rmSync(folder, { recursive: true, force: true });
   mkdirSync(join(folder, 'Release'), { recursive: true });
+  const identity = {
+    ADDON: 'engine',
+    VERSION: addons.version,
+    SOURCES: sourceDigest(PRODUCTS.engine.inputs),
+    TORCH_VERSION: torch.version,
+  };
+  const values = Object.entries(identity).map(([name, value]) => `#define FG_${name} "${value}"\n`);
+  writeFileSync(join(folder, 'identity_values.h'), values.join(''));
   const args = [
-    'build',
     '-O',
     folder,
     `--CDFG_TORCH=${torch.folder}`,
     `--CDFG_NVIDIA=${torch.nvidia ?? ''}`,
+    `--CDFG_PORTABLE=${portable ? 'ON' : 'OFF'}`,
     `--CDCMAKE_LIBRARY_OUTPUT_DIRECTORY=${join(folder, 'link')}`,
   ];
   const env = {};
@@ -157,13 +187,11 @@ function compileEngine(torch, cuda, compiler, force) {
     args.push('-c', join(cmake, 'cmake/data/bin/cmake'));
     env.PATH = `${join(cmake, 'bin')}:${process.env.PATH ?? ''}`;
   }
-  run(
-    'Building the engine',
-    dependency('cmake-js/bin/cmake-js', 'cmake-js'),
-    args,
-    env,
-    'read the errors above; `npx fused-grpo doctor` lists what is installed',
-  );
+  const tool = dependency('cmake-js/bin/cmake-js', 'cmake-js');
+  const remedy = 'read the errors above; `npx fused-grpo doctor` lists what is installed';
+  // `build` alone does not look at changed options once there is a cache
+  if (existsSync(join(folder, 'CMakeCache.txt'))) run('Configuring the engine', tool, ['configure', ...args], env, remedy);
+  run('Building the engine', tool, ['build', ...args], env, remedy);
   writeFileSync(configured, settings);
   // Linked elsewhere and put in place by renaming: a build that is killed while it links leaves no half addon to load.
   const { file } = PRODUCTS.engine;
@@ -171,14 +199,18 @@ function compileEngine(torch, cuda, compiler, force) {
   renameSync(`${file}.part`, file);
 }
 
-export function buildEngine(force = false, named) {
-  const compiler = checkCompiler();
+/** `portable`: for other machines; no path of this one is in it. */
+export function buildEngine(force = false, named, portable = false) {
+  // first what is quickly told: fetching libtorch takes minutes
+  const compiler = addons.findPrebuilt('engine') ? null : checkCompiler();
   const torch = findLibtorch(named, log);
   const cuda = cudaChoice(torch, log);
-  return upToDate('engine', { compiler, torch, ...(cuda ? { cuda } : {}) }, force, () => {
+  if (!cuda && !portable && prebuiltServes('engine', force)) return false;
+  const chosen = { compiler: compiler ?? checkCompiler(), torch, ...(cuda ? { cuda } : {}), ...(portable ? { portable } : {}) };
+  return upToDate('engine', { ...chosen, version: addons.version }, force, () => {
     const gpu = cuda ? ` and CUDA ${cuda.version}` : '';
     log(`Building the engine addon (cmake-js) with libtorch ${torch.version} from ${torch.folder}${gpu} ...`);
-    compileEngine(torch, cuda, compiler, force);
+    compileEngine(chosen, force);
   });
 }
 

@@ -1,12 +1,16 @@
 // What `doctor` looks at before it loads anything: each check says what was found, and the one command that mends it.
 // Order: what others depend on comes first. Needs no network and builds nothing.
 import { existsSync, mkdtempSync, readdirSync, rmSync, statfsSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
+import addons from './addons/index.cjs';
 import { SETS, depsFolder, findPython, root } from './deps.mjs';
 import { inspectLibtorch, locateLibtorch } from './libtorch.mjs';
 import { productState } from './state.mjs';
 import { ask, findCompiler, installCommand, usableCmake } from './toolchain.mjs';
 
+const require = createRequire(import.meta.url);
+const run = (words) => `${addons.runner()} ${words}`;
 const ok = (name, found) => ({ name, status: 'ok', found });
 const bad = (name, found, remedy) => ({ name, status: 'bad', found, remedy });
 /** Missing, which is bad only while something needs it. */
@@ -78,17 +82,21 @@ function writableCheck(needed) {
 }
 
 function packagesCheck() {
-  const gone = ['bindings', 'node-addon-api', 'node-api-headers', 'node-gyp', 'cmake-js'].filter((name) => !resolves(name));
+  const gone = ['bindings', 'detect-libc', 'node-addon-api', 'node-api-headers', 'node-gyp', 'cmake-js'].filter((name) => !resolves(name));
   return gone.length
     ? bad('npm packages', `missing: ${gone.join(', ')}`, existsSync(join(root, 'lib')) ? 'npm ci' : 'npm install fused-grpo')
     : ok('npm packages', 'installed');
 }
 
+/** Asks Node, so that every package manager's layout will do; some packages export no package.json. */
 function resolves(name) {
-  for (let folder = root; ; folder = dirname(folder)) {
-    if (existsSync(join(folder, 'node_modules', name, 'package.json'))) return true;
-    if (folder === dirname(folder)) return false;
-  }
+  return [`${name}/package.json`, name].some((id) => {
+    try {
+      return Boolean(require.resolve(id));
+    } catch {
+      return false;
+    }
+  });
 }
 
 /** The libtorch that a build would take; its absence is no fault: building fetches it. */
@@ -98,9 +106,9 @@ function libtorchCheck(engine) {
     return {
       check: {
         name: 'libtorch',
-        status: engine.current ? 'note' : 'bad',
+        status: engine.current ? 'note' : 'bad', // a prebuilt engine needs one, too
         found: 'none yet; building the engine fetches it with pip (about 1.3 GB, once)',
-        remedy: 'npx fused-grpo build',
+        remedy: run('build'),
       },
       torch: null,
     };
@@ -112,16 +120,33 @@ function libtorchCheck(engine) {
       check: bad(
         'libtorch',
         error.problem,
-        wish.why === 'LIBTORCH' ? 'unset LIBTORCH && npx fused-grpo build engine' : 'npx fused-grpo build engine --force',
+        wish.why === 'LIBTORCH' ? `unset LIBTORCH && ${run('build engine')}` : run('build engine --force'),
       ),
       torch: null,
     };
   }
 }
 
+/** An addon that was not built here: named by a variable, or prebuilt. Whether it loads is asked last, of the library itself. */
+function foreignCheck(name) {
+  const { kind, file, passedOver } = addons.findAddon(name);
+  if (kind === 'variable') return ok(name, `${file} (${addons.VARIABLES[name]})`);
+  if (kind === 'prebuilt' || kind === 'package') return ok(name, `prebuilt: ${file}`);
+  if (passedOver?.length) return bad(name, `not built, and no prebuilt one fits: ${passedOver.join('; ')}`, run('build'));
+  return null;
+}
+
 function addonCheck(name, state) {
-  const command = `npx fused-grpo build ${name}`;
-  if (!state.built) return bad(name, 'not built', 'npx fused-grpo build');
+  const command = run(`build ${name}`);
+  const foreign = foreignCheck(name);
+  if (foreign) return foreign;
+  if (!state.built) return bad(name, 'not built', run('build'));
+  if (state.stamp.settings.version !== addons.version)
+    return bad(
+      name,
+      `built for fused-grpo ${state.stamp.settings.version ?? 'of another version'}, and this is ${addons.version}`,
+      command,
+    );
   if (!state.current) return bad(name, 'built from other sources than those that are here now', command);
   return ok(
     name,
@@ -132,8 +157,8 @@ function addonCheck(name, state) {
 function engineCheck(state, torch) {
   const plain = addonCheck('engine', state);
   const built = state.stamp?.settings?.torch;
-  if (plain.status !== 'ok' || !built) return plain;
-  const mend = 'npx fused-grpo build engine';
+  if (plain.status !== 'ok' || !built || addons.findAddon('engine').kind !== 'build') return plain;
+  const mend = run('build engine');
   if (!existsSync(join(built.folder, 'lib', 'libtorch_cpu.so')))
     return bad('engine', `built with the libtorch in ${built.folder}, which is no longer there`, mend);
   if (torch && torch.version !== built.version)
@@ -152,22 +177,27 @@ function leftovers() {
     : [];
 }
 
+/** Whether an addon that was not built here is used. */
+const elsewhere = (name) => ['variable', 'prebuilt', 'package'].includes(addons.findAddon(name).kind);
+
 /** All checks, in the order in which their remedies should be applied. */
 export function machineChecks() {
   const core = productState('core');
   const engine = productState('engine');
   const { check: torchCheck, torch } = libtorchCheck(engine);
-  const building = !core.current || !engine.current;
+  const needsCore = !core.current && !elsewhere('core');
+  const needsEngine = !engine.current && !elsewhere('engine');
+  const building = needsCore || needsEngine;
   const toFetch = [
     ...(torch || engine.current ? [] : ['torch']),
-    ...(usableCmake() || existsSync(join(depsFolder, 'cmake', '.set')) || engine.current ? [] : ['cmake']),
+    ...(usableCmake() || existsSync(join(depsFolder, 'cmake', '.set')) || !needsEngine ? [] : ['cmake']),
   ];
   return [
     nodeCheck(),
     packagesCheck(),
     compilerCheck(building),
-    makeCheck(!core.current),
-    ...pythonChecks(!core.current, toFetch.length > 0),
+    makeCheck(needsCore),
+    ...pythonChecks(needsCore, toFetch.length > 0),
     ...writableCheck(building),
     diskCheck(toFetch),
     torchCheck,

@@ -3,10 +3,10 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import place from './addons/place.cjs';
 
-export const root = fileURLToPath(new URL('..', import.meta.url));
-export const depsFolder = process.env.FUSED_GRPO_DEPS ?? join(root, '.deps');
+export const root = place.root;
+export const depsFolder = place.depsFolder();
 export const MINIMUM_TORCH = [2, 11];
 const CUDA = '13.2.86';
 

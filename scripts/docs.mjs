@@ -1,4 +1,5 @@
-// The generated parts of docs/: the table of presets in losses.md, trl-config.md, options and figures in ppo.md. node scripts/docs.mjs [--check]
+// The generated parts of docs/: the table of presets in losses.md, trl-config.md, options and figures in ppo.md; and lib/trainer/config-types.ts,
+// the options' types with their descriptions, from the tables of options. node scripts/docs.mjs [--check]
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
@@ -85,6 +86,42 @@ function ppoOptions() {
   ].join('\n');
 }
 
+const CONFIGS = {
+  GRPOConfig: [
+    'grpoConfigOptions',
+    'Options of GRPOTrainer. Names, meanings and defaults are those of GRPOConfig of TRL (docs/trl-config.md), in camelCase.',
+  ],
+  PPOConfig: ['ppoConfigOptions', 'Options of PPOTrainer: those of GRPOConfig that do not need groups, and those of the critic.'],
+  SFTConfig: ['sftConfigOptions', 'Options of SFTTrainer.'],
+  RewardConfig: ['rewardConfigOptions', 'Options of RewardTrainer.'],
+};
+const TYPES = { number: 'number', integer: 'number', boolean: 'boolean', string: 'string', numbers: 'number[]', strings: 'string[]' };
+
+/** Bounds and default of an option, as a sentence each. */
+function limits(spec) {
+  const noun = spec.type === 'integer' ? 'An integer' : 'A number';
+  const least = spec.min === undefined ? '' : spec.exclusiveMin ? ` above ${spec.min}` : ` of at least ${spec.min}`;
+  const most = spec.max === undefined ? '' : `${least ? ' and' : ''} of at most ${spec.max}`;
+  const numeric = spec.type === 'integer' || (spec.type === 'number' && (least || most));
+  return [
+    ...(numeric ? [`${noun}${least}${most}.`] : []),
+    ...(spec.default === undefined ? [] : [`Default ${JSON.stringify(spec.default)}.`]),
+  ];
+}
+
+/** One interface for each table of options: what an editor shows, and what the reference is made of. */
+function configTypes() {
+  const tables = load('../dist/cjs/index.js');
+  const property = ([name, spec]) => {
+    const type = spec.type === 'enum' ? spec.values.map((v) => `'${v}'`).join(' | ') : TYPES[spec.type];
+    const text = [spec.description.replace(/([^.:;])$/, '$1.'), ...limits(spec)].join(' ').replaceAll('*/', '*\\/');
+    return `  /** ${text} */\n  ${name}?: ${type};`;
+  };
+  const one = ([name, [table, about]]) =>
+    `/** ${about} */\nexport interface ${name} {\n${Object.entries(tables[table]).map(property).join('\n')}\n}`;
+  return `// Generated from the tables of options: node scripts/docs.mjs\n\n${Object.entries(CONFIGS).map(one).join('\n\n')}\n`;
+}
+
 const PARTS = [
   { file: 'losses.md', marks: ['<!-- presets: node scripts/docs.mjs -->', '<!-- end of presets -->'], make: presetTable },
   { file: 'trl-config.md', marks: ['<!-- table: node scripts/docs.mjs -->', '<!-- end of table -->'], make: trlTables },
@@ -97,6 +134,13 @@ const PARTS = [
 ];
 
 await runAsCommand(import.meta.url, async (argv) => {
+  const types = join(root, 'lib', 'trainer', 'config-types.ts');
+  const { format, resolveConfig } = await import('prettier');
+  const wanted = await format(configTypes(), { ...(await resolveConfig(types)), parser: 'typescript' });
+  if (!existsSync(types) || readFileSync(types, 'utf8') !== wanted) {
+    if (argv.includes('--check')) throw new Error('lib/trainer/config-types.ts is out of date. Run: node scripts/docs.mjs');
+    writeFileSync(types, wanted);
+  }
   for (const { file, marks, make } of PARTS) {
     const text = existsSync(docs(file)) ? readFileSync(docs(file), 'utf8') : marks.join('\n');
     const made = between(text, marks, make());

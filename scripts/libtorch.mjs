@@ -1,18 +1,13 @@
 // Which libtorch the engine is built with: the one the user names (LIBTORCH or --torch), else pip's in .deps/.
 import { existsSync, mkdirSync, readFileSync, readdirSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
+import torchScript from './addons/torch.cjs';
 import { MINIMUM_TORCH, SetupError, depsFolder, fetchSet } from './deps.mjs';
 
-const read = (path) => (existsSync(path) ? readFileSync(path, 'utf8') : '');
+const { choiceFile, inner, locateLibtorch, remembered, torchVersion } = torchScript;
+export { locateLibtorch };
 
-/** The version that the headers in `folder` declare, as 'major.minor.patch', or null. */
-function headerVersion(folder) {
-  const text = ['include/torch/headeronly/version.h', 'include/torch/csrc/api/include/torch/version.h']
-    .map((p) => read(join(folder, p)))
-    .find((t) => /define TORCH_VERSION_MAJOR/.test(t));
-  if (!text) return null;
-  return ['MAJOR', 'MINOR', 'PATCH'].map((p) => new RegExp(`TORCH_VERSION_${p} (\\d+)`).exec(text)?.[1] ?? '0').join('.');
-}
+const read = (path) => (existsSync(path) ? readFileSync(path, 'utf8') : '');
 
 /** The version the folder itself claims for its libraries (build-version of a libtorch zip, version.py of a wheel), or null. */
 function libraryVersion(folder) {
@@ -33,7 +28,7 @@ export function inspectLibtorch(folder) {
   if (existsSync(join(folder, 'lib/x86_64-linux-gnu/libtorch_cpu.so')) || /^\/usr(\/lib(\/[^/]+)?)?\/?$/.test(folder))
     refuse("it is the distribution's own, which is too old (Debian 12 has 1.13) and spread over system folders");
   for (const lib of ['lib/libtorch_cpu.so', 'lib/libc10.so']) if (!existsSync(join(folder, lib))) refuse(`${lib} is missing`);
-  const version = headerVersion(folder);
+  const version = torchVersion(folder);
   if (!version) refuse('include/torch/version.h is missing or declares no version (headers and libraries must come from the same install)');
   const [major, minor] = version.split('.').map(Number);
   if (major < MINIMUM_TORCH[0] || (major === MINIMUM_TORCH[0] && minor < MINIMUM_TORCH[1]))
@@ -46,40 +41,13 @@ export function inspectLibtorch(folder) {
   return { folder: realpathSync(folder), version, nvidia: existsSync(nvidia) ? realpathSync(nvidia) : null };
 }
 
-/** A site-packages folder, or pip's --target folder, stands for the torch in it. */
-function inner(folder) {
-  const nested = join(folder, 'torch');
-  return existsSync(join(nested, 'lib', 'libtorch_cpu.so')) ? nested : folder;
-}
-
-// A libtorch that was named once stays the choice: `npm test` after `build --torch DIR` must not fetch another.
-const choiceFile = join(depsFolder, 'libtorch.json');
-
-function remembered() {
-  try {
-    const { folder } = JSON.parse(readFileSync(choiceFile, 'utf8'));
-    return existsSync(join(folder, 'lib', 'libtorch_cpu.so')) ? folder : null;
-  } catch {
-    return null;
-  }
-}
-
-/** The folder that a build would take, without fetching or checking: { folder, why }, or null when pip would have to fetch one. */
-export function locateLibtorch() {
-  if (process.env.LIBTORCH) return { folder: inner(resolve(process.env.LIBTORCH)), why: 'LIBTORCH' };
-  const named = remembered();
-  if (named) return { folder: named, why: 'named at an earlier build; --torch pip forgets it' };
-  const fetched = join(depsFolder, 'torch');
-  return existsSync(join(fetched, '.set')) ? { folder: join(fetched, 'torch'), why: '' } : null;
-}
-
 /** The libtorch to build with. `named`: the user's --torch option; 'pip': the one pip fetches, whatever was named before. */
 export function findLibtorch(named, log) {
-  if (named === 'pip') rmSync(choiceFile, { force: true });
+  if (named === 'pip') rmSync(choiceFile(), { force: true });
   else if (named ?? process.env.LIBTORCH) {
     const torch = inspectLibtorch(inner(resolve(named ?? process.env.LIBTORCH)));
     mkdirSync(depsFolder, { recursive: true });
-    writeFileSync(choiceFile, JSON.stringify({ folder: torch.folder }));
+    writeFileSync(choiceFile(), JSON.stringify({ folder: torch.folder }));
     return torch;
   }
   const found = named === 'pip' ? null : remembered();

@@ -5,6 +5,7 @@ import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symli
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { version } from './addons/place.cjs';
 import { root } from './deps.mjs';
 import { formulas } from './mutants/formulas.mjs';
 import { plumbing } from './mutants/plumbing.mjs';
@@ -41,6 +42,8 @@ async function buildCore(folder) {
   const { buildAddon, HOST_FLAGS, CXX, sourcesIn, hostKernels } = await import(join(folder, 'scripts', 'objects.mjs'));
   const sources = [...hostKernels().filter((s) => !s.includes('/torch/')), ...sourcesIn('native/addon/core', /\.cc$/)];
   const jobs = sources.map((source) => ({ source, folder: join(folder, 'build', 'objects'), command: CXX, args: HOST_FLAGS }));
+  const identity = ['-DFG_ADDON="core"', `-DFG_VERSION="${version}"`, '-DFG_SOURCES="mutant"'];
+  jobs.push({ ...jobs[0], source: 'native/addon/common/identity.cc', args: [...HOST_FLAGS, ...identity] });
   await buildAddon({ folder: join(folder, 'build', 'Release'), name: 'core.node', jobs });
 }
 

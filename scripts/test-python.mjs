@@ -1,4 +1,4 @@
-// The Python examples' tests, against TRL: node scripts/test-python.mjs [--measure] [unittest arguments]
+// The Python examples' tests, against TRL, and training under torchrun: node scripts/test-python.mjs [--measure] [unittest arguments]
 // The Python is FUSED_GRPO_PEERS_PYTHON, else one that has TRL, else pinned versions are installed by pip into a private folder, once, as
 // `bench --with-peers` does. --measure: prints loss phase and memory of FusedGRPOTrainer and of TRL's GRPOTrainer instead.
 import { spawnSync } from 'node:child_process';
@@ -26,6 +26,10 @@ await runAsCommand(import.meta.url, async (argv) => {
     HF_HUB_OFFLINE: '1',
   };
   const measure = argv[0] === '--measure';
-  const file = join(root, 'test/python', measure ? 'measure.py' : 'test_trl.py');
-  process.exitCode = spawnSync(python, [file, ...argv.slice(measure ? 1 : 0)], { env, stdio: 'inherit' }).status ?? 1;
+  const files = measure ? ['measure.py'] : ['test_trl.py', ...(argv.length > 0 ? [] : ['test_torchrun.py'])];
+  for (const file of files) {
+    const args = [join(root, 'test/python', file), ...argv.slice(measure ? 1 : 0)];
+    const status = spawnSync(python, args, { env, stdio: 'inherit' }).status ?? 1;
+    process.exitCode ||= status;
+  }
 });

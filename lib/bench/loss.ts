@@ -86,7 +86,7 @@ export async function lossCase(shape: LossShape, context: BenchContext): Promise
   const config: LossConfig = level === 'sequence' ? { lossType: 'grpo', importanceSamplingLevel: 'sequence' } : {};
   const fusedOp = (c: LossConfig) => () => void grpoLoss(batch, { ...c, inPlace: true });
   const unfusedOp = (c: LossConfig) => {
-    const { native } = grpoArguments({ ...batch, logits: source }, { ...c, inPlace: false });
+    const { native } = grpoArguments({ ...batch, logits: source, dtype }, { ...c, inPlace: false });
     return () => engine().unfusedGrpoLoss(native).milliseconds / 1000;
   };
   const further: Record<string, Op> = {};

@@ -108,6 +108,9 @@ export type HubModule = Pick<typeof import('../hub/resolve.js'), 'resolveModel'>
 /** train --dry-run; lib/plan/plan.ts. */
 export type PlanModule = Pick<typeof import('../plan/plan.js'), 'planRun'>;
 
+/** eval; lib/trainer/evaluate-model.ts. */
+export type EvaluateModule = Pick<typeof import('../trainer/evaluate-model.js'), 'evaluateModel' | 'EVAL_OPTIONS'>;
+
 /** The parts of the library that commands use; loaded when a command needs them, so that --help is quick. */
 export interface CliApi {
   grpo(): GrpoModule;
@@ -117,6 +120,7 @@ export interface CliApi {
   hub(): HubModule;
   plan(): PlanModule;
   merge(): typeof import('../engine/merge.js');
+  evaluate(): EvaluateModule;
   demo(): DemoModule;
   bench(): BenchModule;
   capabilities(): Capabilities;
@@ -160,6 +164,7 @@ const api: CliApi = {
   hub: () => require('../hub/resolve.js') as HubModule,
   plan: () => require('../plan/plan.js') as PlanModule,
   merge: () => require('../engine/merge.js') as typeof import('../engine/merge.js'),
+  evaluate: () => require('../trainer/evaluate-model.js') as EvaluateModule,
   demo: () => require('../demo/demo.js') as DemoModule,
   bench: () => require('../bench/index.js') as BenchModule,
   capabilities,

@@ -16,14 +16,18 @@ export interface Check {
   remedy?: string;
 }
 
-const REBUILD = 'npx fused-grpo build --force';
+/** An error of lib/native.ts ends with what to do: `Run: <command>`, or a sentence. */
+const remedyOf = (reason: string): string => /.*\. (?:Run: )?(.+)$/s.exec(reason)?.[1] ?? 'npx fused-grpo build --force';
 
 /** Loads are checked last: an addon that is built and up to date may still not load on this machine. */
 export function loadChecks(caps: Capabilities, before: readonly Check[]): Check[] {
   const builtAndGood = (name: string) => before.some((c) => c.name === name && c.status === 'ok');
   return (['core', 'engine'] as const)
     .filter((part) => builtAndGood(part) && !caps[part])
-    .map((part) => ({ name: `${part} loads`, status: 'bad', found: caps.reasons[part] ?? 'no', remedy: REBUILD }));
+    .map((part) => {
+      const found = caps.reasons[part] ?? 'no';
+      return { name: `${part} loads`, status: 'bad', found, remedy: remedyOf(found) };
+    });
 }
 
 function summary(caps: Capabilities): string[] {

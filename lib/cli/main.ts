@@ -11,6 +11,7 @@ import { processContext, type CliContext } from './context.js';
 import { demoCommand } from './demo.js';
 import { doctorCommand } from './doctor.js';
 import { EXIT, exitCodeOf, explain } from './errors.js';
+import { evalCommand } from './eval.js';
 import { generateCommand } from './generate.js';
 import { launchCommand } from './launch.js';
 import { mergeCommand } from './merge.js';
@@ -21,7 +22,7 @@ import { sftCommand } from './sft.js';
 import { trainCommand } from './train.js';
 
 const commands: readonly Command[] = [
-  ...[trainCommand, generateCommand, sftCommand, rewardTrainCommand, rewardScoreCommand],
+  ...[trainCommand, generateCommand, evalCommand, sftCommand, rewardTrainCommand, rewardScoreCommand],
   ...[launchCommand, mergeCommand, demoCommand, benchCommand, doctorCommand, buildCommand],
 ];
 

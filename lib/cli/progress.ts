@@ -36,6 +36,8 @@ export interface ProgressOptions {
   label: string;
   /** May become known only after the first step: read at every update. */
   total: () => number;
+  /** What is counted; default step. */
+  unit?: string;
 }
 
 export class Progress {
@@ -82,7 +84,9 @@ export class Progress {
     const left = seconds * Math.max(0, total - done);
     if (this.live) this.draw(this.liveLine(done, total, fields, seconds, left));
     else
-      this.out.write(`${this.options.label} ${done}/${total || '?'} ${fields.join(' ')} ${short(seconds)} s/step ${duration(left)} left\n`);
+      this.out.write(
+        `${this.options.label} ${done}/${total || '?'} ${fields.join(' ')} ${short(seconds)} s/${this.options.unit ?? 'step'} ${duration(left)} left\n`,
+      );
   }
 
   /** A message above the bar. */
@@ -112,7 +116,7 @@ export class Progress {
     const count = `${done}/${total || '?'}`;
     const curve = sparkline(this.trend, SPARKS);
     const told = curve && fields.length > 0 ? [fields[0]!, curve, ...fields.slice(1)] : fields;
-    const parts = [this.options.label, count, ...told, `${short(seconds)} s/step`, `${duration(left)} left`];
+    const parts = [this.options.label, count, ...told, `${short(seconds)} s/${this.options.unit ?? 'step'}`, `${duration(left)} left`];
     // What matters most stays: count and first field; then time left; then the rest; the bar takes what is over.
     const order = [1, 2, parts.length - 1, 0, ...parts.map((_, i) => i).filter((i) => i > 2 && i < parts.length - 1)];
     const kept = new Set<number>();

@@ -5,7 +5,7 @@ import { FusedGrpoError, nearest } from '../errors.js';
 import * as rewards from '../rewards/index.js';
 import { grpoConfigOptions } from '../trainer/config.js';
 import type { CliContext } from './context.js';
-import { camel, kebab } from './options.js';
+import { camel, kebab, type FlagSpec } from './options.js';
 import { openRewards } from './rewards.js';
 
 type Options = Record<string, unknown>;
@@ -64,6 +64,15 @@ function builtIn(spec: string, config: Options): ((...args: never[]) => unknown)
     throw Object.assign(error as Error, { message: `--reward ${spec}: ${(error as Error).message}` });
   }
 }
+
+/** --reward of every command that scores completions. */
+export const rewardFlag: FlagSpec = {
+  type: 'string',
+  valueName: 'NAME|FILE|DIR',
+  required: true,
+  multiple: true,
+  description: `Reward functions, parted by commas: ${builtInRewards.join(', ')}, each with options if need be (soft-overlong:soft-punish-cache=64); modules whose default export (a function or an array) or named exports score completions; folders of reward models`,
+};
 
 const looksLikePath = (text: string): boolean => /[./\\]/.test(text.split(':')[0]!);
 

@@ -12,7 +12,7 @@ import { EXIT } from './errors.js';
 import { requireFlags, type FlagTable, type FlagValues } from './options.js';
 import { short } from './progress.js';
 import { KEY_VARIABLE, rolloutOf, serverFlags } from './rollout.js';
-import { builtInRewards, resolveRewards } from './reward-names.js';
+import { resolveRewards, rewardFlag } from './reward-names.js';
 import { runTraining } from './run-training.js';
 import { checkInput, gatherSettings } from './settings.js';
 
@@ -26,13 +26,7 @@ function flags(ctx: CliContext): FlagTable {
       description: 'Prompts: .jsonl, .json or .parquet with rows { "prompt": …, …columns for the reward }',
     },
     column: columnFlag,
-    reward: {
-      type: 'string',
-      valueName: 'NAME|FILE|DIR',
-      required: true,
-      multiple: true,
-      description: `Reward functions, parted by commas: ${builtInRewards.join(', ')}, each with options if need be (soft-overlong:soft-punish-cache=64); modules whose default export (a function or an array) or named exports score completions; folders of reward models`,
-    },
+    reward: rewardFlag,
     rewardTransform: {
       type: 'enum',
       values: ['none', 'sigmoid', 'normalize'],

@@ -1,7 +1,7 @@
 // The processes of a run and what they tell each other.
 import { deserialize, serialize } from 'node:v8';
 import { settle } from '../engine/call.js';
-import type { NativeGroup } from '../engine/addon.js';
+import type { ExchangeStatistics, NativeGroup } from '../engine/addon.js';
 import { engine } from '../native.js';
 import { rankEnvironment, type RankEnvironment } from './environment.js';
 
@@ -23,8 +23,7 @@ export interface Ranks {
   setStep(step: number): void;
   /** Tells the others why this rank ends; they end, too. */
   fail(message: string): Promise<void>;
-  /** Bytes handed over for sums so far, and seconds spent waiting for them. */
-  statistics(): { bytes: number; seconds: number };
+  statistics(): ExchangeStatistics;
   leave(): Promise<void>;
 }
 
@@ -38,7 +37,7 @@ export const alone: Ranks = {
   channel: async () => alone,
   setStep: () => undefined,
   fail: async () => undefined,
-  statistics: () => ({ bytes: 0, seconds: 0 }),
+  statistics: () => ({ bytes: 0, waiting: 0, exchanging: 0 }),
   leave: async () => undefined,
 };
 
@@ -92,7 +91,7 @@ class Joined implements Ranks {
   fail(message: string): Promise<void> {
     return settle(() => this.native.fail(message)).catch(() => undefined);
   }
-  statistics(): { bytes: number; seconds: number } {
+  statistics(): ExchangeStatistics {
     return this.native.statistics();
   }
   leave(): Promise<void> {

@@ -1,6 +1,7 @@
 // What of a model is trained: the modules that have a LoRA adapter (arXiv 2106.09685), or some of the parameters.
 import { invalidType, invalidValue, nearest, rejectUnknown } from '../errors.js';
 
+/** A new LoRA adapter (arXiv 2106.09685); names in parentheses are those of peft. */
 export interface LoraOptions {
   /** Rank of A and B (peft: r). */
   rank: number;
@@ -21,8 +22,11 @@ export interface LoraOptions {
 
 /** The adapter of a policy. */
 export interface Adapter {
+  /** Rank of A and B. */
   readonly rank: number;
+  /** See LoraOptions. */
   readonly alpha: number;
+  /** See LoraOptions. */
   readonly useRslora: boolean;
   /** The modules that have one, by name. */
   readonly modules: readonly string[];

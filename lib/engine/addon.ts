@@ -106,6 +106,16 @@ export interface NativeTensorOps {
   linearGrpoLoss(args: object): NativeCall<{ logps: Float32Array; entropies?: Float32Array; metrics: NativeMetrics }>;
 }
 
+/** So far, of one rank. */
+export interface ExchangeStatistics {
+  /** Handed over to the others. */
+  bytes: number;
+  /** Seconds until the last of them came. */
+  waiting: number;
+  /** Seconds of exchange that was not hidden behind other work. */
+  exchanging: number;
+}
+
 /** native/addon/engine/group.h: the processes of a data parallel run. */
 export interface NativeGroup {
   /** `timeout`: milliseconds. `serve`: this process holds the meeting point. */
@@ -123,7 +133,7 @@ export interface NativeGroup {
   meet(): NativeCall<void>;
   setStep(step: number): void;
   fail(message: string): NativeCall<void>;
-  statistics(): { bytes: number; seconds: number };
+  statistics(): ExchangeStatistics;
   leave(): NativeCall<void>;
 }
 

@@ -14,7 +14,9 @@ interface Jinja {
 
 /** One turn of a conversation. Further fields are passed to the template as they are. */
 export interface ChatMessage {
+  /** Whose turn it is. */
   role: 'system' | 'user' | 'assistant' | (string & {});
+  /** What is said. */
   content: string;
   [field: string]: unknown;
 }

@@ -32,7 +32,7 @@ export interface CheckpointFolder {
   config: ModelConfig;
   /** config.json */
   text: string;
-  companions: ReadonlyMap<string, Buffer>;
+  companions: ReadonlyMap<string, Uint8Array>;
 }
 
 /** The model of a run's output folder (trainers write it to model/), or the folder itself. */

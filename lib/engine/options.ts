@@ -1,7 +1,9 @@
 // Options of Policy's methods: defaults and validation.
-import { FusedGrpoError, invalidType, invalidValue, rejectUnknown } from '../errors.js';
+import { FusedGrpoError, invalidType, invalidValue } from '../errors.js';
 import type { DownloadProgress, ResolveOptions } from '../hub/resolve.js';
+import { eachOf, listOf, readOnce } from '../ops/inputs.js';
 
+/** Of Policy.load. */
 export interface LoadOptions {
   /** 'auto' takes the best device there is. Default 'auto'. */
   device?: 'auto' | 'cpu' | 'cuda';
@@ -13,9 +15,11 @@ export interface LoadOptions {
   onDownload?: (progress: DownloadProgress) => void;
   /** The base model (a folder, or an id of the hub), when a LoRA adapter is loaded. Default: what its adapter_config.json names. */
   base?: string;
+  /** Aborting stops the call between tokens or micro-batches; it rejects with signal.reason. */
   signal?: AbortSignal;
 }
 
+/** Of Policy.generate. */
 export interface GenerateOptions {
   /** Completions per prompt. Default 1. */
   numGenerations?: number;
@@ -46,9 +50,11 @@ export interface GenerateOptions {
   promptOffset?: number;
   /** false: sample from the base model, without its adapter. Default true. */
   adapter?: boolean;
+  /** Aborting stops the call between tokens or micro-batches; it rejects with signal.reason. */
   signal?: AbortSignal;
 }
 
+/** Of Policy.score. */
 export interface ScoreOptions {
   /** Logits are divided by it; above 0. Default 1. */
   temperature?: number;
@@ -56,11 +62,8 @@ export interface ScoreOptions {
   entropy?: boolean;
   /** false: score by the base model, without its adapter (the reference of a LoRA run). Default true. */
   adapter?: boolean;
+  /** Aborting stops the call between tokens or micro-batches; it rejects with signal.reason. */
   signal?: AbortSignal;
-}
-
-function plainObject(name: string, value: unknown): void {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw invalidType(name, 'an object of options', value);
 }
 
 function number(name: string, value: unknown, fallback: number, what: string, ok: (v: number) => boolean): number {
@@ -83,17 +86,15 @@ function boolean(name: string, value: unknown, fallback = false): boolean {
 
 function stopStrings(value: unknown): string[] {
   if (value === undefined) return [];
-  const list: unknown[] = Array.isArray(value) ? value : [value];
-  for (const s of list) {
+  return eachOf('stop', 'a string or an array of strings', listOf(value) ?? [value], (s) => {
     if (typeof s !== 'string') throw invalidType('stop', 'a string or an array of strings', value);
     if (s === '') throw invalidValue('stop', 'strings that are not empty', value);
-  }
-  return list as string[];
+    return s;
+  });
 }
 
 export function readLoadOptions(options: LoadOptions): Required<Pick<LoadOptions, 'dtype'>> & Pick<LoadOptions, 'base'> & ResolveOptions {
-  plainObject('options', options);
-  rejectUnknown('Policy.load options', options, ['device', 'dtype', 'base', 'hubUrl', 'onDownload', 'signal']);
+  options = readOnce('Policy.load options', options, ['device', 'dtype', 'base', 'hubUrl', 'onDownload', 'signal'], 'options');
   const { device = 'auto', dtype = 'auto', base, hubUrl, onDownload, signal } = options;
   if (base !== undefined && (typeof base !== 'string' || base === '')) throw invalidType('base', 'the path of a folder', base);
   if (!['auto', 'cpu', 'cuda'].includes(device)) throw invalidValue('device', "'auto', 'cpu' or 'cuda'", device);
@@ -117,9 +118,7 @@ const GENERATE_KEYS = [
 ];
 
 export function readGenerateOptions(options: GenerateOptions) {
-  plainObject('options', options);
-  rejectUnknown('Policy.generate options', options, GENERATE_KEYS);
-  const o = options;
+  const o = readOnce('Policy.generate options', options, GENERATE_KEYS, 'options');
   return {
     numGenerations: integer('numGenerations', o.numGenerations, 1, 1),
     maxNewTokens: o.maxNewTokens === undefined ? undefined : integer('maxNewTokens', o.maxNewTokens, 256, 1),
@@ -139,8 +138,7 @@ export function readGenerateOptions(options: GenerateOptions) {
 }
 
 export function readScoreOptions(options: ScoreOptions) {
-  plainObject('options', options);
-  rejectUnknown('Policy.score options', options, ['temperature', 'entropy', 'adapter', 'signal']);
+  options = readOnce('Policy.score options', options, ['temperature', 'entropy', 'adapter', 'signal'], 'options');
   return {
     temperature: number('temperature', options.temperature, 1, 'a number from 0.0001 to 10000', (v) => v >= 1e-4 && v <= 1e4),
     entropy: boolean('entropy', options.entropy),

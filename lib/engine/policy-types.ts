@@ -1,5 +1,6 @@
 // What a policy's methods return and take.
 
+/** A sampled completion. */
 export interface Completion {
   /** Which of the prompts it continues. */
   promptIndex: number;
@@ -13,17 +14,33 @@ export interface Completion {
   finishReason: 'stop' | 'length';
 }
 
+/** Of Policy.generate. */
 export interface GenerateResult {
   /** numGenerations completions of prompt 0, then of prompt 1, ... */
   completions: Completion[];
 }
 
-export interface ScoreResult {
+/** Of Policy.score; entropies with `entropy: true`. */
+export type ScoreResult<Entropy extends boolean = boolean> = {
   /** Per completion: log-prob of each of its tokens, nats. */
   logps: Float32Array[];
-  /** Per completion: entropy of the distribution that each token was drawn from, nats. Only when asked for. */
-  entropies?: Float32Array[];
-}
+} & (Entropy extends true
+  ? {
+      /** Per completion: entropy of the distribution that each token was drawn from, nats. */
+      entropies: Float32Array[];
+    }
+  : {
+      /** Not asked for. */
+      entropies?: undefined;
+    });
 
 /** What `score` takes as a completion. A result of `generate` names its prompt itself. */
-export type ScoredCompletion = string | Int32Array | { tokens: Int32Array; promptIndex?: number };
+export type ScoredCompletion =
+  | string
+  | Int32Array
+  | {
+      /** Token ids. */
+      tokens: Int32Array;
+      /** Which of the prompts it continues. */
+      promptIndex?: number;
+    };

@@ -1,9 +1,10 @@
 // A language model that can be sampled from, scored, trained and saved.
 import { randomInt } from 'node:crypto';
 import { join } from 'node:path';
-import { FusedGrpoError, incompatible, invalidType, invalidValue, rejectUnknown } from '../errors.js';
+import { FusedGrpoError, incompatible, invalidType, invalidValue, rejectUnknown, isRevoked } from '../errors.js';
 import { resolveModel } from '../hub/resolve.js';
 import { engine } from '../native.js';
+import { ofThisCopy } from '../place.js';
 import {
   adapterWeightsFile,
   isAdapterFolder,
@@ -28,6 +29,7 @@ import {
   type ScoreOptions,
 } from './options.js';
 import type { Completion, GenerateResult, ScoreResult, ScoredCompletion } from './policy-types.js';
+import { classOf, copied, eachOf } from '../ops/inputs.js';
 import { encodePrompt, join32, needTokenizer, renderChat, split32, type Prompt } from './texts.js';
 import { Tokenizer } from './tokenizer.js';
 
@@ -35,6 +37,7 @@ export type { Prompt } from './texts.js';
 
 export type { Completion, GenerateResult, ScoreResult, ScoredCompletion } from './policy-types.js';
 
+/** A language model that can be sampled from, scored, trained and saved. Its memory is native: dispose() or `using` frees it at once. Calls run one after the other on a thread of its own. */
 export class Policy {
   private bytesSet = false;
   private isDisposed = false;
@@ -146,6 +149,7 @@ export class Policy {
     this.weightsChanged ||= !this.lora;
   }
 
+  /** Columns of the model's logits. */
   get vocabSize(): number {
     return this.config.native.vocabSize;
   }
@@ -157,6 +161,7 @@ export class Policy {
   get eosTokenIds(): readonly number[] {
     return this.config.eosTokenIds;
   }
+  /** Whether dispose() was called. */
   get disposed(): boolean {
     return this.isDisposed;
   }
@@ -173,7 +178,12 @@ export class Policy {
 
   /** Text of token ids, special tokens skipped. */
   decode(tokens: Int32Array): string {
-    return this.needTokenizer('tokens').decode(tokens);
+    const tokenizer = this.needTokenizer('tokens');
+    if (classOf(tokens) !== 'Int32Array') throw invalidType('tokens', 'an Int32Array of token ids', tokens);
+    const ids = copied(Int32Array, tokens);
+    const negative = ids.find((id) => id < 0);
+    if (negative !== undefined) throw invalidValue('tokens', 'token ids >= 0', negative);
+    return tokenizer.decode(ids);
   }
 
   private needTokenizer(name: string): Tokenizer {
@@ -185,8 +195,7 @@ export class Policy {
   }
 
   private encodePrompts(prompts: readonly Prompt[]): Int32Array[] {
-    if (!Array.isArray(prompts)) throw invalidType('prompts', 'an array of prompts', prompts);
-    return prompts.map((p: Prompt, i) => {
+    return eachOf('prompts', 'an array of prompts', prompts, (p, i) => {
       const ids = this.encode(p, `prompts[${i}]`);
       if (ids.length === 0) throw invalidValue(`prompts[${i}]`, 'at least one token', p);
       return ids;
@@ -259,32 +268,38 @@ export class Policy {
    * (so the completions that generate returned can be passed as they are). A string is encoded without special tokens.
    * @throws FusedGrpoError ERR_CONTEXT_LENGTH, ERR_NON_FINITE, ERR_DISPOSED, ERR_TOKENIZER; TypeError, RangeError; the signal's reason.
    */
-  async score(prompts: readonly Prompt[], completions: readonly ScoredCompletion[], options: ScoreOptions = {}): Promise<ScoreResult> {
+  async score<E extends boolean = false>(
+    prompts: readonly Prompt[],
+    completions: readonly ScoredCompletion[],
+    options: Omit<ScoreOptions, 'entropy'> & { entropy?: E } = {},
+  ): Promise<ScoreResult<E>> {
     const { temperature, entropy, adapter, signal } = readScoreOptions(options);
     checkSignal(signal);
     this.alive();
     const ids = this.encodePrompts(prompts);
-    if (!Array.isArray(completions)) throw invalidType('completions', 'an array', completions);
-    const indexed = completions.some((c: ScoredCompletion) => typeof c === 'object' && 'promptIndex' in c);
-    if (!indexed && completions.length !== ids.length)
-      throw incompatible(`Expected as many completions as prompts but received ${completions.length} and ${ids.length}`);
-    const rows = completions.map((c: ScoredCompletion, i) => this.scored(c, i, ids));
+    const given = eachOf('completions', 'an array', completions, (c, i) => this.scored(c, `completions[${i}]`));
+    if (!given.some((c) => c.promptIndex !== undefined) && given.length !== ids.length)
+      throw incompatible(`Expected as many completions as prompts but received ${given.length} and ${ids.length}`);
+    const rows = given.map(({ tokens, promptIndex }, i) => {
+      const index = promptIndex ?? i;
+      const prompt = typeof index === 'number' ? ids[index] : undefined;
+      if (!prompt) throw invalidValue(`completions[${i}].promptIndex`, `a number from 0 to ${ids.length - 1}`, index);
+      return { prompt, tokens };
+    });
     const targets = join32(rows.map((r) => r.tokens));
     const native = { temperature, entropy, tokenBudget: 4096, adapter };
     const result = await settle(() => this.native.score(join32(rows.map((r) => r.prompt)), targets, native), signal);
     const logps = split32(result.logps, targets.offsets);
-    return entropy ? { logps, entropies: split32(result.entropies ?? new Float32Array(), targets.offsets) } : { logps };
+    const all = entropy ? { logps, entropies: split32(result.entropies ?? new Float32Array(), targets.offsets) } : { logps };
+    return all as ScoreResult<E>;
   }
 
-  private scored(c: ScoredCompletion, i: number, prompts: readonly Int32Array[]): { prompt: Int32Array; tokens: Int32Array } {
-    const name = `completions[${i}]`;
-    const object = typeof c === 'object' && c !== null && !(c instanceof Int32Array) ? c : undefined;
-    const tokens = typeof c === 'string' ? this.needTokenizer(name).encode(c, false) : object ? object.tokens : c;
-    if (!(tokens instanceof Int32Array)) throw invalidType(name, 'a string, an Int32Array or a completion', c);
-    const index = object?.promptIndex ?? i;
-    const prompt = prompts[index];
-    if (!prompt) throw invalidValue(`${name}.promptIndex`, `a number from 0 to ${prompts.length - 1}`, index);
-    return { prompt, tokens };
+  private scored(c: ScoredCompletion, name: string): { tokens: Int32Array; promptIndex: unknown } {
+    if (typeof c === 'string') return { tokens: this.needTokenizer(name).encode(c, false), promptIndex: undefined };
+    const bare = classOf(c) === 'Int32Array' || c === null || typeof c !== 'object' || isRevoked(c);
+    const { tokens, promptIndex } = (bare ? { tokens: c } : c) as { tokens: unknown; promptIndex?: unknown };
+    if (classOf(tokens) !== 'Int32Array') throw invalidType(name, 'a string, an Int32Array or a completion', c);
+    return { tokens: copied(Int32Array, tokens as Int32Array), promptIndex };
   }
 
   /**
@@ -317,7 +332,9 @@ export class Policy {
     this.isDisposed = true;
     this.native.dispose();
   }
+  /** dispose(), for `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }
 }
+ofThisCopy(Policy);

@@ -1,12 +1,16 @@
-import { FusedGrpoError, invalidType, invalidValue, rejectUnknown } from '../errors.js';
+import { FusedGrpoError, invalidType, invalidValue } from '../errors.js';
+import { classOf as typedClassOf, eachOf, lengthOf, readOnce } from '../ops/inputs.js';
 import { engine } from '../native.js';
+import { ofThisCopy } from '../place.js';
 import type { NativeTensor, NativeTensorOps } from './addon.js';
 import { fromNative, settle } from './call.js';
 
+/** What elements of a Tensor can be. */
 export type TensorDtype = 'float32' | 'float64' | 'bfloat16' | 'float16' | 'int32' | 'uint8';
 /** What holds a tensor's elements in JavaScript; bfloat16 and float16 are bits in a Uint16Array. */
 export type TensorData = Float32Array | Float64Array | Uint16Array | Int32Array | Uint8Array;
 
+/** Of Tensor.from. */
 export interface TensorOptions {
   /** Default: the array's own; needed for a Uint16Array. A Float32Array may be rounded to another dtype. */
   dtype?: TensorDtype;
@@ -23,7 +27,7 @@ const HOLDS: Record<string, readonly TensorDtype[]> = {
   Int32Array: ['int32'],
   Uint8Array: ['uint8'],
 };
-const classOf = (value: unknown) => Object.prototype.toString.call(value).slice(8, -1);
+const classOf = (value: unknown) => typedClassOf(value) ?? '';
 
 function dtypeFor(data: unknown, wish: unknown): TensorDtype {
   const held = HOLDS[classOf(data)];
@@ -35,11 +39,13 @@ function dtypeFor(data: unknown, wish: unknown): TensorDtype {
 }
 
 function checkShape(shape: unknown, elements: number): number[] {
-  if (!Array.isArray(shape)) throw invalidType('shape', 'an array of sizes', shape);
-  for (const n of shape as unknown[]) if (!Number.isSafeInteger(n) || (n as number) < 0) throw invalidValue('shape', 'sizes >= 0', n);
-  const count = (shape as number[]).reduce((product, n) => product * n, 1);
+  const sizes = eachOf('shape', 'an array of sizes', shape as number[], (n) => {
+    if (!Number.isSafeInteger(n) || n < 0) throw invalidValue('shape', 'sizes >= 0', n);
+    return n;
+  });
+  const count = sizes.reduce((product, n) => product * n, 1);
   if (count !== elements) throw invalidValue('shape', `a shape of ${elements} elements (data.length), not ${count},`, shape);
-  return [...(shape as number[])];
+  return sizes;
 }
 
 let shared: NativeTensorOps | undefined;
@@ -54,7 +60,9 @@ export const tensorOps = (): NativeTensorOps => (shared ??= new (engine().Tensor
  *     const { gradLogits } = await grpoLoss({ logits, ... }); // in place: gradLogits === logits
  */
 export class Tensor {
+  /** Sizes, row-major. */
   readonly shape: readonly number[];
+  /** What the elements are. */
   readonly dtype: TensorDtype;
   /** 'cpu', 'cuda:0', ... */
   readonly device: string;
@@ -66,6 +74,7 @@ export class Tensor {
     this.shape = Object.freeze(shape);
     this.dtype = dtype;
     this.device = device;
+    Object.freeze(this); // shape and dtype are what the native tensor has
   }
 
   /**
@@ -73,9 +82,9 @@ export class Tensor {
    * @throws FusedGrpoError ERR_NO_CUDA when `device` is a GPU and there is none to use (the message says why); ERR_OUT_OF_MEMORY
    */
   static from(data: TensorData, shape: readonly number[], options: TensorOptions = {}): Tensor {
-    rejectUnknown('Tensor.from', options, ['dtype', 'device']);
+    options = readOnce('Tensor.from', options, ['dtype', 'device'], 'options');
     const dtype = dtypeFor(data, options.dtype);
-    const sizes = checkShape(shape, data.length);
+    const sizes = checkShape(shape, lengthOf(data));
     const device = options.device ?? 'cpu';
     if (typeof device !== 'string' || !/^(cpu|cuda(:\d{1,3})?)$/.test(device))
       throw invalidValue('device', "'cpu', 'cuda' or 'cuda:<number>'", device);
@@ -100,6 +109,11 @@ export class Tensor {
     return Tensor.from(new Float32Array(shape.reduce((product, n) => product * n, 1)), shape, { device });
   }
 
+  /** Whether a value is a real Tensor: neither a Proxy of one nor an object that only inherits from it. @internal */
+  static is(value: unknown): value is Tensor {
+    return typeof value === 'object' && value !== null && #native in value;
+  }
+
   /** Number of elements. */
   get length(): number {
     return this.shape.reduce((product, n) => product * n, 1);
@@ -118,6 +132,7 @@ export class Tensor {
     this.#native.dispose();
   }
 
+  /** dispose(), for `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }
@@ -128,3 +143,4 @@ export class Tensor {
     return this.#native;
   }
 }
+ofThisCopy(Tensor);

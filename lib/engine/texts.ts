@@ -1,5 +1,6 @@
 // Prompts as token ids: what every model with a tokenizer and a chat template does with them.
-import { FusedGrpoError, invalidType, invalidValue } from '../errors.js';
+import { FusedGrpoError, invalidType, invalidValue, isRevoked } from '../errors.js';
+import { classOf, copied, eachOf, listOf } from '../ops/inputs.js';
 import type { TokenLists } from './addon.js';
 import type { ChatMessage, ChatTemplate } from './chat.js';
 import type { Tokenizer } from './tokenizer.js';
@@ -22,8 +23,8 @@ export function needTokenizer(source: TextSource, name: string): Tokenizer {
 
 /** A conversation as text by the model's chat template; `name` says in errors what it is. */
 export function renderChat(source: TextSource, messages: readonly ChatMessage[], name: string, addGenerationPrompt: boolean): string {
-  messages.forEach((m, i) => {
-    if (typeof m?.role !== 'string' || typeof m.content !== 'string')
+  eachOf<ChatMessage | undefined, void>(name, 'an array of chat messages', messages, (m, i) => {
+    if (isRevoked(m) || typeof m?.role !== 'string' || typeof m.content !== 'string')
       throw invalidType(`${name}[${i}]`, 'a chat message { role: string, content: string }', m);
   });
   if (messages.length === 0) throw invalidValue(name, 'at least one chat message', messages);
@@ -33,9 +34,9 @@ export function renderChat(source: TextSource, messages: readonly ChatMessage[],
 
 /** Token ids of a prompt. Text gets what the tokenizer's post-processor adds; a conversation brings its special tokens itself. */
 export function encodePrompt(source: TextSource, prompt: Prompt, name: string): Int32Array {
-  if (prompt instanceof Int32Array) return prompt;
+  if (classOf(prompt) === 'Int32Array') return copied(Int32Array, prompt as Int32Array); // the caller's may change while others are read
   if (typeof prompt === 'string') return needTokenizer(source, name).encode(prompt);
-  if (!Array.isArray(prompt)) throw invalidType(name, 'a string, an Int32Array or an array of chat messages', prompt);
+  if (!listOf(prompt)) throw invalidType(name, 'a string, an Int32Array or an array of chat messages', prompt);
   return needTokenizer(source, name).encode(renderChat(source, prompt as readonly ChatMessage[], name, true), false);
 }
 

@@ -18,6 +18,7 @@ interface TokenizerJson {
   decoder?: unknown;
 }
 
+/** tokenizer_config.json as it is. */
 export type TokenizerConfig = Record<string, unknown>;
 
 /** Reads a JSON file of a checkpoint folder; undefined when it is absent. */
@@ -59,12 +60,14 @@ function decoderTypes(decoder: unknown): Set<string> {
   return types;
 }
 
+/** Text and token ids of a model. */
 export class Tokenizer {
   private readonly hf: HfTokenizer;
   private readonly special: ReadonlySet<number>;
 
   private constructor(
     private readonly json: TokenizerJson,
+    /** tokenizer_config.json. */
     readonly config: TokenizerConfig,
   ) {
     // eslint-disable-next-line @typescript-eslint/no-require-imports

@@ -56,6 +56,14 @@ export interface AccumulateOptions {
   signal?: AbortSignal;
 }
 
+/** For calls that add up gradients. */
+export interface GradientOptions {
+  microBatchTokens: number;
+  signal: AbortSignal;
+  /** The ranks of the run, where there are several. */
+  group?: NativeGroup;
+}
+
 const LOGITS_BYTES = 2 ** 28;
 
 /** Preference pairs of one optimizer step (or a part of it), P of them: sequences chosen, rejected, chosen, ... (2 P), none of them empty. */

@@ -12,14 +12,21 @@ import type { HubSettings } from './settings.js';
 
 /** How far a fetch is. The first event has bytes 0 and no file; the last one has bytes equal to totalBytes. */
 export interface DownloadProgress {
+  /** The id. */
   model: string;
+  /** Branch, tag or commit. */
   revision: string;
+  /** The server. */
   url: string;
   /** Where it goes. */
   folder: string;
+  /** What is being fetched; absent before the first file and after the last. */
   file?: string;
+  /** How many files there are to fetch. */
   files: number;
+  /** Fetched so far. */
   bytes: number;
+  /** Of all files. */
   totalBytes: number;
 }
 

@@ -30,6 +30,7 @@ export class TensorBoardLogger implements Logger {
     private readonly now: () => number = () => Date.now() / 1000,
   ) {}
 
+  /** See Logger. */
   onRunStart({ step }: Pick<RunStart, 'step'>): void {
     mkdirSync(this.folder, { recursive: true });
     const time = this.now();

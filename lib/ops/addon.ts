@@ -1,6 +1,8 @@
 /** What the core addon exports (native/addon/core). Flat arguments, validated by lib/ops; sizes are checked again there. */
 export interface CoreAddon {
   version: string;
+  /** Opens a shared library for good, so that an addon that needs it finds it by its name. */
+  openLibrary(file: string): void;
   /** The instruction set of the row sweeps: 'avx512' | 'avx2' | 'neon' | 'portable' (FUSED_GRPO_SIMD overrides). */
   simd(): string;
   /** Threads of the core's pool (FUSED_GRPO_THREADS, else all available cores). */

@@ -1,38 +1,27 @@
 // Checks of arguments, in the caller's words.
 import { Tensor } from '../engine/tensor.js';
 import { incompatible, invalidType, invalidValue } from '../errors.js';
-import type { Groups, LogitsInput, SequenceLayout } from './types.js';
+import { allocate, classOf, lengthOf, type Typed } from './inputs.js';
+import type { Groups, LogitsDtype, LogitsLayout, SequenceLayout } from './types.js';
 
-type Typed = Float32Array | Float64Array | Int32Array | Uint8Array | Uint16Array;
+const article = (type: string): string => (type === 'Int32Array' ? `an ${type}` : `a ${type}`);
 
-export function record(name: string, value: unknown): Record<string, unknown> {
-  if (value === null || typeof value !== 'object' || ArrayBuffer.isView(value) || Array.isArray(value))
-    throw invalidType(name, 'an object', value);
-  return value as Record<string, unknown>;
-}
-
-const isA = (value: unknown, name: string): boolean => Object.prototype.toString.call(value) === `[object ${name}]`;
-
-/** A typed array of class `type` with `length` elements; undefined passes when optional. */
+/** A typed array of class `type` with `length` elements. */
 export function typed<T extends Typed>(name: string, value: unknown, type: string, length: number): T {
-  if (!isA(value, type)) throw invalidType(name, `a ${type} of length ${length}`, value);
-  if ((value as T).length !== length) throw invalidValue(name, `a ${type} of length ${length}`, value);
+  if (classOf(value) !== type) throw invalidType(name, `${article(type)} of length ${length}`, value);
+  if (lengthOf(value as T) !== length) throw invalidValue(name, `${article(type)} of length ${length}`, value);
   return value as T;
 }
 
+/** The same; undefined and null pass. */
 export function optionalTyped<T extends Typed>(name: string, value: unknown, type: string, length: number): T | undefined {
   return value === undefined || value === null ? undefined : typed<T>(name, value, type, length);
 }
 
-/** Numbers in any of the forms that Rewards has, as a Float64Array. */
-export function doubles(name: string, values: unknown): Float64Array {
-  if (isA(values, 'Float64Array')) return values as Float64Array;
-  if (isA(values, 'Float32Array')) return Float64Array.from(values as Float32Array);
-  if (!Array.isArray(values)) throw invalidType(name, 'a Float32Array, Float64Array or array of numbers', values);
-  values.forEach((v, i) => {
-    if (typeof v !== 'number') throw invalidType(`${name}[${i}]`, 'a number', v);
-  });
-  return Float64Array.from(values as number[]);
+/** Elements of the array that decides N. */
+export function rowsOf(name: string, value: unknown, type = 'Float32Array'): number {
+  if (classOf(value) !== type) throw invalidType(name, article(type), value);
+  return lengthOf(value as Typed);
 }
 
 export interface Bounds {
@@ -75,11 +64,11 @@ export function choice(name: string, value: unknown, names: readonly string[]): 
 
 /** First 0, then non-decreasing, then `last`, the number of `what`. */
 export function monotone(name: string, offsets: Int32Array, last: number, what: string): void {
-  for (let i = 0; i + 1 < offsets.length; ++i)
+  const length = lengthOf(offsets);
+  for (let i = 0; i + 1 < length; ++i)
     if (offsets[i]! > offsets[i + 1]!) throw invalidValue(name, `non-decreasing offsets (position ${i})`, offsets);
   if (offsets[0] !== 0) throw invalidValue(`${name}[0]`, '0', offsets[0]);
-  if (offsets[offsets.length - 1] !== last)
-    throw invalidValue(`${name}[${offsets.length - 1}]`, `${last}, the number of ${what}`, offsets[offsets.length - 1]);
+  if (offsets[length - 1] !== last) throw invalidValue(`${name}[${length - 1}]`, `${last}, the number of ${what}`, offsets[length - 1]);
 }
 
 export interface Layout {
@@ -92,8 +81,15 @@ function rectangular(length: number, rows: number, rowsName: string): Int32Array
   if (length === 0 ? rows !== 0 : rows % length !== 0)
     throw invalidValue('completionLength', `a divisor of ${rowsName}.length ${rows}`, length);
   const sequences = length === 0 ? 0 : rows / length;
-  return Int32Array.from({ length: sequences + 1 }, (_, i) => i * length);
+  return evenOffsets(sequences, length);
 }
+
+/** Offsets of `count` parts of `size` elements each; count * size is below 2^31. */
+export const evenOffsets = (count: number, size: number): Int32Array => {
+  const offsets = allocate(() => new Int32Array(count + 1));
+  for (let i = 1; i <= count; ++i) offsets[i] = i * size;
+  return offsets;
+};
 
 /** `rows` is the length of the array called `rowsName`, which decides N. */
 export function layout(batch: SequenceLayout, rows: number, rowsName: string): Layout {
@@ -107,9 +103,15 @@ export function layout(batch: SequenceLayout, rows: number, rowsName: string): L
     const made = rectangular(completionLength, rows, rowsName);
     return { rows, sequences: made.length - 1, offsets: made };
   }
-  if (!isA(offsets, 'Int32Array') || offsets!.length < 1) throw invalidType('offsets', 'an Int32Array of B+1 offsets', offsets);
-  monotone('offsets', offsets!, rows, `positions (${rowsName}.length)`);
-  return { rows, sequences: offsets!.length - 1, offsets: offsets! };
+  const sequences = countOf('offsets', offsets, 'an Int32Array of B+1 offsets');
+  monotone('offsets', offsets, rows, `positions (${rowsName}.length)`);
+  return { rows, sequences, offsets: offsets };
+}
+
+/** How many parts offsets part something into. */
+export function countOf(name: string, offsets: unknown, what: string): number {
+  if (classOf(offsets) !== 'Int32Array' || lengthOf(offsets as Int32Array) < 1) throw invalidType(name, what, offsets);
+  return lengthOf(offsets as Int32Array) - 1;
 }
 
 /** Group offsets of B rewards, or of B of what `what` says. */
@@ -118,26 +120,28 @@ export function groups(options: Groups, count: number, what = 'rewards'): Int32A
   if (numGenerations !== undefined && groupOffsets !== undefined)
     throw incompatible('Give either numGenerations or groupOffsets, not both');
   if (groupOffsets !== undefined) {
-    if (!isA(groupOffsets, 'Int32Array') || groupOffsets.length < 1)
-      throw invalidType('groupOffsets', 'an Int32Array of groups + 1 offsets', groupOffsets);
+    countOf('groupOffsets', groupOffsets, 'an Int32Array of groups + 1 offsets');
     monotone('groupOffsets', groupOffsets, count, what);
     return groupOffsets;
   }
   const size = number('numGenerations', numGenerations, { min: 1, integer: true });
   if (count % size !== 0) throw invalidValue('numGenerations', `a divisor of the number of ${what}, ${count},`, size);
-  return Int32Array.from({ length: count / size + 1 }, (_, i) => i * size);
+  return evenOffsets(count / size, size);
 }
 
 const DTYPES = ['float32', 'bfloat16', 'float16'];
 
-function dtypeOf(input: LogitsInput<Tensor | Float32Array | Uint16Array>): number {
+/** Logits of any kind: which dtype goes with which class is checked here. */
+type AnyLogits<Logits> = LogitsLayout & { logits: Logits; dtype?: LogitsDtype };
+
+function dtypeOf(input: AnyLogits<Tensor | Float32Array | Uint16Array>): number {
   const { logits, dtype } = input;
-  if (logits instanceof Tensor) {
+  if (Tensor.is(logits)) {
     if (dtype !== undefined && dtype !== logits.dtype) throw invalidValue('dtype', `'${logits.dtype}', the Tensor's own,`, dtype);
     return choice('logits.dtype', logits.dtype, DTYPES);
   }
-  const half = isA(logits, 'Uint16Array');
-  if (!half && !isA(logits, 'Float32Array'))
+  const half = classOf(logits) === 'Uint16Array';
+  if (!half && classOf(logits) !== 'Float32Array')
     throw invalidType('logits', "a Float32Array, a Uint16Array with dtype 'bfloat16' or 'float16', or a Tensor", logits);
   const index = choice('dtype', dtype ?? (half ? undefined : 'float32'), half ? DTYPES.slice(1) : DTYPES.slice(0, 1));
   return half ? index + 1 : 0;
@@ -164,7 +168,7 @@ function extent(l: Layout, vocab: number, rowStride: number, sequenceStride: num
 }
 
 export function logitsArguments<Logits extends Tensor | Float32Array | Uint16Array>(
-  input: LogitsInput<Logits>,
+  input: AnyLogits<Logits>,
   l: Layout,
 ): LogitsArguments<Logits> {
   const dtype = dtypeOf(input);
@@ -177,17 +181,18 @@ export function logitsArguments<Logits extends Tensor | Float32Array | Uint16Arr
   }
   const needed = extent(l, vocab, rowStride, sequenceStride);
   const compact = rowStride === vocab && sequenceStride === 0;
-  if (input.logits.length < needed || (compact && input.logits.length !== needed))
+  const held = Tensor.is(input.logits) ? input.logits.length : lengthOf(input.logits);
+  if (held < needed || (compact && held !== needed))
     throw invalidValue('logits', `${compact ? '' : 'at least '}${needed} elements (${l.rows} rows of ${vocab})`, input.logits);
-  const shape = input.logits instanceof Tensor ? input.logits.shape : undefined;
+  const shape = Tensor.is(input.logits) ? input.logits.shape : undefined;
   if (compact && shape && (shape.length < 2 || shape[shape.length - 1] !== vocab))
     throw invalidValue('logits.shape', `[${l.rows}, ${vocab}]`, `[${shape.join(', ')}]`);
   return { logits: input.logits, dtype, vocab, rowStride, sequenceStride, targets: input.targets };
 }
 
 function likeLogits<Logits>(a: LogitsArguments<Logits>, rows: number): Logits {
-  if (a.logits instanceof Tensor) return Tensor.uninitialised([rows, a.vocab], a.logits) as Logits;
-  return (a.dtype === 0 ? new Float32Array(rows * a.vocab) : new Uint16Array(rows * a.vocab)) as Logits;
+  if (Tensor.is(a.logits)) return Tensor.uninitialised([rows, a.vocab], a.logits) as Logits;
+  return allocate<Float32Array | Uint16Array>(() => new (a.dtype === 0 ? Float32Array : Uint16Array)(rows * a.vocab)) as Logits;
 }
 
 /** Where the gradient goes: the logits' own memory, or a new compact (N, V) array. */

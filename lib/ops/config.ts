@@ -1,6 +1,7 @@
 // LossConfig -> flat native arguments. Every known option is checked, every unknown one and every senseless combination refused.
-import { incompatible, rejectUnknown, invalidType, invalidValue } from '../errors.js';
-import { boolean, choice, number, record, temperature, type Bounds } from './check.js';
+import { incompatible, invalidType, invalidValue } from '../errors.js';
+import { boolean, choice, number, temperature, type Bounds } from './check.js';
+import { readOptions } from './inputs.js';
 import type { AdvantageConfig, LossConfig, LossType } from './types.js';
 
 // The order is that of the native enums (math/loss_params.h, math/advantage.h).
@@ -103,13 +104,6 @@ export const ADVANTAGE_OPTIONS = [
   'nonFinite',
 ] as const satisfies readonly (keyof AdvantageConfig)[];
 
-/** Drops options set to undefined or null (a ported TRL config is full of null), and refuses what is unknown. */
-function known(where: string, config: unknown, names: readonly string[]): LossConfig {
-  const options = Object.fromEntries(Object.entries(record(where, config)).filter(([, v]) => v !== undefined && v !== null));
-  rejectUnknown(where, options, names);
-  return options;
-}
-
 /** Options that cannot go together, and why. */
 function refuseCombinations(c: LossConfig, type: LossType): void {
   const level = c.importanceSamplingLevel ?? 'token';
@@ -189,7 +183,7 @@ export interface LossArguments {
 
 /** `extra`: names that the op accepts beside LossConfig's. */
 export function lossArguments(where: string, config: unknown, extra: readonly string[] = []): LossArguments {
-  const c = known(where, config, [...LOSS_OPTIONS, ...extra]);
+  const c: LossConfig = readOptions(where, config, [...LOSS_OPTIONS, ...extra]);
   const typeIndex = choice('lossType', c.lossType ?? 'dapo', LOSS_TYPES);
   const level = choice('importanceSamplingLevel', c.importanceSamplingLevel ?? 'token', LEVELS);
   const numbers = numberArguments(c);

@@ -1,9 +1,10 @@
-import { invalidType, rejectUnknown } from '../errors.js';
 import { core } from '../native.js';
-import { boolean, layout, number, optionalTyped, record, typed } from './check.js';
+import { boolean, layout, number, optionalTyped, rowsOf, typed } from './check.js';
+import { readOnce } from './inputs.js';
 import type { SequenceLayout } from './types.js';
 
-export interface GaeBatch extends SequenceLayout {
+/** What gae takes. */
+export type GaeBatch = SequenceLayout & {
   /** Float32Array(N): the reward of each token; an outcome's reward stands at the last selected token. */
   rewards: Float32Array;
   /** Float32Array(N): the critic's value of the state that each token was chosen in. */
@@ -12,8 +13,9 @@ export interface GaeBatch extends SequenceLayout {
   lastValues?: Float32Array;
   /** Uint8Array(N): 0 leaves a position out, as if it were not there. What stands there is never read. */
   mask?: Uint8Array;
-}
+};
 
+/** Of gae. */
 export interface GaeConfig {
   /** Discount, from 0 to 1. Default 1. */
   gamma?: number;
@@ -35,10 +37,9 @@ export interface GaeConfig {
  */
 export function gae(batch: GaeBatch, config: GaeConfig = {}): { advantages: Float32Array; returns: Float32Array } {
   const names = ['rewards', 'values', 'lastValues', 'mask', 'offsets', 'completionLength'];
-  rejectUnknown('gae batch', record('gae batch', batch), names);
-  rejectUnknown('gae config', record('gae config', config), ['gamma', 'lambda', 'whiten']);
-  const rows = batch.values?.length;
-  if (typeof rows !== 'number') throw invalidType('values', 'a Float32Array', batch.values);
+  batch = readOnce('gae batch', batch, names);
+  config = readOnce('gae config', config, ['gamma', 'lambda', 'whiten']);
+  const rows = rowsOf('values', batch.values);
   const l = layout(batch, rows, 'values');
   return core().gae({
     ...l,

@@ -1,7 +1,7 @@
-import { rejectUnknown } from '../errors.js';
 import { core } from '../native.js';
-import { doubles, groups, record } from './check.js';
+import { groups } from './check.js';
 import { ADVANTAGE_OPTIONS, advantageArguments } from './config.js';
+import { doubles, readOnce } from './inputs.js';
 import type { AdvantageConfig, GroupAdvantages, Groups, Rewards } from './types.js';
 
 /** The native arguments of groupAdvantages, also used inside grpoLoss. @internal */
@@ -21,7 +21,6 @@ export function rewardArguments(rewards: unknown, where: Groups, config: Advanta
  * @see arXiv:2402.03300 section 4.1.2; 'none' arXiv:2503.20783; 'leave_one_out' arXiv:2402.14740; 'batch' arXiv:2508.08221
  */
 export function groupAdvantages(rewards: Rewards, options: Groups & AdvantageConfig): GroupAdvantages {
-  record('options', options);
-  rejectUnknown('groupAdvantages', options, ['numGenerations', 'groupOffsets', ...ADVANTAGE_OPTIONS]);
-  return core().groupAdvantages(rewardArguments(rewards, options, options));
+  const read = readOnce('groupAdvantages', options, ['numGenerations', 'groupOffsets', ...ADVANTAGE_OPTIONS], 'options');
+  return core().groupAdvantages(rewardArguments(rewards, read, read));
 }

@@ -1,20 +1,30 @@
-import { incompatible, rejectUnknown } from '../errors.js';
+import { incompatible } from '../errors.js';
 import { core } from '../native.js';
-import { boolean, gradientArguments, invalidRewards, layout, logitsArguments, record, type Layout } from './check.js';
-import { ADVANTAGE_OPTIONS, lossArguments } from './config.js';
+import { boolean, gradientArguments, invalidRewards, layout, logitsArguments, rowsOf, type Layout } from './check.js';
+import { ADVANTAGE_OPTIONS, LOSS_OPTIONS, lossArguments } from './config.js';
+import { readOnce, readOptions } from './inputs.js';
 import { rewardArguments } from './group_advantages.js';
 import { BATCH_NAMES, advantagesArguments, batchArguments, lossMetrics } from './policy_loss.js';
 import { settle } from '../engine/call.js';
-import { LOGITS_NAMES, targetsOf } from './selective_logp.js';
-import { hostArrays, nativeTensors, needsReading, onTensor, tensorOps, type OnTensor, type Tensor } from './tensors.js';
+import { tensorOps } from '../engine/tensor.js';
+import { LOGITS_NAMES } from './selective_logp.js';
+import { hostArrays, nativeTensors, needsReading, onTensor, type OnTensor, type Tensor } from './tensors.js';
 import type { NativeAdvantages, NativeMetrics } from './addon.js';
-import type { AdvantageConfig, GroupAdvantages, Groups, LogitsInput, LossConfig, LossMetrics, PolicyBatch, Rewards } from './types.js';
+import type { Entropies } from './selective_logp.js';
+import type {
+  AdvantageConfig,
+  GroupAdvantages,
+  LogitsInput,
+  LossConfig,
+  LossConfigOf,
+  LossMetrics,
+  LossType,
+  PolicyBatch,
+  RewardsOrAdvantages,
+} from './types.js';
 
-/** Give `advantages`, or `rewards` with their groups. */
-export interface GrpoLossBatch extends LogitsInput, PolicyBatch, Groups {
-  /** (B): turned into advantages by the AdvantageConfig part of the config. */
-  rewards?: Rewards;
-}
+/** What grpoLoss takes: logits, where sequences begin and end, and `advantages`, or `rewards` with their groups. */
+export type GrpoLossBatch = LogitsInput & PolicyBatch & RewardsOrAdvantages;
 
 export interface GrpoLossConfig extends LossConfig, AdvantageConfig {
   /** Compute the entropy of every selected row. Default true; the gradient does not depend on it unless entropyCoef is not 0. */
@@ -23,7 +33,9 @@ export interface GrpoLossConfig extends LossConfig, AdvantageConfig {
   inPlace?: boolean;
 }
 
-export interface GrpoLossResult<Logits = Float32Array | Uint16Array> {
+/** Entropies are there unless the config says `entropy: false`. */
+export type GrpoLossResult<Logits = Float32Array | Uint16Array, Entropy extends boolean = boolean> = {
+  /** Divided by the normalizer; the entropy bonus included. */
   loss: number;
   /** d(loss) / d(logits) in the logits' dtype, 1 / temperature included; rows behind the mask are exactly 0. */
   gradLogits: Logits;
@@ -31,11 +43,14 @@ export interface GrpoLossResult<Logits = Float32Array | Uint16Array> {
   logps: Float32Array;
   /** (B), or (N) when given per token. */
   advantages: Float32Array;
-  entropies?: Float32Array;
   /** Group statistics, when rewards were given. */
   groups?: Omit<GroupAdvantages, 'advantages'>;
+  /** Means over the selected tokens. */
   metrics: LossMetrics;
-}
+} & Entropies<Entropy>;
+
+/** LossConfig and AdvantageConfig with the op's own options; the lossType says what else is needed. */
+export type GrpoLossConfigOf<T extends LossType, E extends boolean> = Omit<GrpoLossConfig, 'entropy'> & { entropy?: E } & LossConfigOf<T>;
 
 interface AdvantageArguments {
   advantages?: unknown;
@@ -44,11 +59,7 @@ interface AdvantageArguments {
 }
 
 /** Advantages as given, or the arguments that make them from rewards. @internal */
-export function advantagesOrRewards(
-  batch: Pick<GrpoLossBatch, 'rewards' | 'advantages' | 'numGenerations' | 'groupOffsets'>,
-  config: AdvantageConfig,
-  l: Layout,
-): AdvantageArguments {
+export function advantagesOrRewards(batch: RewardsOrAdvantages, config: AdvantageConfig, l: Layout): AdvantageArguments {
   if (batch.rewards === undefined) {
     if (batch.numGenerations !== undefined || batch.groupOffsets !== undefined)
       throw incompatible('numGenerations and groupOffsets describe rewards; give rewards, or leave them out');
@@ -61,7 +72,10 @@ export function advantagesOrRewards(
 }
 
 /** With logits in a Tensor: on its device, off the event loop; rewards become advantages before, on the CPU. */
-export function grpoLoss(batch: OnTensor<GrpoLossBatch>, config?: GrpoLossConfig): Promise<GrpoLossResult<Tensor>>;
+export function grpoLoss<T extends LossType = LossType, E extends boolean = true>(
+  batch: OnTensor<GrpoLossBatch>,
+  config?: GrpoLossConfigOf<T, E>,
+): Promise<GrpoLossResult<Tensor, E>>;
 /**
  * GRPO's loss and the gradient of the logits in one native call: rewards -> advantages -> log-probs -> ratio -> clip -> KL ->
  * gradient, with one read and one write of the logits.
@@ -76,7 +90,10 @@ export function grpoLoss(batch: OnTensor<GrpoLossBatch>, config?: GrpoLossConfig
  *   { lossType: 'dapo', epsilon: 0.2, epsilonHigh: 0.28 },
  * );
  */
-export function grpoLoss(batch: GrpoLossBatch, config?: GrpoLossConfig): GrpoLossResult;
+export function grpoLoss<T extends LossType = LossType, E extends boolean = true>(
+  batch: GrpoLossBatch,
+  config?: GrpoLossConfigOf<T, E>,
+): GrpoLossResult<Float32Array | Uint16Array, E>;
 export function grpoLoss(
   batch: GrpoLossBatch | OnTensor<GrpoLossBatch>,
   config: GrpoLossConfig = {},
@@ -117,11 +134,13 @@ function resultOf(out: NativeResult, { native, withKl, entropy }: ReturnType<typ
 /** The checked native arguments, also those of the unfused reference. @internal */
 export function grpoArguments(batch: GrpoLossBatch, config: GrpoLossConfig = {}) {
   const names = [...BATCH_NAMES, ...LOGITS_NAMES, 'rewards', 'numGenerations', 'groupOffsets'];
-  rejectUnknown('grpoLoss batch', record('grpoLoss batch', batch), names);
-  const loss = lossArguments('grpoLoss config', config, [...ADVANTAGE_OPTIONS, 'entropy', 'inPlace']);
-  const l = layout(batch, targetsOf(batch.targets).length, 'targets');
+  batch = readOnce('grpoLoss batch', batch, names);
+  const more = [...ADVANTAGE_OPTIONS, 'entropy', 'inPlace'];
+  config = readOptions<GrpoLossConfig>('grpoLoss config', config, [...LOSS_OPTIONS, ...more]);
+  const loss = lossArguments('grpoLoss config', config, more);
+  const l = layout(batch, rowsOf('targets', batch.targets, 'Int32Array'), 'targets');
   const entropy = boolean('entropy', config.entropy ?? true);
-  const logits = logitsArguments(batch, l);
+  const logits = logitsArguments<Float32Array | Uint16Array>(batch, l);
   const native = {
     ...batchArguments(batch, l, loss),
     ...advantagesOrRewards(batch, config, l),

@@ -11,25 +11,37 @@ export { valueLoss, type ValueBatch, type ValueLoss, type ValueLossConfig } from
 export {
   selectiveLogp,
   selectiveLogpBackward,
+  type Entropies,
+  type OptionalLayout,
   type SelectiveLogp,
   type SelectiveLogpInput,
   type SelectiveLogpBackwardInput,
 } from './selective_logp.js';
-export { policyLoss, type PolicyLossBatch } from './policy_loss.js';
-export { grpoLoss, type GrpoLossBatch, type GrpoLossConfig, type GrpoLossResult } from './grpo_loss.js';
+export { policyLoss, type PolicyLossBatch, type PolicyLossResult } from './policy_loss.js';
+export { grpoLoss, type GrpoLossBatch, type GrpoLossConfig, type GrpoLossConfigOf, type GrpoLossResult } from './grpo_loss.js';
 export { linearGrpoLoss, type LinearGrpoLossBatch, type LinearGrpoLossConfig, type LinearGrpoLossResult } from './linear_grpo_loss.js';
 export type { OnTensor } from './tensors.js';
 export type {
   AdvantageConfig,
   GroupAdvantages,
   Groups,
+  ClippedLossType,
+  ImportanceSamplingLevel,
   KlEstimator,
+  LogitsArray,
   LogitsDtype,
   LogitsInput,
+  LogitsLayout,
   LossConfig,
+  LossConfigOf,
+  LossRequirements,
   LossMetrics,
   LossType,
   PolicyBatch,
   Rewards,
+  RewardsOrAdvantages,
+  SamplerImportanceSampling,
   SequenceLayout,
+  TokenArrays,
+  TokenLevelLossType,
 } from './types.js';

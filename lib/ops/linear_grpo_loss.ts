@@ -1,27 +1,37 @@
-import { incompatible, invalidType, invalidValue, rejectUnknown } from '../errors.js';
+import { incompatible, invalidType, invalidValue } from '../errors.js';
 import { core } from '../native.js';
 import { settle } from '../engine/call.js';
-import { boolean, layout, number, record, type Layout } from './check.js';
-import { ADVANTAGE_OPTIONS, lossArguments } from './config.js';
+import { tensorOps } from '../engine/tensor.js';
+import { boolean, layout, number, rowsOf, type Layout } from './check.js';
+import { ADVANTAGE_OPTIONS, LOSS_OPTIONS, lossArguments } from './config.js';
+import { readOnce, readOptions } from './inputs.js';
 import { advantagesOrRewards } from './grpo_loss.js';
 import { BATCH_NAMES, batchArguments, lossMetrics } from './policy_loss.js';
-import { targetsOf } from './selective_logp.js';
-import { Tensor, nativeTensors, tensorOps } from './tensors.js';
-import type { AdvantageConfig, GroupAdvantages, Groups, LossConfig, LossMetrics, PolicyBatch, Rewards } from './types.js';
+import { Tensor, nativeTensors } from './tensors.js';
+import type { Entropies } from './selective_logp.js';
+import type {
+  AdvantageConfig,
+  GroupAdvantages,
+  LossConfig,
+  LossConfigOf,
+  LossMetrics,
+  LossType,
+  PolicyBatch,
+  RewardsOrAdvantages,
+} from './types.js';
 
-/** Give `advantages`, or `rewards` with their groups. N tokens, width H, vocabulary V. */
-export interface LinearGrpoLossBatch extends PolicyBatch, Groups {
-  /** (N, H) the last hidden states, in front of the head; float32, bfloat16 or float16. */
-  hidden: Tensor;
-  /** (V, H) the head's weight; dtype and device of hidden. */
-  weight: Tensor;
-  /** Int32Array(N): the token id of each position. */
-  targets: Int32Array;
-  /** (V, H) float32: the head's gradient is added to it. Default: a new one of zeros. */
-  gradWeight?: Tensor;
-  /** (B): turned into advantages by the AdvantageConfig part of the config. */
-  rewards?: Rewards;
-}
+/** What linearGrpoLoss takes: `advantages`, or `rewards` with their groups. N tokens, width H, vocabulary V. */
+export type LinearGrpoLossBatch = PolicyBatch &
+  RewardsOrAdvantages & {
+    /** (N, H) the last hidden states, in front of the head; float32, bfloat16 or float16. */
+    hidden: Tensor;
+    /** (V, H) the head's weight; dtype and device of hidden. */
+    weight: Tensor;
+    /** Int32Array(N): the token id of each position. */
+    targets: Int32Array;
+    /** (V, H) float32: the head's gradient is added to it. Default: a new one of zeros. */
+    gradWeight?: Tensor;
+  };
 
 export interface LinearGrpoLossConfig extends LossConfig, AdvantageConfig {
   /** Compute the entropy of every selected row. Default true. */
@@ -34,7 +44,9 @@ export interface LinearGrpoLossConfig extends LossConfig, AdvantageConfig {
   skipZeroAdvantages?: boolean;
 }
 
-export interface LinearGrpoLossResult {
+/** Entropies are there unless the config says `entropy: false`. */
+export type LinearGrpoLossResult<Entropy extends boolean = boolean> = {
+  /** Divided by the normalizer; the entropy bonus included. */
   loss: number;
   /** (N, H) d(loss) / d(hidden), in its dtype; 0 behind the mask. */
   gradHidden: Tensor;
@@ -44,16 +56,17 @@ export interface LinearGrpoLossResult {
   logps: Float32Array;
   /** (B), or (N) when given per token. */
   advantages: Float32Array;
-  entropies?: Float32Array;
+  /** Group statistics, when rewards were given. */
   groups?: Omit<GroupAdvantages, 'advantages'>;
+  /** Means over the selected tokens. */
   metrics: LossMetrics;
-}
+} & Entropies<Entropy>;
 
 const OPTIONS = [...ADVANTAGE_OPTIONS, 'entropy', 'workspaceBytes', 'frozenHead', 'skipZeroAdvantages'];
 const BYTES = { float32: 4, bfloat16: 2, float16: 2 } as const;
 
 function matrix(name: string, value: unknown, what: string): Tensor {
-  if (!(value instanceof Tensor) || value.shape.length !== 2) throw invalidType(name, what, value);
+  if (!Tensor.is(value) || value.shape.length !== 2) throw invalidType(name, what, value);
   return value;
 }
 
@@ -103,26 +116,34 @@ function workspace(value: number | undefined, { hidden, weight }: Matrices): num
  * @throws as grpoLoss; tokens and log-probs are checked before any product. After an error a gradWeight that was given holds part of a sum.
  * @see docs/losses.md for the losses
  */
-export async function linearGrpoLoss(batch: LinearGrpoLossBatch, config: LinearGrpoLossConfig = {}): Promise<LinearGrpoLossResult> {
+export async function linearGrpoLoss<T extends LossType = LossType, E extends boolean = true>(
+  batch: LinearGrpoLossBatch,
+  config?: Omit<LinearGrpoLossConfig, 'entropy'> & { entropy?: E } & LossConfigOf<T>,
+): Promise<LinearGrpoLossResult<E>> {
+  return (await onMatrices(batch, config ?? {})) as LinearGrpoLossResult<E>;
+}
+
+async function onMatrices(batch: LinearGrpoLossBatch, config: LinearGrpoLossConfig): Promise<LinearGrpoLossResult> {
   const names = [...BATCH_NAMES, 'hidden', 'weight', 'targets', 'gradWeight', 'rewards', 'numGenerations', 'groupOffsets'];
-  rejectUnknown('linearGrpoLoss batch', record('linearGrpoLoss batch', batch), names);
+  batch = readOnce('linearGrpoLoss batch', batch, names);
+  config = readOptions<LinearGrpoLossConfig>('linearGrpoLoss config', config, [...LOSS_OPTIONS, ...OPTIONS]);
   const loss = lossArguments('linearGrpoLoss config', config, OPTIONS);
-  const targets = targetsOf(batch.targets);
-  const l = layout(batch, targets.length, 'targets');
-  const given = matrices(batch, l);
+  const { targets } = batch;
+  const l = layout(batch, rowsOf('targets', targets, 'Int32Array'), 'targets');
+  const tensors = matrices(batch, l);
   const { rewardArguments: rewards, ...advantages } = advantagesOrRewards(batch, config, l);
   const options = {
     entropy: boolean('entropy', config.entropy ?? true),
-    workspaceBytes: workspace(config.workspaceBytes, given),
+    workspaceBytes: workspace(config.workspaceBytes, tensors),
     skipZeroAdvantages: boolean('skipZeroAdvantages', config.skipZeroAdvantages ?? false),
   };
   const frozen = boolean('frozenHead', config.frozenHead ?? false);
   if (frozen && batch.gradWeight) throw incompatible('frozenHead: no gradient is formed; leave gradWeight out');
   const token = { ...batchArguments(batch, l, loss), targets, ...options };
   const made = rewards ? core().groupAdvantages(rewards) : { advantages: advantages.advantages as Float32Array };
-  const gradHidden = Tensor.uninitialised([...given.hidden.shape], given.hidden);
-  const gradWeight = frozen ? undefined : (given.gradWeight ?? Tensor.zeros([...given.weight.shape], given.hidden.device));
-  const args = nativeTensors({ ...token, ...advantages, ...made, ...given, gradHidden, gradWeight });
+  const gradHidden = Tensor.uninitialised([...tensors.hidden.shape], tensors.hidden);
+  const gradWeight = frozen ? undefined : (tensors.gradWeight ?? Tensor.zeros([...tensors.weight.shape], tensors.hidden.device));
+  const args = nativeTensors({ ...token, ...advantages, ...made, ...tensors, gradHidden, gradWeight });
   const out = await settle(() => tensorOps().linearGrpoLoss(args));
   const { advantages: values, ...groups } = made;
   return {

@@ -1,9 +1,11 @@
-import { incompatible, invalidType, invalidValue, rejectUnknown } from '../errors.js';
+import { incompatible, invalidType, invalidValue } from '../errors.js';
 import { core } from '../native.js';
-import { choice, doubles, groups, number, record } from './check.js';
+import { choice, groups, number } from './check.js';
 import { ADVANTAGE_OPTIONS, advantageArguments } from './config.js';
+import { allocate, copied, doubles, listOf, readOnce } from './inputs.js';
 import type { AdvantageConfig, GroupAdvantages, Groups, Rewards } from './types.js';
 
+/** Of multiRewardAdvantages. */
 export interface MultiRewardConfig extends AdvantageConfig {
   /** One per function. Default: 1 each. */
   rewardWeights?: readonly number[];
@@ -16,23 +18,28 @@ export interface MultiRewardConfig extends AdvantageConfig {
 
 /** All functions' rewards, one after the other: K rows of B. */
 function rewardRows(rewards: unknown): { all: Float64Array; functions: number; count: number } {
-  if (!Array.isArray(rewards) || rewards.length === 0 || typeof rewards[0] === 'number')
+  const list = listOf(rewards);
+  const functions = list?.length ?? 0;
+  if (!list || functions === 0 || typeof list[0] === 'number')
     throw invalidType('rewards', 'an array with the rewards of each function', rewards);
-  const rows = rewards.map((row, k) => doubles(`rewards[${k}]`, row));
+  const rows: Float64Array[] = [];
+  for (let k = 0; k < functions; ++k) {
+    const row = copied(Float64Array, doubles(`rewards[${k}]`, list[k])); // reading the next one may run the caller's code
+    if (k > 0 && row.length !== rows[0]!.length) throw invalidValue(`rewards[${k}]`, `${rows[0]!.length} rewards, as rewards[0] has,`, row);
+    rows.push(row);
+  }
   const count = rows[0]!.length;
-  rows.forEach((row, k) => {
-    if (row.length !== count) throw invalidValue(`rewards[${k}]`, `${count} rewards, as rewards[0] has,`, rewards[k]);
-  });
-  const all = new Float64Array(rows.length * count);
+  const all = allocate(() => new Float64Array(rows.length * count));
   rows.forEach((row, k) => all.set(row, k * count));
   return { all, functions: rows.length, count };
 }
 
 function weights(given: unknown, functions: number): Float64Array {
   if (given === undefined) return new Float64Array(functions).fill(1);
-  if (!Array.isArray(given)) throw invalidType('rewardWeights', 'an array of numbers', given);
-  if (given.length !== functions) throw invalidValue('rewardWeights', `one weight per reward function (${functions})`, given);
-  return Float64Array.from(given, (w, k) => number(`rewardWeights[${k}]`, w));
+  const list = listOf(given);
+  if (!list) throw invalidType('rewardWeights', 'an array of numbers', given);
+  if (list.length !== functions) throw invalidValue('rewardWeights', `one weight per reward function (${functions})`, given);
+  return Float64Array.from({ length: functions }, (_, k) => number(`rewardWeights[${k}]`, list[k]));
 }
 
 function aggregationOf(config: MultiRewardConfig): number {
@@ -62,9 +69,8 @@ function aggregationOf(config: MultiRewardConfig): number {
  * @see TRL 1.16 GRPOTrainer, multi_objective_aggregation; 'normalize_then_sum' arXiv:2601.05242
  */
 export function multiRewardAdvantages(rewards: readonly Rewards[], options: Groups & MultiRewardConfig): GroupAdvantages {
-  record('options', options);
   const names = ['numGenerations', 'groupOffsets', 'rewardWeights', 'multiObjectiveAggregation', ...ADVANTAGE_OPTIONS];
-  rejectUnknown('multiRewardAdvantages', options, names);
+  options = readOnce('multiRewardAdvantages', options, names, 'options');
   const { all, functions, count } = rewardRows(rewards);
   const groupOffsets = groups(options, count);
   return core().multiRewardAdvantages({

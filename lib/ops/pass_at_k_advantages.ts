@@ -1,12 +1,13 @@
-import { invalidValue, rejectUnknown } from '../errors.js';
+import { invalidValue } from '../errors.js';
 import { core } from '../native.js';
-import { doubles, groups, number, record } from './check.js';
+import { groups, number } from './check.js';
+import { doubles, lengthOf, readOnce } from './inputs.js';
 import type { Groups, Rewards } from './types.js';
 
 /** k, which no group may be smaller than. Empty groups do not count. */
 function checkK(k: unknown, groupOffsets: Int32Array): number {
   let smallest = Infinity;
-  for (let g = 0; g + 1 < groupOffsets.length; ++g) {
+  for (let g = 0; g + 1 < lengthOf(groupOffsets); ++g) {
     const size = groupOffsets[g + 1]! - groupOffsets[g]!;
     if (size > 0) smallest = Math.min(smallest, size);
   }
@@ -28,8 +29,7 @@ function checkK(k: unknown, groupOffsets: Int32Array): number {
  * @see arXiv:2508.10751
  */
 export function passAtKAdvantages(rewards: Rewards, options: Groups & { k: number }): { advantages: Float32Array; passAtK: Float32Array } {
-  record('options', options);
-  rejectUnknown('passAtKAdvantages', options, ['numGenerations', 'groupOffsets', 'k']);
+  options = readOnce('passAtKAdvantages', options, ['numGenerations', 'groupOffsets', 'k'], 'options');
   const values = doubles('rewards', rewards);
   const groupOffsets = groups(options, values.length);
   return core().passAtKAdvantages({

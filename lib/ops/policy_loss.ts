@@ -1,9 +1,10 @@
-import { invalidType, rejectUnknown } from '../errors.js';
+import { invalidType } from '../errors.js';
 import { core } from '../native.js';
 import type { NativeMetrics } from './addon.js';
-import { layout, optionalTyped, record, typed, type Layout } from './check.js';
+import { layout, optionalTyped, rowsOf, typed, type Layout } from './check.js';
 import { lossArguments, type LossArguments } from './config.js';
-import type { LossConfig, LossMetrics, PolicyBatch } from './types.js';
+import { classOf, lengthOf, readOnce, type Typed } from './inputs.js';
+import type { LossConfig, LossConfigOf, LossMetrics, LossType, PolicyBatch } from './types.js';
 
 export const BATCH_NAMES = [
   'oldLogps',
@@ -14,7 +15,7 @@ export const BATCH_NAMES = [
   'truncated',
   'offsets',
   'completionLength',
-] as const satisfies readonly (keyof PolicyBatch)[];
+] as const satisfies readonly (keyof PolicyLossBatch)[];
 
 /** The token-sized native arguments, without the advantages. @internal */
 export function batchArguments(batch: PolicyBatch, l: Layout, config: LossArguments): Record<string, unknown> {
@@ -43,9 +44,9 @@ function samplerArguments(batch: PolicyBatch, l: Layout, config: LossArguments):
 
 /** Advantages of (B) or (N). @internal */
 export function advantagesArguments(value: unknown, l: Layout): Record<string, unknown> {
-  const length = (value as Float32Array | undefined)?.length;
+  const length = classOf(value) === 'Float32Array' ? lengthOf(value as Typed) : undefined;
   const perToken = length === l.rows && l.rows !== l.sequences;
-  if (Object.prototype.toString.call(value) !== '[object Float32Array]' || !(perToken || length === l.sequences))
+  if (!perToken && length !== l.sequences)
     throw invalidType('advantages', `a Float32Array of length ${l.sequences} (per sequence) or ${l.rows} (per token)`, value);
   return { advantages: value, advantagesPerToken: perToken };
 }
@@ -64,12 +65,26 @@ export function lossMetrics(m: NativeMetrics, withKl: boolean, withEntropy: bool
   };
 }
 
-export interface PolicyLossBatch extends PolicyBatch {
+/** What policyLoss takes. N token positions in B sequences. */
+export type PolicyLossBatch = PolicyBatch & {
   /** (N) log-probs of the current policy. */
   logps: Float32Array;
   /** (N) entropies: needed for entropyCoef, topEntropyQuantile and entropyThreshold, otherwise only for the metric. */
   entropies?: Float32Array;
+  /** Float32Array(B), or (N) for one per token. */
   advantages: Float32Array;
+};
+
+/** What policyLoss gives. */
+export interface PolicyLossResult {
+  /** Divided by the normalizer; the entropy bonus included. */
+  loss: number;
+  /** (N) d(loss) / d(logps); 0 behind the mask. */
+  gradLogps: Float32Array;
+  /** (N) d(loss) / d(entropies), when entropyCoef is not 0. */
+  gradEntropies?: Float32Array;
+  /** Means over the selected tokens. */
+  metrics: LossMetrics;
 }
 
 interface PolicyLossArguments {
@@ -81,11 +96,10 @@ interface PolicyLossArguments {
 /** What policyLoss passes on. `exact`: Float64Array logps and entropies, for the native policyLossExact. @internal */
 export function policyLossArguments(batch: PolicyLossBatch, config: LossConfig, options?: { exact?: boolean }): PolicyLossArguments {
   const array = options?.exact ? 'Float64Array' : 'Float32Array';
-  rejectUnknown('policyLoss batch', record('policyLoss batch', batch), [...BATCH_NAMES, 'logps', 'entropies']);
-  const rows = batch.logps?.length;
-  if (typeof rows !== 'number') throw invalidType('logps', `a ${array}`, batch.logps);
-  const l = layout(batch, rows, 'logps');
+  batch = readOnce('policyLoss batch', batch, [...BATCH_NAMES, 'logps', 'entropies']);
   const loss = lossArguments('policyLoss config', config);
+  const rows = rowsOf('logps', batch.logps, array);
+  const l = layout(batch, rows, 'logps');
   const logps = typed<Float32Array>('logps', batch.logps, array, rows);
   const entropies = optionalTyped<Float32Array>('entropies', batch.entropies, array, rows);
   if (loss.readsEntropies && !entropies)
@@ -102,11 +116,8 @@ export function policyLossArguments(batch: PolicyLossBatch, config: LossConfig, 
  * @throws RangeError ERR_NON_FINITE naming the selected position whose log-prob is NaN or infinite
  * @see docs/losses.md for the formulas and their sources
  */
-export function policyLoss(
-  batch: PolicyLossBatch,
-  config: LossConfig = {},
-): { loss: number; gradLogps: Float32Array; gradEntropies?: Float32Array; metrics: LossMetrics } {
-  const args = policyLossArguments(batch, config);
+export function policyLoss<T extends LossType = LossType>(batch: PolicyLossBatch, config?: LossConfigOf<T>): PolicyLossResult {
+  const args = policyLossArguments(batch, config ?? {});
   const { gradLogps, gradEntropies, metrics } = core().policyLoss(args.native);
   return {
     loss: metrics.loss,

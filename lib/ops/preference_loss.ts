@@ -1,7 +1,8 @@
-import { invalidType, rejectUnknown } from '../errors.js';
 import { core } from '../native.js';
-import { number, optionalTyped, record, typed } from './check.js';
+import { number, optionalTyped, rowsOf, typed } from './check.js';
+import { readOnce } from './inputs.js';
 
+/** What preferenceLoss takes. B pairs. */
 export interface PreferenceBatch {
   /** Float32Array(B): the reward model's scores of the better completion of each pair, */
   chosenRewards: Float32Array;
@@ -11,6 +12,7 @@ export interface PreferenceBatch {
   margins?: Float32Array;
 }
 
+/** Of preferenceLoss. */
 export interface PreferenceConfig {
   /** Weight of (chosen + rejected)^2, which keeps scores around 0 (TRL: center_rewards_coefficient). Default 0. */
   centerRewardsCoefficient?: number;
@@ -18,7 +20,9 @@ export interface PreferenceConfig {
   normalizer?: number;
 }
 
+/** What preferenceLoss gives. */
 export interface PreferenceLoss {
+  /** The sum divided by the normalizer. */
   loss: number;
   /** (B) d(loss) / d(chosenRewards). */
   gradChosen: Float32Array;
@@ -36,10 +40,9 @@ export interface PreferenceLoss {
  * @see arXiv:2203.02155 eq. 1; margins arXiv:2307.09288 eq. 2; centering arXiv:2312.09244; TRL's RewardTrainer
  */
 export function preferenceLoss(batch: PreferenceBatch, config: PreferenceConfig = {}): PreferenceLoss {
-  rejectUnknown('preferenceLoss batch', record('preferenceLoss batch', batch), ['chosenRewards', 'rejectedRewards', 'margins']);
-  rejectUnknown('preferenceLoss config', record('preferenceLoss config', config), ['centerRewardsCoefficient', 'normalizer']);
-  const pairs = batch.chosenRewards?.length;
-  if (typeof pairs !== 'number') throw invalidType('chosenRewards', 'a Float32Array', batch.chosenRewards);
+  batch = readOnce('preferenceLoss batch', batch, ['chosenRewards', 'rejectedRewards', 'margins']);
+  config = readOnce('preferenceLoss config', config, ['centerRewardsCoefficient', 'normalizer']);
+  const pairs = rowsOf('chosenRewards', batch.chosenRewards);
   const { gradChosen, gradRejected, totals } = core().preferenceLoss({
     pairs,
     chosenRewards: typed<Float32Array>('chosenRewards', batch.chosenRewards, 'Float32Array', pairs),

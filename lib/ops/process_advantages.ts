@@ -1,18 +1,21 @@
-import { invalidType, invalidValue, rejectUnknown } from '../errors.js';
+import { invalidValue } from '../errors.js';
 import { core } from '../native.js';
-import { choice, doubles, groups, layout, monotone, number, record, typed, type Layout } from './check.js';
+import { choice, countOf, evenOffsets, groups, layout, monotone, number, typed, type Layout } from './check.js';
+import { classOf, doubles, lengthOf, readOnce } from './inputs.js';
 import type { GroupAdvantages, Groups, Rewards, SequenceLayout } from './types.js';
 
 /** Rewards of the steps of completions, by a process reward model. S steps in total, in the order of their completions. */
-export interface StepRewards extends SequenceLayout, Groups {
-  /** (S) one per step. */
-  stepRewards: Rewards;
-  /** Int32Array(S): the position (from 0 to N - 1) of each step's last token, ascending in its sequence and inside its rows. */
-  stepEnds: Int32Array;
-  /** Int32Array(B + 1): sequence i has the steps from stepOffsets[i] to stepOffsets[i + 1]; first 0, last S. */
-  stepOffsets: Int32Array;
-}
+export type StepRewards = SequenceLayout &
+  Groups & {
+    /** (S) one per step. */
+    stepRewards: Rewards;
+    /** Int32Array(S): the position (from 0 to N - 1) of each step's last token, ascending in its sequence and inside its rows. */
+    stepEnds: Int32Array;
+    /** Int32Array(B + 1): sequence i has the steps from stepOffsets[i] to stepOffsets[i + 1]; first 0, last S. */
+    stepOffsets: Int32Array;
+  };
 
+/** Of processAdvantages. */
 export interface ProcessAdvantagesConfig {
   /** What step rewards are divided by: the std of all steps of the group (default), or nothing. */
   scaleRewards?: 'group' | 'none';
@@ -25,22 +28,20 @@ export interface ProcessAdvantagesConfig {
 /** Sequences and rows, from offsets or completionLength; N is what the layout says. */
 function stepLayout(batch: StepRewards): Layout {
   const { offsets, completionLength, stepOffsets } = batch;
-  if (Object.prototype.toString.call(stepOffsets) !== '[object Int32Array]' || stepOffsets.length < 1)
-    throw invalidType('stepOffsets', 'an Int32Array of B+1 offsets', stepOffsets);
-  const sequences = stepOffsets.length - 1;
+  const sequences = countOf('stepOffsets', stepOffsets, 'an Int32Array of B+1 offsets');
   if (completionLength === undefined) {
-    const rows = offsets?.[offsets.length - 1] ?? 0;
+    const rows = classOf(offsets) === 'Int32Array' ? (offsets[lengthOf(offsets) - 1] ?? 0) : 0;
     const l = layout({ offsets }, rows, 'offsets');
     typed<Int32Array>('stepOffsets', stepOffsets, 'Int32Array', l.sequences + 1);
     return l;
   }
   const length = number('completionLength', completionLength, { min: 0, integer: true });
   layout({ offsets, completionLength }, sequences * length, 'offsets');
-  return { rows: sequences * length, sequences, offsets: Int32Array.from({ length: sequences + 1 }, (_, i) => i * length) };
+  return { rows: sequences * length, sequences, offsets: evenOffsets(sequences, length) };
 }
 
 function checkSteps(stepEnds: Int32Array, stepOffsets: Int32Array, l: Layout): void {
-  monotone('stepOffsets', stepOffsets, stepEnds.length, 'steps (stepEnds.length)');
+  monotone('stepOffsets', stepOffsets, lengthOf(stepEnds), 'steps (stepEnds.length)');
   for (let s = 0; s < l.sequences; ++s) {
     const [first, last] = [l.offsets[s]!, l.offsets[s + 1]! - 1];
     for (let i = stepOffsets[s]!; i < stepOffsets[s + 1]!; ++i) {
@@ -64,8 +65,8 @@ function checkSteps(stepEnds: Int32Array, stepOffsets: Int32Array, l: Layout): v
  */
 export function processAdvantages(batch: StepRewards, config: ProcessAdvantagesConfig = {}): GroupAdvantages {
   const names = ['stepRewards', 'stepEnds', 'stepOffsets', 'offsets', 'completionLength', 'numGenerations', 'groupOffsets'];
-  rejectUnknown('processAdvantages batch', record('processAdvantages batch', batch), names);
-  rejectUnknown('processAdvantages config', record('processAdvantages config', config), ['scaleRewards', 'ddof', 'eps']);
+  batch = readOnce('processAdvantages batch', batch, names);
+  config = readOnce('processAdvantages config', config, ['scaleRewards', 'ddof', 'eps']);
   const stepRewards = doubles('stepRewards', batch.stepRewards);
   const stepEnds = typed<Int32Array>('stepEnds', batch.stepEnds, 'Int32Array', stepRewards.length);
   const l = stepLayout(batch);

@@ -1,10 +1,11 @@
-import { invalidType, rejectUnknown } from '../errors.js';
 import { core } from '../native.js';
-import { choice, doubles, invalidRewards, layout, number, optionalTyped, record, typed } from './check.js';
+import { choice, invalidRewards, layout, number, optionalTyped, rowsOf, typed } from './check.js';
 import { KL_ESTIMATORS } from './config.js';
+import { doubles, readOnce } from './inputs.js';
 import type { KlEstimator, Rewards, SequenceLayout } from './types.js';
 
-export interface RewardsWithKlBatch extends SequenceLayout {
+/** What rewardsWithKl takes. */
+export type RewardsWithKlBatch = SequenceLayout & {
   /** (B) one per completion. */
   rewards: Rewards;
   /** Float32Array(N): log-probs of the policy that sampled. */
@@ -13,8 +14,9 @@ export interface RewardsWithKlBatch extends SequenceLayout {
   refLogps: Float32Array;
   /** Uint8Array(N): 0 leaves a position out. What stands there is never read. */
   mask?: Uint8Array;
-}
+};
 
+/** Of rewardsWithKl. */
 export interface RewardsWithKlConfig {
   /** Weight of the KL, at least 0. */
   beta: number;
@@ -32,10 +34,9 @@ export interface RewardsWithKlConfig {
  */
 export function rewardsWithKl(batch: RewardsWithKlBatch, config: RewardsWithKlConfig): Float64Array {
   const names = ['rewards', 'logps', 'refLogps', 'mask', 'offsets', 'completionLength'];
-  rejectUnknown('rewardsWithKl batch', record('rewardsWithKl batch', batch), names);
-  rejectUnknown('rewardsWithKl config', record('rewardsWithKl config', config), ['beta', 'klEstimator']);
-  const rows = batch.logps?.length;
-  if (typeof rows !== 'number') throw invalidType('logps', 'a Float32Array', batch.logps);
+  batch = readOnce('rewardsWithKl batch', batch, names);
+  config = readOnce('rewardsWithKl config', config, ['beta', 'klEstimator']);
+  const rows = rowsOf('logps', batch.logps);
   const l = layout(batch, rows, 'logps');
   const rewards = doubles('rewards', batch.rewards);
   if (rewards.length !== l.sequences) throw invalidRewards(batch.rewards, l.sequences);

@@ -1,38 +1,48 @@
-import { invalidType, rejectUnknown } from '../errors.js';
+import { invalidType } from '../errors.js';
 import { core } from '../native.js';
-import { boolean, gradientArguments, layout, logitsArguments, optionalTyped, record, temperature, typed, type Layout } from './check.js';
-import { hostArrays, nativeTensors, needsReading, onTensor, tensorOps, type OnTensor, type Tensor } from './tensors.js';
+import { boolean, gradientArguments, layout, logitsArguments, optionalTyped, rowsOf, temperature, typed, type Layout } from './check.js';
+import { readOnce } from './inputs.js';
+import { hostArrays, nativeTensors, needsReading, onTensor, type OnTensor, type Tensor } from './tensors.js';
 import { settle } from '../engine/call.js';
+import { tensorOps } from '../engine/tensor.js';
 import type { LogitsInput, SequenceLayout } from './types.js';
 
 const LOGITS_NAMES = ['logits', 'dtype', 'vocabSize', 'targets', 'rowStride', 'sequenceStride'] as const;
 const COMMON_NAMES = [...LOGITS_NAMES, 'temperature', 'mask', 'offsets', 'completionLength'] as const;
 
 /** `offsets` or `completionLength` are needed only with sequenceStride. */
-export interface SelectiveLogpInput extends LogitsInput, SequenceLayout {
-  /** Logits are divided by it. Default 1. */
-  temperature?: number;
-  /** Uint8Array(N): 0 leaves a row out; its logits are not read, its log-prob and entropy are 0. */
-  mask?: Uint8Array;
-}
+export type OptionalLayout = SequenceLayout | { offsets?: undefined; completionLength?: undefined; sequenceStride?: undefined };
 
-export interface SelectiveLogp {
-  /** (N) */
+/** What selectiveLogp takes. */
+export type SelectiveLogpInput = LogitsInput &
+  OptionalLayout & {
+    /** Logits are divided by it. Default 1. */
+    temperature?: number;
+    /** Uint8Array(N): 0 leaves a row out; its logits are not read, its log-prob and entropy are 0. */
+    mask?: Uint8Array;
+  };
+
+/** Entropies in a result: there, not there, or not known when the code is compiled. */
+export type Entropies<Asked extends boolean> = Asked extends true
+  ? {
+      /** (N), in nats; 0 behind the mask. */
+      entropies: Float32Array;
+    }
+  : {
+      /** Not asked for. */
+      entropies?: undefined;
+    };
+
+/** Of selectiveLogp; entropies with `entropy: true`. */
+export type SelectiveLogp<Entropy extends boolean = boolean> = {
+  /** (N) log-prob of each target, nats; 0 behind the mask. */
   logps: Float32Array;
-  /** (N) */
+  /** (N) log-sum-exp of each row divided by the temperature; 0 behind the mask. */
   lse: Float32Array;
-  /** (N), in nats: with `entropy: true`. */
-  entropies?: Float32Array;
-}
-
-function targetsOf(value: unknown): Int32Array {
-  const length = (value as Int32Array | undefined)?.length;
-  if (typeof length !== 'number') throw invalidType('targets', 'an Int32Array', value);
-  return typed<Int32Array>('targets', value, 'Int32Array', length);
-}
+} & Entropies<Entropy>;
 
 function layoutOf(input: SelectiveLogpInput): Layout {
-  const rows = targetsOf(input.targets).length;
+  const rows = rowsOf('targets', input.targets, 'Int32Array');
   if (input.offsets !== undefined || input.completionLength !== undefined) return layout(input, rows, 'targets');
   if (input.sequenceStride !== undefined)
     throw invalidType('offsets', 'an Int32Array of B+1 offsets (or completionLength) beside sequenceStride', undefined);
@@ -43,12 +53,17 @@ function layoutOf(input: SelectiveLogpInput): Layout {
 function rowArguments(input: SelectiveLogpInput) {
   const l = layoutOf(input);
   const mask = optionalTyped<Uint8Array>('mask', input.mask, 'Uint8Array', l.rows);
-  const logits = logitsArguments(input, l);
+  const logits = logitsArguments<Float32Array | Uint16Array>(input, l);
   return { l, logits, native: { ...l, ...logits, mask, temperature: temperature(input.temperature) } };
 }
 
 /** With logits in a Tensor: on its device, off the event loop. */
-export function selectiveLogp(input: OnTensor<SelectiveLogpInput> & { entropy?: boolean }): Promise<SelectiveLogp>;
+export function selectiveLogp<E extends boolean = false>(
+  input: OnTensor<SelectiveLogpInput> & {
+    /** Also the entropy of each row. Default false. */
+    entropy?: E;
+  },
+): Promise<SelectiveLogp<E>>;
 /**
  * Log-probability of each row's target under softmax(logits / temperature), the row's log-sum-exp, and its entropy, reading the
  * logits once and writing no vocabulary-sized array.
@@ -58,7 +73,12 @@ export function selectiveLogp(input: OnTensor<SelectiveLogpInput> & { entropy?: 
  * @throws RangeError naming the position of a target outside the vocabulary (ERR_INVALID_ARG), or the row that holds NaN, +Infinity
  *   or no finite logit (ERR_NON_FINITE)
  */
-export function selectiveLogp(input: SelectiveLogpInput & { entropy?: boolean }): SelectiveLogp;
+export function selectiveLogp<E extends boolean = false>(
+  input: SelectiveLogpInput & {
+    /** Also the entropy of each row. Default false. */
+    entropy?: E;
+  },
+): SelectiveLogp<E>;
 export function selectiveLogp(
   input: (SelectiveLogpInput | OnTensor<SelectiveLogpInput>) & { entropy?: boolean },
 ): SelectiveLogp | Promise<SelectiveLogp> {
@@ -67,7 +87,7 @@ export function selectiveLogp(
 }
 
 function selectiveLogpArguments(input: SelectiveLogpInput & { entropy?: boolean }) {
-  rejectUnknown('selectiveLogp', record('selectiveLogp input', input), [...COMMON_NAMES, 'entropy']);
+  input = readOnce('selectiveLogp', input, [...COMMON_NAMES, 'entropy'], 'selectiveLogp input');
   return { ...rowArguments(input).native, entropy: boolean('entropy', input.entropy ?? false) };
 }
 
@@ -76,17 +96,19 @@ async function selectiveLogpOnTensor(input: SelectiveLogpInput): Promise<Selecti
   return settle(() => tensorOps().selectiveLogp(args));
 }
 
-export interface SelectiveLogpBackwardInput extends SelectiveLogpInput {
+/** What selectiveLogpBackward takes. */
+export type SelectiveLogpBackwardInput = SelectiveLogpInput & {
   /** (N) upstream gradient of each log-prob. */
   gradLogps: Float32Array;
   /** (N) upstream gradient of each entropy. */
   gradEntropies?: Float32Array;
   /** What selectiveLogp returned. Accepted for symmetry: the CPU kernel forms them again, more exactly, while the row is in cache. */
   lse?: Float32Array;
+  /** See lse. */
   entropies?: Float32Array;
   /** Default true: the gradient overwrites the logits. Otherwise a new compact (N, V) array. */
   inPlace?: boolean;
-}
+};
 
 /** With logits in a Tensor: on its device, off the event loop. */
 export function selectiveLogpBackward(input: OnTensor<SelectiveLogpBackwardInput>): Promise<{ gradLogits: Tensor }>;
@@ -113,7 +135,7 @@ async function backwardOnTensor(input: SelectiveLogpBackwardInput): Promise<{ gr
 
 function backwardArguments(input: SelectiveLogpBackwardInput) {
   const names = [...COMMON_NAMES, 'gradLogps', 'gradEntropies', 'lse', 'entropies', 'inPlace'];
-  rejectUnknown('selectiveLogpBackward', record('selectiveLogpBackward input', input), names);
+  input = readOnce('selectiveLogpBackward', input, names, 'selectiveLogpBackward input');
   const { l, logits, native } = rowArguments(input);
   const gradLogps = typed<Float32Array>('gradLogps', input.gradLogps, 'Float32Array', l.rows);
   const gradEntropies = optionalTyped<Float32Array>('gradEntropies', input.gradEntropies, 'Float32Array', l.rows);
@@ -124,4 +146,4 @@ function backwardArguments(input: SelectiveLogpBackwardInput) {
 }
 
 /** @internal */
-export { LOGITS_NAMES, targetsOf };
+export { LOGITS_NAMES };

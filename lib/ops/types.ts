@@ -1,21 +1,43 @@
 // Types of the functional ops. B completions ("sequences"), N token positions in total, V columns of logits.
 
-/** Where sequences begin and end: one of the two. Ragged: B+1 numbers, first 0, last N. Rectangular: N = B * completionLength. */
-export interface SequenceLayout {
-  offsets?: Int32Array;
-  completionLength?: number;
-}
+/** Where sequences begin and end: one of the two. */
+export type SequenceLayout =
+  | {
+      /** Int32Array(B + 1): ragged sequences; first 0, non-decreasing, last N. */
+      offsets: Int32Array;
+      /** With offsets there is none. */
+      completionLength?: undefined;
+    }
+  | {
+      /** Rectangular: N = B * completionLength. */
+      completionLength: number;
+      /** With completionLength there are none. */
+      offsets?: undefined;
+    };
 
+/** What elements of logits can be. */
 export type LogitsDtype = 'float32' | 'bfloat16' | 'float16';
 
-/** Rows of logits; row t predicts targets[t]. */
-export interface LogitsInput<Logits = Float32Array | Uint16Array> {
-  /**
-   * Float32Array, or Uint16Array holding bfloat16 or float16 bits (then `dtype` is required); views with an offset are fine. Or a Tensor
-   * of the engine: the op then runs where the Tensor is and returns a promise.
-   */
-  logits: Logits;
-  dtype?: LogitsDtype;
+/** Logits in JavaScript's memory: the array's class and dtype go together. Views with an offset are fine. */
+export type LogitsArray =
+  | {
+      /**
+       * Float32Array, or Uint16Array holding bfloat16 or float16 bits (then `dtype` is required). Or a Tensor of the engine: the op then runs
+       * where the Tensor is and returns a promise.
+       */
+      logits: Float32Array;
+      /** What the elements are. Default: 'float32'; a Uint16Array needs 'bfloat16' or 'float16'. */
+      dtype?: 'float32';
+    }
+  | {
+      /** Where the class is known only when the program runs, or for half precision. */
+      logits: Float32Array | Uint16Array;
+      /** 'bfloat16' or 'float16' for a Uint16Array. */
+      dtype: LogitsDtype;
+    };
+
+/** How rows of logits lie, and what they predict. */
+export interface LogitsLayout {
   /** V: columns of a row. */
   vocabSize: number;
   /** Int32Array(N): the token id of each position. Positions behind the mask may hold anything. */
@@ -26,10 +48,17 @@ export interface LogitsInput<Logits = Float32Array | Uint16Array> {
   sequenceStride?: number;
 }
 
+/** Rows of logits; row t predicts targets[t]. */
+export type LogitsInput = LogitsArray & LogitsLayout;
+
+/** The surrogate of the loss: see LossConfig. */
 export type LossType =
   'dapo' | 'grpo' | 'bnpo' | 'dr_grpo' | 'cispo' | 'sapo' | 'vespo' | 'luspo' | 'gmpo' | 'reinforce' | 'dppo' | 'clip_cov' | 'kl_cov';
+/** What an importance ratio belongs to: see LossConfig. */
 export type ImportanceSamplingLevel = 'token' | 'sequence' | 'sequence_token';
+/** How the KL of a token is estimated: see LossConfig. */
 export type KlEstimator = 'k1' | 'k2' | 'k3';
+/** How samplerLogps correct the loss: see LossConfig. */
 export type SamplerImportanceSampling = 'token_truncate' | 'token_mask' | 'sequence_truncate' | 'sequence_mask';
 
 /** How the loss is formed. Names and meanings are those of TRL's GRPOConfig; docs/losses.md gives every formula. */
@@ -46,6 +75,7 @@ export interface LossConfig {
   importanceSamplingLevel?: ImportanceSamplingLevel;
   /** The ratio is clipped to [1 - epsilon, 1 + epsilonHigh]. Defaults 0.2 (gmpo, in log space: 0.4) and epsilon; cispo: the raw bound. */
   epsilon?: number;
+  /** The clip's upper side; see epsilon. */
   epsilonHigh?: number;
   /** Upper bound of the ratio on the unclipped side too (two-sided clipping, arXiv:2505.07291). Default: none. */
   delta?: number;
@@ -84,30 +114,58 @@ export interface LossConfig {
   samplerImportanceSampling?: SamplerImportanceSampling;
   /** Bounds of that weight. Defaults: none, and 3. */
   samplerImportanceSamplingClipMin?: number;
+  /** The upper bound. Default 3. */
   samplerImportanceSamplingClipMax?: number;
   /** Leave out sequences with negative advantage whose mean(samplerLogps - logps) exceeds it (arXiv:2512.02556). Default: off. */
   offPolicyMaskThreshold?: number;
   /** SAPO's gate: temperatures for positive and other advantages. Defaults 1 and 1.05. */
   sapoTemperaturePos?: number;
+  /** For other advantages. Default 1.05. */
   sapoTemperatureNeg?: number;
   /** VESPO's gamma weight: shape and rate for advantages >= 0 (2, 3) and below (3, 2). */
   vespoKPos?: number;
+  /** Rate for advantages >= 0. Default 3. */
   vespoLambdaPos?: number;
+  /** Shape for advantages below 0. Default 3. */
   vespoKNeg?: number;
+  /** Rate for advantages below 0. Default 2. */
   vespoLambdaNeg?: number;
   /** DPPO: the divergence that epsilon and epsilonHigh bound ('tv' default, or 'kl'), and the ratio's upper bound (20). */
   dppoDivergence?: 'tv' | 'kl';
+  /** The ratio's upper bound. Default 20. */
   dppoRatioMax?: number;
   /** clip_cov: share of tokens (2e-4) left out among those with covariance between the bounds (1, 5), and the seed of that choice (0). */
   clipCovRatio?: number;
+  /** The least covariance. Default 1. */
   clipCovLow?: number;
+  /** The largest covariance. Default 5. */
   clipCovHigh?: number;
+  /** Seed of the choice. Default 0. */
   clipCovSeed?: number;
   /** kl_cov: share of tokens (2e-4) that get the penalty, and its coefficient (1). */
   klCovRatio?: number;
+  /** The penalty's coefficient. Default 1. */
   klCovCoef?: number;
 }
 
+/** lossTypes whose surrogate is PPO's clip: delta and dualClip bound it. */
+export type ClippedLossType = 'grpo' | 'bnpo' | 'dr_grpo' | 'dapo' | 'luspo' | 'clip_cov';
+/** lossTypes that define a token's weight themselves. */
+export type TokenLevelLossType = 'vespo' | 'gmpo' | 'reinforce' | 'dppo' | 'clip_cov' | 'kl_cov';
+
+/** Of every lossType in T: what it needs beside LossConfig, and what it cannot have. A T that is not known is let pass: calls check it. */
+export type LossRequirements<T extends LossType> = LossType extends T
+  ? unknown
+  : (T extends 'cispo' ? { epsilonHigh: number } : unknown) &
+      (T extends 'dr_grpo' ? { maxCompletionLength: number } | { normalizer: number } : unknown) &
+      (T extends 'luspo' ? { importanceSamplingLevel: 'sequence' } : unknown) &
+      (T extends TokenLevelLossType ? { importanceSamplingLevel?: 'token' } : unknown) &
+      (T extends ClippedLossType ? unknown : { delta?: undefined; dualClip?: undefined });
+
+/** LossConfig where the lossType is known when the code is compiled: cispo then asks for its epsilonHigh, and so on. */
+export type LossConfigOf<T extends LossType> = LossConfig & { lossType?: T } & LossRequirements<T>;
+
+/** How rewards become advantages. */
 export interface AdvantageConfig {
   /** What the advantage is divided by: the std of its group (default), of the batch, or nothing. */
   scaleRewards?: 'group' | 'batch' | 'none';
@@ -123,39 +181,71 @@ export interface AdvantageConfig {
   nonFinite?: 'error' | 'exclude';
 }
 
-/** Completions of one prompt follow each other: either groups of equal size, or G+1 offsets. */
-export interface Groups {
-  numGenerations?: number;
-  groupOffsets?: Int32Array;
-}
+/** Completions of one prompt follow each other: groups of equal size, or offsets; one of the two. */
+export type Groups =
+  | {
+      /** Completions of every group. */
+      numGenerations: number;
+      /** Groups are given the other way, or are not needed. */
+      groupOffsets?: undefined;
+    }
+  | {
+      /** Int32Array(groups + 1): first 0, non-decreasing, last B. */
+      groupOffsets: Int32Array;
+      /** Groups are given the other way, or are not needed. */
+      numGenerations?: undefined;
+    };
 
+/** What a completion is worth: rewards in groups, or advantages. */
+export type RewardsOrAdvantages =
+  | ({
+      /** (B): turned into advantages by the AdvantageConfig part of the config. */
+      rewards: Rewards;
+      /** Rewards are given. */
+      advantages?: undefined;
+    } & Groups)
+  | {
+      /** Float32Array(B), or (N) for one per token. */
+      advantages: Float32Array;
+      /** Advantages are given. */
+      rewards?: undefined;
+      /** Groups are given the other way, or are not needed. */
+      numGenerations?: undefined;
+      /** Groups are given the other way, or are not needed. */
+      groupOffsets?: undefined;
+    };
+
+/** One number per completion. */
 export type Rewards = Float32Array | Float64Array | readonly number[];
 
+/** Advantages, and statistics of their groups. */
 export interface GroupAdvantages {
   /** (B) (r - baseline) / (std + eps); exactly 0 where all rewards that the baseline sees are equal. */
   advantages: Float32Array;
   /** (groups) of the group's own (finite, transformed) rewards. */
   mean: Float32Array;
+  /** (groups) Standard deviation, with ddof. */
   std: Float32Array;
   /** 1 where all rewards of the group are equal: it teaches nothing. */
   zeroStd: Uint8Array;
 }
 
-/** Everything token-sized that the loss is made of. */
-export interface PolicyBatch extends SequenceLayout {
+/** What stands for each token, beside the log-probs of the policy itself. */
+export interface TokenArrays {
   /** (N) log-probs of the sampling policy. Omitted: on policy, the ratio is 1 and keeps its gradient. */
   oldLogps?: Float32Array;
   /** (N) log-probs of the reference; needed iff beta > 0, and never read otherwise. */
   refLogps?: Float32Array | null;
   /** (N) log-probs by the engine that sampled, NaN where unknown: for samplerImportanceSampling and offPolicyMaskThreshold. */
   samplerLogps?: Float32Array;
-  /** (B), or (N) for one per token. */
-  advantages?: Float32Array;
   /** Uint8Array(N): 0 leaves a position out. What stands there is never read. */
   mask?: Uint8Array;
   /** Uint8Array(B): completions that hit the length limit (see maskTruncatedCompletions). */
   truncated?: Uint8Array;
 }
+
+/** Everything token-sized that the loss is made of. */
+export type PolicyBatch = TokenArrays & SequenceLayout;
 
 /** Means over selected tokens; 0 when there are none. */
 export interface LossMetrics {
@@ -167,6 +257,8 @@ export interface LossMetrics {
   clipRatio: { low: number; high: number; region: number };
   /** Of exp(logp - old), before delta. */
   ratio: { min: number; mean: number; max: number };
+  /** Selected tokens. */
   tokens: number;
+  /** Sequences that count in the mean over sequences. */
   sequences: number;
 }

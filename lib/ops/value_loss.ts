@@ -1,9 +1,11 @@
-import { invalidType, rejectUnknown } from '../errors.js';
+import { invalidType } from '../errors.js';
 import { core } from '../native.js';
-import { layout, number, optionalTyped, record, typed } from './check.js';
+import { layout, number, optionalTyped, rowsOf, typed } from './check.js';
+import { readOnce } from './inputs.js';
 import type { SequenceLayout } from './types.js';
 
-export interface ValueBatch extends SequenceLayout {
+/** What valueLoss takes. */
+export type ValueBatch = SequenceLayout & {
   /** Float32Array(N): values by the critic that is trained. */
   values: Float32Array;
   /** Float32Array(N): values when the batch was sampled; needed iff cliprangeValue is given, and never read otherwise. */
@@ -12,8 +14,9 @@ export interface ValueBatch extends SequenceLayout {
   returns: Float32Array;
   /** Uint8Array(N): 0 leaves a position out. What stands there is never read. */
   mask?: Uint8Array;
-}
+};
 
+/** Of valueLoss. */
 export interface ValueLossConfig {
   /** How far a value may be from its old value and still count (TRL: cliprange_value, 0.2 there). Default: no bound. */
   cliprangeValue?: number;
@@ -21,7 +24,9 @@ export interface ValueLossConfig {
   normalizer?: number;
 }
 
+/** What valueLoss gives. */
 export interface ValueLoss {
+  /** The sum divided by the normalizer. */
   loss: number;
   /** (N) d(loss) / d(values); 0 behind the mask and where the clipped error is the larger one. */
   gradValues: Float32Array;
@@ -45,10 +50,9 @@ function clipArguments(batch: ValueBatch, config: ValueLossConfig, rows: number)
  */
 export function valueLoss(batch: ValueBatch, config: ValueLossConfig = {}): ValueLoss {
   const names = ['values', 'oldValues', 'returns', 'mask', 'offsets', 'completionLength'];
-  rejectUnknown('valueLoss batch', record('valueLoss batch', batch), names);
-  rejectUnknown('valueLoss config', record('valueLoss config', config), ['cliprangeValue', 'normalizer']);
-  const rows = batch.values?.length;
-  if (typeof rows !== 'number') throw invalidType('values', 'a Float32Array', batch.values);
+  batch = readOnce('valueLoss batch', batch, names);
+  config = readOnce('valueLoss config', config, ['cliprangeValue', 'normalizer']);
+  const rows = rowsOf('values', batch.values);
   const { gradValues, totals } = core().valueLoss({
     ...layout(batch, rows, 'values'),
     values: typed<Float32Array>('values', batch.values, 'Float32Array', rows),

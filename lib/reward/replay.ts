@@ -2,6 +2,7 @@
 import { invalidType, invalidValue, rejectUnknown } from '../errors.js';
 import { permutation } from '../random.js';
 
+/** Of withReplay. */
 export interface ReplayOptions {
   /** Share of the result that is old, from 0 to below 1. Default 0.1. */
   fraction?: number;

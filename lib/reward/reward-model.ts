@@ -2,13 +2,16 @@
 import { basename, dirname, resolve } from 'node:path';
 import { ScalarModel } from '../engine/scalar-model.js';
 import { FusedGrpoError, invalidType, invalidValue, rejectUnknown } from '../errors.js';
+import { ofThisCopy } from '../place.js';
 import type { RewardInput } from '../trainer/rewards.js';
 import { checkLength, encodeItem, scoredPart, type RewardItem } from './texts.js';
 import { RunningMoments } from './transform.js';
 
-export const REWARD_TRANSFORMS = ['none', 'sigmoid', 'normalize'] as const;
-export type RewardTransform = (typeof REWARD_TRANSFORMS)[number];
+export const REWARD_TRANSFORMS: readonly RewardTransform[] = ['none', 'sigmoid', 'normalize'];
+/** What is made of scores: see RewardModelOptions.transform. */
+export type RewardTransform = 'none' | 'sigmoid' | 'normalize';
 
+/** Of RewardModel.load. */
 export interface RewardModelOptions {
   /** Default 'auto'. */
   device?: 'auto' | 'cpu' | 'cuda';
@@ -19,6 +22,7 @@ export interface RewardModelOptions {
    * seen, the newest included; a run's checkpoints hold these statistics. `score` always returns the scores themselves. Default 'none'.
    */
   transform?: RewardTransform;
+  /** Aborting stops loading; it rejects with signal.reason. */
   signal?: AbortSignal;
 }
 
@@ -41,6 +45,7 @@ export class RewardModel {
     /** @internal */ readonly scalar: ScalarModel,
     /** What it is called in metrics: the folder's name. */
     readonly name: string,
+    /** What a trainer gets for a score. */
     readonly transform: RewardTransform,
   ) {}
 
@@ -65,9 +70,11 @@ export class RewardModel {
   get path(): string {
     return this.scalar.path;
   }
+  /** Tokens of a text, at most. */
   get contextLength(): number {
     return this.scalar.contextLength;
   }
+  /** Whether dispose() was called. */
   get disposed(): boolean {
     return this.scalar.disposed;
   }
@@ -90,9 +97,11 @@ export class RewardModel {
     return Float64Array.from(await scoreSequences(this.scalar, sequences, options.signal));
   }
 
+  /** Frees the model. Calls under way reject with ERR_DISPOSED, and so do later ones. May be called again. */
   dispose(): void {
     this.scalar.dispose();
   }
+  /** dispose(), for `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }
@@ -155,3 +164,4 @@ export class ModelReward {
     return scores;
   }
 }
+ofThisCopy(RewardModel);

@@ -7,7 +7,14 @@ import { FusedGrpoError, incompatible, invalidType } from '../errors.js';
 export type RewardText = string | readonly ChatMessage[] | Int32Array;
 
 /** One thing to score: a whole text or conversation, or a prompt and what follows it. */
-export type RewardItem = RewardText | { prompt?: RewardText; completion: RewardText };
+export type RewardItem =
+  | RewardText
+  | {
+      /** What the completion follows. */
+      prompt?: RewardText;
+      /** What is scored. */
+      completion: RewardText;
+    };
 
 /** A model's own words, and the tokens that matter for where a score is read. */
 export interface RewardSource extends TextSource {

@@ -5,6 +5,7 @@ import type { RewardFn, RewardInput } from '../trainer/rewards.js';
 import { givesAnswer, readReference, type Reference } from './answer.js';
 import { column, texts } from './text.js';
 
+/** Of getAccuracyReward. */
 export interface AccuracyOptions {
   /** Column of the reference answers; default: `solution`, else `answer`. */
   column?: string;
@@ -57,6 +58,7 @@ export function getAccuracyReward(options: AccuracyOptions = {}): RewardFn {
  */
 export const accuracyReward: RewardFn = getAccuracyReward();
 
+/** Of getReasoningAccuracyReward. */
 export interface ReasoningAccuracyOptions extends AccuracyOptions {
   /** What ends the reasoning; the first of them that occurs counts, at its last place. Default ['</think>']. */
   reasoningDelimiters?: string[];
@@ -88,6 +90,7 @@ export function getReasoningAccuracyReward(options: ReasoningAccuracyOptions = {
 /** accuracyReward of what follows </think>: an answer in the reasoning does not count, and reasoning that does not end gets 0. */
 export const reasoningAccuracyReward: RewardFn = getReasoningAccuracyReward();
 
+/** Of getCosineScaledReward. */
 export interface CosineScaledOptions extends AccuracyOptions {
   /** Tokens: where the schedule ends; longer completions stay at its end. */
   maxLen: number;

@@ -6,6 +6,7 @@ import { textOf, texts } from './text.js';
 
 const [OPEN, CLOSE] = ['<think>', '</think>'];
 
+/** Of getThinkFormatReward. */
 export interface ThinkFormatOptions {
   /**
    * The prompt has opened the reasoning already, as chat templates of reasoning models do: completions begin inside it. Default: where a

@@ -21,6 +21,7 @@ const ALL = [...new Set(Object.values(SCRIPTS).flat())];
 const pattern = (scripts: string[], flags = 'u') => new RegExp(`^(?:${scripts.map((s) => `\\p{Script=${s}}`).join('|')})$`, flags);
 const PATTERNS = new Map(ALL.map((script) => [script, pattern([script])]));
 
+/** Of getLanguageConsistencyReward. */
 export interface LanguageConsistencyOptions {
   /** The language wanted, as an ISO 639-1 code ('en', 'zh', ...), or 'prompt': the script that most letters of the prompt have. Default 'en'. */
   language?: string;

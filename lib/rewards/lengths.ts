@@ -4,6 +4,7 @@ import { number } from '../ops/check.js';
 import type { RewardFn } from '../trainer/rewards.js';
 import { named } from './accuracy.js';
 
+/** Of getSoftOverlongPunishment. */
 export interface SoftOverlongOptions {
   /** Tokens that a completion may have: the trainer's maxCompletionLength. (TRL: max_completion_len.) */
   maxCompletionLength: number;
@@ -28,6 +29,7 @@ export function getSoftOverlongPunishment(options: SoftOverlongOptions): RewardF
   );
 }
 
+/** Of getRepetitionPenaltyReward. */
 export interface RepetitionPenaltyOptions {
   /** Tokens of an n-gram. Default 3. */
   ngramSize?: number;

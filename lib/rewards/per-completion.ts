@@ -8,9 +8,13 @@ import { named } from './accuracy.js';
 
 /** One completion as perCompletion's function sees it; the columns of its row by name. */
 export interface OneCompletion {
+  /** As in the data set. */
   prompt: string | ChatMessage[];
+  /** Text, or for conversations a list of one message. */
   completion: string | ChatMessage[];
+  /** Token ids, the end token included. */
   completionTokens: Int32Array;
+  /** Where the run is. */
   trainerState: TrainerState;
   /** Aborted when the call is given up. */
   signal: AbortSignal;
@@ -20,6 +24,7 @@ export interface OneCompletion {
 /** A number, null for "nothing to say", or the rewards of the completion's steps. */
 export type OneCompletionFn = (one: OneCompletion) => RewardValue | Promise<RewardValue>;
 
+/** Of perCompletion. */
 export interface PerCompletionOptions {
   /** Completions under way at once. Default 8. */
   concurrency?: number;

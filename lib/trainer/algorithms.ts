@@ -2,7 +2,9 @@
 import { presets } from '../presets.js';
 import type { GRPOConfig } from './config.js';
 
+/** What `train --algorithm` takes. */
 export const ALGORITHMS = ['grpo', 'rloo', 'reinforce', 'ppo'] as const;
+/** One of ALGORITHMS. */
 export type Algorithm = (typeof ALGORITHMS)[number];
 
 /** What `--algorithm` begins with. 'ppo' is PPOTrainer, the others are GRPOTrainer. */

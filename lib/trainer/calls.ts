@@ -75,14 +75,27 @@ export function pause(milliseconds: number, signal?: AbortSignal): Promise<void>
 
 /** The first line of the user's own code in a stack: " (reward.mjs:12:5)". */
 function placeOf(error: unknown): string {
-  const frames = error instanceof Error ? (error.stack ?? '').split('\n').slice(1) : [];
+  const frames =
+    error instanceof Error
+      ? String(error.stack ?? '')
+          .split('\n')
+          .slice(1)
+      : [];
   const place = /\(?((?:file:\/\/)?\/[^()\s]+):(\d+):(\d+)\)?$/.exec(frames.find((f) => /\//.test(f) && !f.includes('node:')) ?? '');
   return place ? ` (${basename(place[1]!)}:${place[2]}:${place[3]})` : '';
 }
 
+/** Anything can be thrown, also what cannot be made a text of. */
+function thrown(error: unknown): string {
+  try {
+    return `threw: ${error instanceof Error ? error.message : String(error)}${placeOf(error)}`;
+  } catch {
+    return 'threw an object that has no text';
+  }
+}
+
 function explain(who: string, error: unknown, attempts: number, code: ErrorCode = 'ERR_REWARD'): CallFailed {
-  const what =
-    error instanceof TimedOut ? error.message : `threw: ${error instanceof Error ? error.message : String(error)}${placeOf(error)}`;
+  const what = error instanceof TimedOut ? error.message : thrown(error);
   const cause = error instanceof TimedOut ? undefined : { cause: error };
   return new CallFailed(code, attempts === 1 ? `${who} ${what}` : `${who} failed ${attempts} times; the last time it ${what}`, cause);
 }

@@ -3,11 +3,14 @@ import { incompatible } from '../errors.js';
 import { worldSize } from '../distributed/environment.js';
 import { resolveOptions, type OptionTable } from '../options.js';
 import { BASELINES, dependentDefaults } from '../ops/config.js';
+import type { GRPOConfig, SFTConfig } from './config-types.js';
 import { EVAL_METRICS } from './evaluate.js';
 import { checkLoss, lossConfigOf, lossOptions } from './loss.js';
 import { staleAnyway, stepsPerRollout } from './schedule.js';
 import { rejectTrlNames } from './trl.js';
 import { checkTrained, loraOptions, partOptions, refuseLora } from './trained-part.js';
+
+export type { GRPOConfig, SFTConfig } from './config-types.js';
 
 /** Options that every trainer has: optimizer, schedule, length of the run, output. */
 export const commonOptions = {
@@ -283,7 +286,8 @@ export const sftConfigOptions = {
   maxLength: { type: 'integer', min: 2, description: 'Longer examples are cut at the end; default: the context' },
 } as const satisfies OptionTable;
 
-type ValueOf<S> = S extends { type: 'number' | 'integer' }
+/** An option's type, by its entry in a table. */
+export type ValueOf<S> = S extends { type: 'number' | 'integer' }
   ? number
   : S extends { type: 'boolean' }
     ? boolean
@@ -294,24 +298,29 @@ type ValueOf<S> = S extends { type: 'number' | 'integer' }
         : S extends { type: 'strings' }
           ? string[]
           : string;
-export type Given<T> = { -readonly [K in keyof T]?: ValueOf<T[K]> };
+/** The values of a table of options: what has a default is there. */
 export type Resolved<T> = { -readonly [K in keyof T as T[K] extends { default: unknown } ? K : never]: ValueOf<T[K]> } & {
   -readonly [K in keyof T as T[K] extends { default: unknown } ? never : K]?: ValueOf<T[K]>;
 };
 
-export type GRPOConfig = Given<typeof grpoConfigOptions>;
-export type SFTConfig = Given<typeof sftConfigOptions>;
+/** GRPOConfig with all defaults filled in, also those that depend on other options. */
 export type ResolvedGRPOConfig = Resolved<typeof grpoConfigOptions> & {
+  /** See LossConfig. */
   epsilon: number;
+  /** See LossConfig. */
   epsilonHigh: number;
+  /** See LossConfig. */
   useBiasCorrectionKl: boolean;
+  /** Micro-steps that one rollout is used for. */
   stepsPerGeneration: number;
+  /** K of pass@K. */
   evalNumGenerations: number;
   /** Completions per optimizer step. */
   stepCompletions: number;
   /** Completions per rollout. */
   rolloutCompletions: number;
 };
+/** SFTConfig with all defaults filled in. */
 export type ResolvedSFTConfig = Resolved<typeof sftConfigOptions>;
 
 /** Checks a GRPOConfig and fills in the defaults. Throws TypeError/RangeError naming the option. */

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Policy } from '../engine/policy.js';
 import { ScalarModel } from '../engine/scalar-model.js';
-import { Training, type ValueResult } from '../engine/training.js';
+import { Training, type GradientOptions, type ValueResult } from '../engine/training.js';
 import { FusedGrpoError } from '../errors.js';
 import { gae } from '../ops/gae.js';
 import { rewardsWithKl } from '../ops/rewards_with_kl.js';
@@ -11,7 +11,6 @@ import { concatenate, toBatch } from './batch.js';
 import { alone, type Ranks } from '../distributed/ranks.js';
 import { makeFolder } from './files.js';
 import { divided } from './jointly.js';
-import type { GradientOptions } from './run-types.js';
 import type { ResolvedPPOConfig } from './ppo-config.js';
 import { stepEnds } from './process-rewards.js';
 import type { NamedReward, ScoredRewards } from './rewards.js';
@@ -36,6 +35,7 @@ export interface CriticMetrics {
   explainedVariance: number;
   /** Means over tokens. */
   meanValue: number;
+  /** Mean of the returns that the critic learns. */
   meanReturn: number;
 }
 

@@ -18,7 +18,9 @@ export interface EvalMetrics {
   evalPassAt1: number;
   /** pass@K, K = evalNumGenerations: share of rows of which at least one of K samples passes. */
   evalPassAtK: number;
+  /** K of pass@K. */
   evalK: number;
+  /** Wall-clock seconds of the evaluation. */
   evalSeconds: number;
 }
 
@@ -65,21 +67,35 @@ function tally(sums: Record<string, number>, greedy: Float64Array, sampled: Floa
     add('evalPassGreedy', reward >= threshold ? 1 : 0);
     add('evalReward', group.reduce((a, b) => a + (b || 0), 0) / k);
     add('evalPassAt1', passed / k);
-    add('evalPassAtK', passed > 0 ? 1 : 0);
+    add('evalPassAtK', k === 0 ? NaN : passed > 0 ? 1 : 0);
   });
 }
 
-/** Evaluates the policy as it is. Reproducible: a row's samples depend on the seed and the row alone. */
-export async function evaluatePolicy(rows: Row[], context: EvalContext, state: TrainerState): Promise<EvalMetrics> {
+/**
+ * Evaluates the policy as it is. Reproducible: a row's samples depend on the seed and the row alone. `onRows` is told how many rows are
+ * done, and the means over them. With evalNumGenerations 0 (of `eval`, not an option of training) nothing is sampled: those means are NaN.
+ */
+export async function evaluatePolicy(
+  rows: Row[],
+  context: EvalContext,
+  state: TrainerState,
+  onRows?: (done: number, means: Omit<EvalMetrics, 'evalK' | 'evalSeconds'>) => void,
+): Promise<EvalMetrics> {
   const begin = performance.now();
   const { evalNumGenerations: k, evalPassThreshold, rolloutCompletions } = context.config;
-  const part = Math.max(1, Math.floor(rolloutCompletions / k));
+  const part = Math.max(1, Math.floor(rolloutCompletions / Math.max(1, k)));
   const sums: Record<string, number> = {};
+  const means = () =>
+    Object.fromEntries(EVAL_METRICS.map((name) => [name, sums[name]! / sums.rows!])) as unknown as Omit<
+      EvalMetrics,
+      'evalK' | 'evalSeconds'
+    >;
   for (let at = 0; at < rows.length; at += part) {
     const some = rows.slice(at, at + part);
     const greedy = await rewardsOf(some, at, 1, true, context, state);
-    tally(sums, greedy, await rewardsOf(some, at, k, false, context, state), k, evalPassThreshold);
+    const sampled = k > 0 ? await rewardsOf(some, at, k, false, context, state) : new Float64Array();
+    tally(sums, greedy, sampled, k, evalPassThreshold);
+    onRows?.(at + some.length, means());
   }
-  const means = Object.fromEntries(EVAL_METRICS.map((name) => [name, sums[name]! / sums.rows!]));
-  return { ...(means as unknown as EvalMetrics), evalK: k, evalSeconds: (performance.now() - begin) / 1000 };
+  return { ...means(), evalK: k, evalSeconds: (performance.now() - begin) / 1000 };
 }

@@ -24,6 +24,7 @@ import { countSteps, layoutOf, learningRateAt, stepsPerRollout } from './schedul
 import { stepMetrics } from './step-metrics.js';
 import type { GRPOStep } from './types.js';
 
+/** What a GRPOTrainer is made of. */
 export interface GRPOTrainerOptions {
   /** A folder in Hugging Face layout, or a loaded Policy (which stays the caller's to dispose). */
   model: string | Policy;
@@ -33,6 +34,7 @@ export interface GRPOTrainerOptions {
   trainDataset: Dataset;
   /** Our column <- the data set's name for it: { prompt: 'question', answer: 'solution' }. evalDataset's columns are renamed as well. */
   columnMapping?: ColumnMapping;
+  /** Options; defaults are those of TRL. */
   config?: GRPOConfig;
   /** Rows as in trainDataset: evaluated every config.evalSteps steps and at the end, by the same reward functions. */
   evalDataset?: Dataset;
@@ -52,6 +54,7 @@ export interface GRPOTrainerOptions {
   signal?: AbortSignal;
   /** Where metrics go besides metrics.jsonl. An error of theirs is a warning. */
   loggers?: Logger[];
+  /** Called after each step, before the next one begins; it may be async. */
   onStep?: (step: GRPOStep) => void | Promise<void>;
 }
 
@@ -74,16 +77,6 @@ const LAYOUT_OPTIONS = [
   'shuffleDataset',
 ] as const;
 
-/**
- * Group Relative Policy Optimization (DeepSeekMath, arXiv 2402.03300): sample numGenerations completions per prompt, score them, turn
- * rewards into advantages relative to the group, and take AdamW steps on the clipped policy-ratio loss.
- *
- *     for await (const step of new GRPOTrainer({ model, rewardFuncs, trainDataset, config })) console.log(step.metrics.reward);
- *
- * With `config.outputDir` it writes metrics.jsonl, samples.jsonl, config.json (of the run), checkpoint-<step>/ and, at the end, model/.
- * Errors: TypeError/RangeError for options; FusedGrpoError with a code for data, model, reward and training failures. Whatever ends a
- * run early, the steps made so far are saved first.
- */
 /** What distinguishes the trainers that share this one's loop. */
 export interface TrainerSetup {
   kind: 'grpo' | 'ppo';
@@ -96,7 +89,18 @@ export interface TrainerSetup {
 
 const GRPO: TrainerSetup = { kind: 'grpo', name: 'GRPOTrainer', resolve: resolveGRPOConfig };
 
+/**
+ * Group Relative Policy Optimization (DeepSeekMath, arXiv 2402.03300): sample numGenerations completions per prompt, score them, turn
+ * rewards into advantages relative to the group, and take AdamW steps on the clipped policy-ratio loss.
+ *
+ *     for await (const step of new GRPOTrainer({ model, rewardFuncs, trainDataset, config })) console.log(step.metrics.reward);
+ *
+ * With `config.outputDir` it writes metrics.jsonl, samples.jsonl, config.json (of the run), checkpoint-<step>/ and, at the end, model/.
+ * Errors: TypeError/RangeError for options; FusedGrpoError with a code for data, model, reward and training failures. Whatever ends a
+ * run early, the steps made so far are saved first.
+ */
 export class GRPOTrainer implements AsyncIterable<GRPOStep> {
+  /** The options with all defaults filled in. */
   readonly config: ResolvedGRPOConfig;
   private readonly rewards: NamedReward[];
   private readonly run: Run;
@@ -177,6 +181,7 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
     this.critic?.dispose();
   }
 
+  /** dispose(), for `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }
@@ -185,6 +190,7 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
     return stepsPerRollout(this.config);
   }
 
+  /** Trains: one step for each turn of the loop. Leaving the loop saves; entering it again goes on. One loop at a time (ERR_TRAINING). */
   async *[Symbol.asyncIterator](): AsyncGenerator<GRPOStep, void, undefined> {
     const { run } = this;
     const resumed = await run.start((source) => countSteps(this.config, source.length!));

@@ -1,7 +1,8 @@
 // PPOConfig: GRPOConfig without what belongs to groups, and what belongs to a critic by TRL's PPOConfig names in camelCase.
+import type { PPOConfig } from './config-types.js';
 import { incompatible } from '../errors.js';
 import { resolveOptions, type OptionTable } from '../options.js';
-import { completeConfig, grpoConfigOptions, type Given, type Resolved, type ResolvedGRPOConfig } from './config.js';
+import { completeConfig, grpoConfigOptions, type Resolved, type ResolvedGRPOConfig } from './config.js';
 
 const {
   scaleRewards: _scale,
@@ -14,6 +15,8 @@ const {
   generateAhead: _ahead, // the critic would judge a rollout while it is being trained
   ...shared
 } = grpoConfigOptions;
+
+export type { PPOConfig } from './config-types.js';
 
 /** Every option of PPOConfig. */
 export const ppoConfigOptions = {
@@ -42,18 +45,24 @@ export const ppoConfigOptions = {
   missingEosPenalty: { type: 'number', min: 0, description: 'Taken from the reward of a completion that was cut at maxCompletionLength' },
 } as const satisfies OptionTable;
 
-export type PPOConfig = Given<typeof ppoConfigOptions>;
-
 /** What the critic reads. */
 export interface CriticConfig {
+  /** Discount of gae. */
   gamma: number;
+  /** gae's lambda. */
   lam: number;
+  /** Advantages with mean 0 and variance 1. */
   whitenAdvantages: boolean;
+  /** Weight of the critic's loss. */
   vfCoef: number;
+  /** How far a value may be from its old one and still count. */
   cliprangeValue: number;
+  /** The critic's own learning rate; default: the policy's. */
   valueLearningRate?: number;
+  /** Taken from the reward of completions without an end token. */
   missingEosPenalty?: number;
 }
+/** PPOConfig with all defaults filled in. */
 export type ResolvedPPOConfig = ResolvedGRPOConfig & CriticConfig & Omit<Resolved<typeof ppoConfigOptions>, keyof ResolvedGRPOConfig>;
 
 /** What PPOConfig has not; a run's config.json lists them. */

@@ -3,7 +3,9 @@ import { Critic } from './critic.js';
 import { GRPOTrainer, type GRPOTrainerOptions } from './grpo-trainer.js';
 import { resolvePPOConfig, type PPOConfig, type ResolvedPPOConfig } from './ppo-config.js';
 
+/** What a PPOTrainer is made of. */
 export interface PPOTrainerOptions extends Omit<GRPOTrainerOptions, 'config'> {
+  /** Options; defaults are those of TRL. */
   config?: PPOConfig;
   /**
    * The critic: a folder with a reward model, or with a language model, which gets a new head. It must read the policy's token ids. Default:
@@ -19,6 +21,7 @@ export interface PPOTrainerOptions extends Omit<GRPOTrainerOptions, 'config'> {
  * Rewards of whole completions stand at their last token; a function may reward steps as well.
  */
 export class PPOTrainer extends GRPOTrainer {
+  /** The options with all defaults filled in. */
   declare readonly config: ResolvedPPOConfig;
 
   constructor(options: PPOTrainerOptions) {

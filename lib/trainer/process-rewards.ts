@@ -6,10 +6,23 @@ import { FusedGrpoError } from '../errors.js';
  * One step of a completion. Where it ends: `lastToken` is the index, from 0, of its last token among the completion's tokens; `end` is the
  * number of characters of the completion's text up to and including the step. Exactly one of the two.
  */
-export type StepReward = { reward: number; lastToken: number } | { reward: number; end: number };
+export type StepReward =
+  | {
+      /** What the step is worth. */
+      reward: number;
+      /** The index of its last token among the completion's. */
+      lastToken: number;
+    }
+  | {
+      /** What the step is worth. */
+      reward: number;
+      /** Where its text ends, in characters of the completion. */
+      end: number;
+    };
 
 /** What a reward function may return for a completion in place of a number: its steps in order, possibly none. */
 export interface StepRewards {
+  /** In order. */
   steps: StepReward[];
 }
 

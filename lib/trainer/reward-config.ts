@@ -1,10 +1,13 @@
 // RewardConfig: TRL's names in camelCase, with its meanings and defaults. Dropout is never applied (TRL: disable_dropout, on by default).
+import type { RewardConfig } from './config-types.js';
 import { incompatible } from '../errors.js';
 import { resolveOptions, type OptionTable } from '../options.js';
-import { commonOptions, type Given, type Resolved } from './config.js';
+import { commonOptions, type Resolved } from './config.js';
 import { checkTrained } from './trained-part.js';
 
 const { fused: _fused, workspaceBytes: _logits, ...common } = commonOptions;
+
+export type { RewardConfig } from './config-types.js';
 
 /** Every option of RewardConfig. */
 export const rewardConfigOptions = {
@@ -36,7 +39,7 @@ export const rewardConfigOptions = {
   },
 } as const satisfies OptionTable;
 
-export type RewardConfig = Given<typeof rewardConfigOptions>;
+/** RewardConfig with all defaults filled in. */
 export type ResolvedRewardConfig = Resolved<typeof rewardConfigOptions>;
 
 /** Checks a RewardConfig and fills in the defaults. Throws TypeError/RangeError naming the option. */

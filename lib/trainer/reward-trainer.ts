@@ -16,11 +16,14 @@ import type { Dataset, Row } from './dataset.js';
 import { resolveRewardConfig, type ResolvedRewardConfig, type RewardConfig } from './reward-config.js';
 import { checkPreferenceRow } from './rows.js';
 import { Run } from './run.js';
+import type { RankMetrics } from './types.js';
 import { layoutOf, learningRateAt } from './schedule.js';
 
 /** One line of metrics.jsonl. Means are over the step's pairs, scores those before the optimizer step. */
 export interface RewardMetrics {
+  /** The step, from 1. */
   step: number;
+  /** Passes over the data set so far, a fraction. */
   epoch: number;
   /** -log sigmoid(chosen - rejected - margin) + centerRewardsCoefficient (chosen + rejected)^2. */
   loss: number;
@@ -30,26 +33,41 @@ export interface RewardMetrics {
   margin: number;
   /** Over the scores of both sides. */
   meanReward: number;
+  /** See meanReward. */
   minReward: number;
+  /** See meanReward. */
   maxReward: number;
   /** Of the evaluation set, after the optimizer step; at steps that evaluate. */
   evalLoss?: number;
+  /** See evalLoss. */
   evalAccuracy?: number;
+  /** See evalLoss. */
   evalMargin?: number;
+  /** Of this step. */
   learningRate: number;
+  /** Norm of the whole gradient before it was clipped. */
   gradNorm: number;
   /** Of both sides. */
   tokens: number;
+  /** Of the whole step: `tokens` by `seconds.total`. */
   tokensPerSecond: number;
+  /** Wall-clock seconds of the step, by phase. */
   seconds: { train: number; optimizer: number; evaluate?: number; total: number };
+  /** The process's largest resident memory so far. */
   peakMemoryBytes: number;
+  /** With several ranks: their number, and what the step's sums cost rank 0 (bytes handed over, seconds). */
+  ranks?: RankMetrics;
 }
 
+/** What a RewardTrainer yields after each optimizer step. */
 export interface RewardStep {
+  /** The step, from 1. */
   step: number;
+  /** The line that is in metrics.jsonl. */
   metrics: RewardMetrics;
 }
 
+/** What a RewardTrainer is made of. */
 export interface RewardTrainerOptions {
   /**
    * A folder in Hugging Face layout: a language model, which gets a new head (normal with config.json's initializer_range, by `seed`), or a
@@ -62,11 +80,13 @@ export interface RewardTrainerOptions {
   evalDataset?: Dataset;
   /** Our column <- the data sets' name for it: { chosen: 'better', rejected: 'worse' }. */
   columnMapping?: ColumnMapping;
+  /** Options; defaults are those of TRL. */
   config?: RewardConfig;
   /** Aborting saves a checkpoint (when there is an outputDir) and rejects with signal.reason. */
   signal?: AbortSignal;
   /** Where metrics go besides metrics.jsonl. An error of theirs is a warning. */
   loggers?: Logger[];
+  /** Called after each step, before the next one begins; it may be async. */
   onStep?: (step: RewardStep) => void | Promise<void>;
 }
 
@@ -84,6 +104,7 @@ const warn = (text: string | undefined): void => {
  * transformers (AutoModelForSequenceClassification) and in RewardModel.load. Errors as GRPOTrainer's.
  */
 export class RewardTrainer implements AsyncIterable<RewardStep> {
+  /** The options with all defaults filled in. */
   readonly config: ResolvedRewardConfig;
   private readonly run: Run<ScalarModel>;
   private reader?: PairReader;
@@ -136,13 +157,16 @@ export class RewardTrainer implements AsyncIterable<RewardStep> {
     return last;
   }
 
+  /** Frees what this trainer loaded: not a RewardModel that was passed in. */
   dispose(): void {
     this.run.dispose();
   }
+  /** dispose(), for `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }
 
+  /** Trains: one step for each turn of the loop. */
   async *[Symbol.asyncIterator](): AsyncGenerator<RewardStep, void, undefined> {
     const { run, config } = this;
     const batchSize = config.perDeviceTrainBatchSize * config.gradientAccumulationSteps * worldSize();
@@ -207,6 +231,7 @@ export class RewardTrainer implements AsyncIterable<RewardStep> {
         maxReward: Math.max(...rewards),
         ...{ learningRate, gradNorm, tokens },
         tokensPerSecond: tokens / Math.max(total, 1e-9),
+        ...(trained.ranks ? { ranks: trained.ranks } : {}),
         seconds: { ...trained.seconds, total },
         peakMemoryBytes: process.resourceUsage().maxRSS * 1024,
       },

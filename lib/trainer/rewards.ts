@@ -9,8 +9,11 @@ import { checkSteps, isStepRewards, meanStepReward, type StepRewards } from './p
 
 /** What every reward function can see of the run. */
 export interface TrainerState {
+  /** Steps made so far. */
   step: number;
+  /** Steps of the whole run. */
   totalSteps: number;
+  /** Passes over the data set so far, a fraction. */
   epoch: number;
 }
 
@@ -20,9 +23,13 @@ export interface TrainerState {
  * For conversational prompts a completion is `[{ role: 'assistant', content }]`, as in TRL; else it is a string.
  */
 export interface RewardInput {
+  /** (B) as in the data set. */
   prompts: (string | ChatMessage[])[];
+  /** (B) texts, or for conversations lists of one message. */
   completions: (string | ChatMessage[])[];
+  /** (B) token ids, the end token included. */
   completionTokens: Int32Array[];
+  /** Where the run is. */
   trainerState: TrainerState;
   /** Aborted when the call has timed out, another function's failure has ended the step, or the run was aborted: pass it to fetch(). */
   signal?: AbortSignal;

@@ -4,7 +4,8 @@ import type { Row } from './dataset.js';
 import type { TrainerState } from './rewards.js';
 import type { RolloutReport } from '../rollouts/stats.js';
 
-interface AnyPrompt {
+/** What every prompt has. */
+export interface AnyPrompt {
   /** What training conditions on: send these to an engine, not the text. */
   tokens: Int32Array;
   /** As text: as it stands in the data set, or rendered by the chat template. */
@@ -16,16 +17,33 @@ interface AnyPrompt {
 }
 
 /** One prompt of a rollout, told apart by `kind`: text, or a conversation. */
-export type RolloutPrompt = (AnyPrompt & { kind: 'text' }) | (AnyPrompt & { kind: 'chat'; messages: ChatMessage[] });
+export type RolloutPrompt = TextPrompt | ChatPrompt;
+
+/** A prompt that is text in the data set. */
+export interface TextPrompt extends AnyPrompt {
+  /** Tells it from a ChatPrompt. */
+  kind: 'text';
+}
+
+/** A prompt that is a conversation in the data set. */
+export interface ChatPrompt extends AnyPrompt {
+  /** Tells it from a TextPrompt. */
+  kind: 'chat';
+  /** The conversation so far; `text` and `tokens` are it, rendered. */
+  messages: ChatMessage[];
+}
 
 /** How to sample: the config's options. */
 export interface RolloutSampling {
   /** 0: greedy (evaluations ask for it). */
   temperature: number;
+  /** Of the likeliest tokens with this share together; 1: all. */
   topP: number;
   /** 0: all tokens. */
   topK: number;
+  /** Not of tokens less likely than this share of the likeliest; absent: all. */
   minP?: number;
+  /** Divides the logits of tokens that were there already (multiplies negative ones); 1: none. */
   repetitionPenalty: number;
   /** Tokens of a completion, at most; whatever has mask 0 counts. */
   maxCompletionLength: number;
@@ -39,12 +57,17 @@ export interface RolloutSampling {
   promptOffset: number;
 }
 
+/** What a rollout function is asked for: completions of some prompts. */
 export interface RolloutRequest {
+  /** For a training step, or for an evaluation. */
   purpose: 'train' | 'eval';
+  /** Those of this call, in the order of the data set; with several ranks, this rank's. */
   prompts: RolloutPrompt[];
   /** Completions wanted of each prompt. */
   numGenerations: number;
+  /** The config's sampling options, and where the random numbers are. */
   sampling: RolloutSampling;
+  /** Of the step that the completions are for. */
   trainerState: TrainerState;
   /** How many optimizer steps the policy's weights have seen. */
   policyVersion: number;
@@ -101,6 +124,7 @@ export interface SyncedWeights {
   policyVersion: number;
   /** Steps of the run so far; more than policyVersion where steps were left out. */
   step: number;
+  /** Aborted when the run is, or when the hook has timed out (rolloutTimeout). */
   signal: AbortSignal;
 }
 

@@ -1,13 +1,13 @@
 // What a Run is given, and what its steps give back.
 import type { ColumnMapping } from '../data/columns.js';
 import type { Policy } from '../engine/policy.js';
-import type { NativeGroup } from '../engine/addon.js';
-import type { AccumulateResult, NativeTraining } from '../engine/training.js';
+import type { AccumulateResult, GradientOptions, NativeTraining } from '../engine/training.js';
 import type { FusedGrpoError } from '../errors.js';
 import type { Logger } from '../loggers/types.js';
 import type { TrainerKind } from './checkpoint.js';
 import type { ResolvedSFTConfig } from './config.js';
 import type { Dataset, RowCheck } from './dataset.js';
+import type { RankMetrics } from './types.js';
 import type { TrainedConfig } from './trained-part.js';
 
 /** SFTConfig's common part: what Run itself reads. */
@@ -72,16 +72,14 @@ export interface RunOptions<M extends TrainedModel = Policy> {
 }
 
 /** `skipped`: the step was not made, as something was not finite; its numbers are NaN. */
-export type Updated<R> = R & { gradNorm: number; skipped?: boolean; seconds: { train: number; optimizer: number } };
-export type Trained = Updated<AccumulateResult>;
+export type Updated<R> = R & {
+  gradNorm: number;
+  skipped?: boolean;
+  seconds: { train: number; optimizer: number };
+  ranks?: RankMetrics;
+};
 
-/** For calls that add up gradients. */
-export interface GradientOptions {
-  microBatchTokens: number;
-  signal: AbortSignal;
-  /** The ranks of the run, where there are several. */
-  group?: NativeGroup;
-}
+export type Trained = Updated<AccumulateResult>;
 
 /** A model that is trained beside the policy. */
 export interface SecondModel {

@@ -15,12 +15,12 @@ import { openDataset, type Cursor, type Row, type RowSource } from './dataset.js
 import { combineAccumulated } from './combine.js';
 import { copyModel, writeFileAtomic, writeFolderAtomic } from './files.js';
 import { RunFolder, type LoggedSamples } from './run-folder.js';
-import type { GradientOptions, NotMade, RunOptions, SecondModel, Trained, TrainedModel, Updated } from './run-types.js';
+import type { NotMade, RunOptions, SecondModel, Trained, TrainedModel, Updated } from './run-types.js';
 import { isNonFinite, recordNonFinite, type Reader, type Skipped } from './non-finite.js';
 import { chooseTrained, trainedSettings } from './trained-part.js';
-import { Elsewhere, Together } from './together.js';
+import { Elsewhere, rankMetrics, Together } from './together.js';
 import type { Version } from './weight-sync.js';
-import { Training, type AccumulateResult, type TrainBatch, type TrainLoss } from '../engine/training.js';
+import { Training, type AccumulateResult, type GradientOptions, type TrainBatch, type TrainLoss } from '../engine/training.js';
 
 /** What there is to say of a step that was not made. */
 const NOT_MADE: AccumulateResult = {
@@ -269,14 +269,15 @@ export class Run<M extends TrainedModel = Policy> {
   ): Promise<Updated<R>> {
     const { config } = this.options;
     const begin = performance.now();
-    this.ranks.setStep(this.step + 1);
     const { microBatchTokens } = config;
     const options = { microBatchTokens, signal: this.signal, group: this.ranks.native };
+    const before = this.ranks.statistics();
     const result = combine(await this.jointly(() => gradients(this.training, options)));
     const middle = performance.now();
     const { weightDecay, adamBeta1, adamBeta2, adamEpsilon, maxGradNorm } = config;
     const gradNorm = await this.training.optimizerStep({ learningRate, weightDecay, adamBeta1, adamBeta2, adamEpsilon, maxGradNorm });
-    return { ...result, gradNorm, seconds: { train: (middle - begin) / 1000, optimizer: (performance.now() - middle) / 1000 } };
+    const ranks = rankMetrics(this.ranks, before);
+    return { ...result, ...ranks, gradNorm, seconds: { train: (middle - begin) / 1000, optimizer: (performance.now() - middle) / 1000 } };
   }
 
   log(metrics: { step: number }, samples?: LoggedSamples, always = false): void {
@@ -318,6 +319,7 @@ export class Run<M extends TrainedModel = Policy> {
       if (this.saveWanted) await save();
       while (this.step < this.totalSteps) {
         this.signal.throwIfAborted();
+        this.ranks.setStep(this.step + 1);
         const step = await make();
         this.step = step.step;
         await after(step);

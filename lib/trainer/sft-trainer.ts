@@ -9,38 +9,59 @@ import { ownStretch } from '../distributed/share.js';
 import type { Dataset, Row } from './dataset.js';
 import { checkSFTRow } from './rows.js';
 import { Run } from './run.js';
+import type { RankMetrics } from './types.js';
 import { layoutOf, learningRateAt } from './schedule.js';
 import type { TrainBatch } from '../engine/training.js';
 
+/** One line of metrics.jsonl of an SFTTrainer. */
 export interface SFTMetrics {
+  /** The step, from 1. */
   step: number;
+  /** Passes over the data set so far, a fraction. */
   epoch: number;
   /** Mean negative log-likelihood, nats per token. */
   loss: number;
+  /** Mean entropy, nats per token. */
   entropy: number;
+  /** Of this step. */
   learningRate: number;
+  /** Norm of the whole gradient before it was clipped. */
   gradNorm: number;
+  /** Tokens of this step that carry a loss, and their prompts. */
   tokens: number;
+  /** Of the whole step: `tokens` by `seconds.total`. */
   tokensPerSecond: number;
+  /** Wall-clock seconds of the step, by phase. */
   seconds: { train: number; optimizer: number; total: number };
+  /** The process's largest resident memory so far. */
   peakMemoryBytes: number;
+  /** With several ranks: their number, and what the step's sums cost rank 0 (bytes handed over, seconds). */
+  ranks?: RankMetrics;
 }
 
+/** What an SFTTrainer yields after each optimizer step. */
 export interface SFTStep {
+  /** The step, from 1. */
   step: number;
+  /** The line that is in metrics.jsonl. */
   metrics: SFTMetrics;
 }
 
+/** What an SFTTrainer is made of. */
 export interface SFTTrainerOptions {
+  /** A folder in Hugging Face layout, or a loaded Policy (which stays the caller's to dispose). */
   model: string | Policy;
   /** Rows of { prompt, completion }, { text } or { messages }. */
   trainDataset: Dataset;
   /** Our column <- the data set's name for it: { prompt: 'instruction', completion: 'output' }. */
   columnMapping?: ColumnMapping;
+  /** Options; defaults are those of TRL. */
   config?: SFTConfig;
+  /** Aborting saves a checkpoint (when there is an outputDir) and rejects with signal.reason. */
   signal?: AbortSignal;
   /** Where metrics go besides metrics.jsonl. An error of theirs is a warning. */
   loggers?: Logger[];
+  /** Called after each step, before the next one begins; it may be async. */
   onStep?: (step: SFTStep) => void | Promise<void>;
 }
 
@@ -49,6 +70,7 @@ export interface SFTTrainerOptions {
  * Completions end with the model's end-of-sequence token, so that it learns to stop.
  */
 export class SFTTrainer implements AsyncIterable<SFTStep> {
+  /** The options with all defaults filled in. */
   readonly config: ResolvedSFTConfig;
   private readonly run: Run;
 
@@ -69,33 +91,40 @@ export class SFTTrainer implements AsyncIterable<SFTStep> {
     });
   }
 
+  /** The policy being trained, once training has begun. */
   get policy(): Policy {
     if (!this.run.policy) throw new FusedGrpoError('ERR_TRAINING', 'The policy is loaded when training begins');
     return this.run.policy;
   }
 
+  /** Optimizer steps of the whole run; 0 until training has begun. */
   get totalSteps(): number {
     return this.run.totalSteps;
   }
 
+  /** The step to come (0-based): also after resuming. */
   get currentStep(): number {
     return this.run.step;
   }
 
+  /** Trains to the end; returns the last step. */
   async train(): Promise<SFTStep | undefined> {
     let last: SFTStep | undefined;
     for await (const step of this) last = step;
     return last;
   }
 
+  /** Frees what this trainer loaded: not a Policy that was passed in. */
   dispose(): void {
     this.run.dispose();
   }
 
+  /** dispose(), for `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }
 
+  /** Trains: one step for each turn of the loop. */
   async *[Symbol.asyncIterator](): AsyncGenerator<SFTStep, void, undefined> {
     const { run, config } = this;
     const batchSize = config.perDeviceTrainBatchSize * config.gradientAccumulationSteps * worldSize();
@@ -177,6 +206,7 @@ export class SFTTrainer implements AsyncIterable<SFTStep> {
         gradNorm,
         tokens,
         tokensPerSecond: tokens / Math.max(total, 1e-9),
+        ...(trained.ranks ? { ranks: trained.ranks } : {}),
         seconds: { ...seconds, total },
         peakMemoryBytes,
       },

@@ -124,6 +124,7 @@ export function stepMetrics(from: StepFacts): StepMetrics {
     staleness: stalenessOf(rollout, from.chosen, from.policyVersion),
     ...(samplerKl === undefined ? {} : { samplerKl }),
     ...(from.fresh && rollout.report ? serverMetrics(rollout.report) : {}),
+    ...(trained.ranks ? { ranks: trained.ranks } : {}),
     skippedSteps: from.skippedSteps,
     truncated: rollout.completions.filter((c) => c.finishReason === 'length').length / rollout.completions.length,
     learningRate: from.learningRate,

@@ -1,10 +1,21 @@
 // The ranks of a run, from joining to leaving, and work of which each does its part.
 import { alone, joinRanks, type Ranks } from '../distributed/ranks.js';
 import { FusedGrpoError } from '../errors.js';
+import type { ExchangeStatistics } from '../engine/addon.js';
 import { isNonFinite } from './non-finite.js';
+import type { RankMetrics } from './types.js';
 
 /** Something that is not finite, found by another rank. */
 export class Elsewhere extends FusedGrpoError {}
+
+/** What has been exchanged since `before`. */
+export function rankMetrics(ranks: Ranks, before: ExchangeStatistics): { ranks?: RankMetrics } {
+  if (ranks.worldSize === 1) return {};
+  const now = ranks.statistics();
+  const { bytes, waiting, exchanging } = before;
+  const since = { bytes: now.bytes - bytes, waiting: now.waiting - waiting, exchanging: now.exchanging - exchanging };
+  return { ranks: { count: ranks.worldSize, ...since } };
+}
 
 export class Together {
   /** The processes that train together. */

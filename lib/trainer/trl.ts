@@ -18,6 +18,7 @@ export const TRL_NOTES: Readonly<Record<string, string>> = {
   save_steps: 'A whole number; 0: only at the end',
   save_total_limit: 'Default 2: all would fill the disk',
   resume_from_checkpoint: "A checkpoint's or a run's folder, or 'auto'",
+  ddp_timeout: 'Seconds without a sign of life, default 120; ranks that are slow are waited for',
   eval_steps: 'A whole number; 0: at the end only',
   load_best_model_at_end: 'model/ is then that of the best evaluation',
   metric_for_best_model: 'evalReward and the like',
@@ -35,7 +36,7 @@ const VLLM =
   'There is no vLLM inside: the engine samples itself; servers of yours sample by rollout: openAICompatible(...) or --rollout-urls (docs/rollouts.md)';
 const EVAL = 'Give evalDataset and evalSteps (0: at the end only): that is all there is to choose';
 const HUB = 'Nothing is uploaded: model/ in outputDir is a folder that `hf upload` takes as it is';
-const PROCESSES = 'A run is one process on one machine';
+const PROCESSES = 'Ranks train data parallel as their launcher says (docs/scaling.md); shardOptimizer is the only choice there is';
 const LOADER = 'There is no data loader: rows are in memory, or read as they are needed';
 const LOG = 'Every step is logged: metrics.jsonl, and the `loggers` option';
 const TRACKIO = 'There is no trackio; use reportTo or the `loggers` option';
@@ -61,7 +62,7 @@ const REFUSED: readonly (readonly [reason: string, names: string])[] = [
   [HUB, 'push_to_hub hub_token hub_private_repo hub_model_id hub_strategy hub_always_push hub_revision log_completions_hub_repo'],
   [
     PROCESSES,
-    'ddp_find_unused_parameters ddp_bucket_cap_mb ddp_broadcast_buffers ddp_static_graph ddp_backend ddp_timeout fsdp fsdp_config ' +
+    'ddp_find_unused_parameters ddp_bucket_cap_mb ddp_broadcast_buffers ddp_static_graph ddp_backend fsdp fsdp_config ' +
       'deepspeed ds3_gather_for_generation local_rank parallelism_config accelerator_config average_tokens_across_devices ' +
       'save_on_each_node log_on_each_node log_level_replica',
   ],

@@ -8,7 +8,9 @@
 namespace fg {
 namespace {
 
-constexpr int64_t kBucket = int64_t{1} << 20;  // numbers in a sum: below that, small gradients go together
+/// Numbers in a sum: below that, small gradients go together. A ring cuts each sum into as many pieces as there are
+/// ranks; pieces that are too small would be latency and nothing else.
+int64_t bucket_size(int world_size) { return std::max(int64_t{1} << 20, int64_t{world_size} << 17); }
 
 }  // namespace
 
@@ -16,11 +18,12 @@ constexpr int64_t kBucket = int64_t{1} << 20;  // numbers in a sum: below that, 
 /// whatever the order in which gradients become final.
 struct GradientSum::Progress {
   Progress(Optimizer& o, RankGroup& g) : optimizer(o), group(g), final_(o.size(), false), bucket_of(o.size()) {
+    const int64_t most = bucket_size(g.world_size());
     // Backward makes the last layers' gradients first.
     int64_t numbers = 0;
     for (size_t i = o.size(); i-- > 0;) {
       const int64_t n = o.parameter(i).numel();
-      if (buckets.empty() || numbers + n > kBucket) buckets.emplace_back(), numbers = 0;
+      if (buckets.empty() || numbers + n > most) buckets.emplace_back(), numbers = 0;
       numbers += n;
       bucket_of[i] = buckets.size() - 1;
       buckets.back().push_back(i);

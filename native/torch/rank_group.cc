@@ -10,6 +10,10 @@
 #include <mutex>
 #include <thread>
 
+#include <netdb.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 
 #include "torch/error.h"
@@ -24,14 +28,37 @@ using Clock = std::chrono::steady_clock;
 constexpr Milliseconds kSlice{200};  // of waiting, between looks at the others
 constexpr auto kPoll = std::chrono::microseconds(100);
 
+/// The address by which this machine reaches `host`, or nothing. (A machine's own name often means another network, or
+/// none.)
+std::string address_towards(const std::string& host) {
+  addrinfo hints{}, *found = nullptr;
+  hints.ai_socktype = SOCK_DGRAM;
+  if (getaddrinfo(host.c_str(), "9", &hints, &found) != 0) return "";
+  std::string address;
+  for (const addrinfo* a = found; a && address.empty(); a = a->ai_next) {
+    const int fd = socket(a->ai_family, SOCK_DGRAM, 0);
+    sockaddr_storage own{};
+    socklen_t size = sizeof own;
+    char text[NI_MAXHOST];
+    if (fd >= 0 && connect(fd, a->ai_addr, a->ai_addrlen) == 0 &&
+        getsockname(fd, reinterpret_cast<sockaddr*>(&own), &size) == 0 &&
+        getnameinfo(reinterpret_cast<sockaddr*>(&own), size, text, sizeof text, nullptr, 0, NI_NUMERICHOST) == 0)
+      address = text;
+    if (fd >= 0) close(fd);
+  }
+  freeaddrinfo(found);
+  return address;
+}
+
 std::shared_ptr<gloo::transport::Device> device_for(const std::string& host) {
   const char* interface = std::getenv("GLOO_SOCKET_IFNAME");
   if (interface && *interface) return c10d::ProcessGroupGloo::createDeviceForInterface(interface);
-  // One machine: its name may resolve to an address that does not answer.
-  if (host == "localhost" || host.rfind("127.", 0) == 0 || host == "::1")
-    return c10d::ProcessGroupGloo::createDeviceForHostname("127.0.0.1");
-  return c10d::ProcessGroupGloo::createDefaultDevice();
+  const std::string address = address_towards(host);
+  return address.empty() ? c10d::ProcessGroupGloo::createDefaultDevice()
+                         : c10d::ProcessGroupGloo::createDeviceForHostname(address);
 }
+
+double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
 
 std::string listed(const std::vector<int>& ranks) {
   std::string text = ranks.size() == 1 ? "Rank " : "Ranks ";
@@ -77,8 +104,7 @@ struct RankGroup::State {
   std::string broken;  // why nothing works any more
   std::vector<Seen> seen;
   std::vector<std::pair<c10::intrusive_ptr<c10d::Work>, std::vector<at::Tensor>>> works;
-  int64_t bytes = 0;
-  double waited = 0;
+  Statistics statistics;
 
   std::mutex mutex;  // of what the beating thread reads
   std::condition_variable wake;
@@ -196,7 +222,7 @@ struct RankGroup::State {
   }
 
   void begin(c10::intrusive_ptr<c10d::Work> work, std::vector<at::Tensor> keep) {
-    for (const at::Tensor& t : keep) bytes += static_cast<int64_t>(t.nbytes());
+    for (const at::Tensor& t : keep) statistics.bytes += static_cast<int64_t>(t.nbytes());
     works.emplace_back(std::move(work), std::move(keep));
   }
 };
@@ -237,8 +263,7 @@ RankGroup::~RankGroup() {
 
 int RankGroup::rank() const { return state_->options.rank; }
 int RankGroup::world_size() const { return state_->options.world_size; }
-int64_t RankGroup::bytes_sent() const { return state_->bytes; }
-double RankGroup::seconds_waited() const { return state_->waited; }
+RankGroup::Statistics RankGroup::statistics() const { return state_->statistics; }
 
 void RankGroup::set_step(int64_t step) {
   const std::lock_guard lock(state_->mutex);
@@ -249,6 +274,7 @@ void RankGroup::meet(const std::atomic<bool>& abort) {
   State& s = *state_;
   s.usable();
   const int64_t n = s.meetings++;
+  const auto begin = Clock::now();
   const std::string met = "met/" + std::to_string(n), done = "done/" + std::to_string(n);
   s.told([&] {
     {
@@ -266,6 +292,7 @@ void RankGroup::meet(const std::atomic<bool>& abort) {
       s.look(n);
     }
   });
+  s.statistics.waiting += seconds_since(begin);
 }
 
 void RankGroup::begin_sum(std::vector<at::Tensor> numbers) {
@@ -313,7 +340,7 @@ void RankGroup::finish(const std::atomic<bool>& abort) {
       }
       work->wait();  // throws what went wrong
     });
-  s.waited += std::chrono::duration<double>(Clock::now() - begin).count();
+  s.statistics.exchanging += seconds_since(begin);
 }
 
 std::vector<std::string> RankGroup::gather(const std::string& bytes, const std::atomic<bool>& abort) {

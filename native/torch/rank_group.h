@@ -54,9 +54,12 @@ class RankGroup {
 
   /// Tells the others why this rank ends, so that they do not wait. Never throws.
   void fail(const std::string& message) noexcept;
-  /// Bytes that this rank handed over for sums, so far, and seconds spent waiting for them.
-  int64_t bytes_sent() const;
-  double seconds_waited() const;
+  struct Statistics {
+    int64_t bytes = 0;      // handed over for exchanges
+    double waiting = 0;     // seconds in meetings, until the last rank came
+    double exchanging = 0;  // seconds in finish(): what was not hidden behind other work
+  };
+  Statistics statistics() const;
 
  private:
   struct State;

@@ -1,10 +1,10 @@
 // The package as a stranger gets it: packed, installed into an empty project without install scripts, built by its own command.
-// The path has a space and a letter outside ASCII. libtorch is the checkout's own, so that nothing large is fetched.
+// Its path and libtorch's have a space and a letter outside ASCII. libtorch is the checkout's own, so that nothing large is fetched.
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
-import { spawnSync } from 'node:child_process';
-import { existsSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { evaluate, plant, root, temporary } from './scripts.js';
+import { execute, pack, plainEnv } from './installed.js';
+import { evaluate, plant, temporary } from './scripts.js';
 
 // Compiling the engine takes minutes: `npm test` builds the core alone here, .ci/run sets this and builds both.
 const slow = Boolean(process.env.FUSED_GRPO_SLOW_TESTS);
@@ -19,47 +19,28 @@ const torch: { folder: string } | null = evaluate(
   process.env.LIBTORCH ? { LIBTORCH: process.env.LIBTORCH } : {},
 );
 
-/** npm's settings of the machine that runs the tests must neither help nor hinder. */
-const env = {
-  ...Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^npm_/i.test(name))),
-  LIBTORCH: torch?.folder ?? '',
-  FORCE_COLOR: '0',
-};
+/** The checkout's libtorch under a path with a space and letters outside ASCII: it becomes the engine's own path to its libraries. */
+function oddlyNamed(libtorch: string): string {
+  const linked = join(folder, 'my libtörch');
+  mkdirSync(linked);
+  for (const name of readdirSync(libtorch)) symlinkSync(join(libtorch, name), join(linked, name));
+  return linked;
+}
+const env = { ...plainEnv(), LIBTORCH: torch ? oddlyNamed(torch.folder) : '', FORCE_COLOR: '0' };
 
-function run(command: string, args: string[], { cwd = app, more = {} }: { cwd?: string; more?: Record<string, string> } = {}) {
-  const result = spawnSync(command, args, { cwd, encoding: 'utf8', env: { ...env, ...more } });
-  return { code: result.status, out: result.stdout, err: result.stderr };
+function run(command: string, args: string[], { more = {}, uid }: { more?: Record<string, string>; uid?: number } = {}) {
+  return execute(command, args, { cwd: app, env: { ...env, ...more }, ...(uid ? { uid, gid: uid } : {}) });
 }
 const cli = (...args: string[]) => run(process.execPath, [join(app, 'node_modules/.bin/fused-grpo'), ...args]);
 const ask = (code: string, type = 'commonjs') => run(process.execPath, [`--input-type=${type}`, '-e', code]);
 
 beforeAll(() => {
-  // dist/ was built by pretest; --ignore-scripts keeps prepack from building it again under the other tests' feet
-  const packed = run('npm', ['pack', '--ignore-scripts', '--pack-destination', folder], { cwd: root });
-  expect(packed.code).toBe(0);
+  const { tarball } = pack(folder);
   plant(app, { 'package.json': '{"name":"app","private":true}' });
-  const tarball = readdirSync(folder).find((name) => name.endsWith('.tgz'))!;
-  const install = run('npm', ['install', '--ignore-scripts', '--prefer-offline', '--no-audit', '--no-fund', join(folder, tarball)]);
+  const install = run('npm', ['install', '--ignore-scripts', '--prefer-offline', '--no-audit', '--no-fund', tarball]);
   if (install.code !== 0) throw new Error(install.err);
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
-
-test('the tarball holds what a build needs and nothing of the workshop', () => {
-  const has = (name: string) => existsSync(join(installed, name));
-  for (const name of [
-    'dist/index.mjs',
-    'dist/index.d.mts',
-    'dist/cjs/index.d.ts',
-    'binding.gyp',
-    'CMakeLists.txt',
-    'native/kernels/sources.txt',
-    'scripts/nodedir/common.gypi',
-    'LICENSE',
-  ])
-    expect([name, has(name)]).toEqual([name, true]);
-  for (const name of ['lib', 'test', '.deps', 'build', 'build-engine', 'node_modules', '.ci'])
-    expect([name, has(name)]).toEqual([name, false]);
-});
 
 describe('before anything is built', () => {
   test('import works both ways, and capabilities says what to do', () => {
@@ -82,6 +63,39 @@ describe('before anything is built', () => {
     expect(build.err).toContain('lib/libtorch_cpu.so is missing');
     expect(existsSync(join(installed, 'build-engine'))).toBe(false);
     expect(cli('build', '--forse').code).toBe(2);
+  });
+});
+
+describe('a build that cannot be', () => {
+  test('in a folder that may not be written: said, with the folder', () => {
+    const root = process.getuid?.() === 0;
+    chmodSync(folder, 0o755); // so that another user gets there
+    if (!root) chmodSync(installed, 0o555);
+    const nobody = root ? { uid: 65534, more: { HOME: '/nonexistent' } } : {};
+    const build = run(process.execPath, [join(installed, 'scripts/cli.mjs'), 'build', 'core'], nobody);
+    const doctor = run(process.execPath, [join(installed, 'scripts/cli.mjs'), 'doctor'], nobody);
+    if (!root) chmodSync(installed, 0o755);
+    expect(build.code).toBe(1);
+    expect(build.err).toContain(`The package's folder cannot be written: ${installed}/`);
+    expect(build.err).toContain('To mend it: run the command as the user who installed the package');
+    expect(doctor.out).toMatch(/✘ package folder .* cannot be written \(EACCES\)/);
+  });
+  test('without a network: said, with what to do, and nothing half-fetched is left', () => {
+    const deps = join(folder, 'deps');
+    const offline = { PIP_INDEX_URL: 'http://127.0.0.1:9/simple', PIP_EXTRA_INDEX_URL: '', PIP_RETRIES: '0', PIP_CONFIG_FILE: '/dev/null' };
+    const build = run('npx', ['fused-grpo', 'build', 'engine'], { more: { ...offline, LIBTORCH: '', FUSED_GRPO_DEPS: deps } });
+    expect(build.code).toBe(1);
+    expect(build.err).toMatch(
+      /pip could not fetch torch: .*\n +To mend it: check the network or pip's index settings .*or set LIBTORCH to a libtorch you have/,
+    );
+    expect(readdirSync(deps)).toEqual([]);
+  });
+  test('with a LIBTORCH that cannot be used', () => {
+    const build = run('npx', ['fused-grpo', 'build', 'engine'], { more: { LIBTORCH: '/usr' } });
+    expect([build.code, build.err]).toEqual([
+      1,
+      expect.stringContaining("The libtorch in /usr cannot be used: it is the distribution's own"),
+    ]);
   });
 });
 
@@ -128,6 +142,9 @@ describe('built by npx fused-grpo build', () => {
   test('an addon that is damaged does not count as built', () => {
     writeFileSync(join(installed, 'build/Release/core.node'), 'half');
     const doctor = JSON.parse(cli('doctor', '--json').out) as { checks: { name: string; status: string; remedy: string }[] };
-    expect(doctor.checks.find((c) => c.name === 'core loads')).toMatchObject({ status: 'bad', remedy: 'npx fused-grpo build --force' });
+    expect(doctor.checks.find((c) => c.name === 'core loads')).toMatchObject({
+      status: 'bad',
+      remedy: 'npx fused-grpo build core --force',
+    });
   });
 });

@@ -141,6 +141,9 @@ export function fake(script: Script = { steps: 3 }, more: Partial<CliContext> = 
       policy: () => ({
         Policy: { load: async () => ({ generate: async () => ({ completions: [completion] }), dispose: () => undefined }) },
       }),
+      evaluate: () => {
+        throw new FusedGrpoError('ERR_MODEL', 'no evaluation here');
+      },
       merge: () => ({ mergeAdapter: async () => undefined }),
       demo: () => ({ runDemo: async ({ output }) => (ctx.stdout.write(output), 0) }),
       hub: () => ({

@@ -254,7 +254,7 @@ test('a YAML file, with our names or with TRL’s, which are said to be understo
 test.each([
   ['learning_rat: 1', 'bad.yaml: unknown option "learning_rat"; did you mean "learningRate"?'],
   ['use_vllm: true', 'bad.yaml: "use_vllm" is an option of TRL\'s that is not there. There is no vLLM'],
-  ['deepspeed: ds.json', '"deepspeed" is an option of TRL\'s that is not there. A run is one process'],
+  ['deepspeed: ds.json', '"deepspeed" is an option of TRL\'s that is not there. Ranks train data parallel'],
   ['beta: 1\n  x: [', 'bad.yaml is not YAML'],
   ['- 1\n- 2', 'bad.yaml must hold names and values'],
   ['learning_rate: 1\nlearningRate: 2\nlearning_rate: 3', 'is not YAML'],

@@ -48,7 +48,7 @@ onEach('large vocabularies', LARGE, (kernel) => {
       if (launches) expect(launches.find((l) => l.kernel.includes('rows_cluster'))!.cluster).toBe(cluster);
       expect(Math.abs(got.loss - want.loss)).toBeLessThanOrEqual(1e-5 * Math.max(1, Math.abs(want.loss)));
       got.logps.forEach((v, t) => expect(Math.abs(v - want.logps[t]!)).toBeLessThanOrEqual(2e-5 * Math.max(1, Math.abs(want.logps[t]!))));
-      got.entropies!.forEach((v, t) => expect(Math.abs(v - want.entropies![t]!)).toBeLessThanOrEqual(2e-4));
+      got.entropies.forEach((v, t) => expect(Math.abs(v - want.entropies[t]!)).toBeLessThanOrEqual(2e-4));
       let worst = 0;
       let largest = 0;
       for (let i = 0; i < got.gradLogits.length; ++i) largest = Math.max(largest, Math.abs(fromBits(dtype, want.gradLogits[i]!)));

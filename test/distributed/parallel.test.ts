@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { numbersOf, runRanks, type Job, type RankResult } from './support.js';
+import { demoModel, numbersOf, runRanks, type Job, type RankResult } from './support.js';
 
 let folder: string;
 let count = 0;
@@ -54,6 +54,18 @@ describe('as one process', () => {
   test('GRPO at 2, 3 and 4 ranks, six prompts (over four ranks: unevenly)', async () => {
     await compare([2, 3, 4], 24, { config: {} }, ['loss', 'gradNorm', 'reward', 'entropy', 'tokens']);
   }, 180_000);
+
+  test('what the exchange costs is measured, and explained in docs/metrics.md', async () => {
+    const { ranks } = await train(2, 8, { config: { maxSteps: 2 } });
+    const { count, bytes, waiting, exchanging } = ranks[0]!.steps[1]!.metrics.ranks as unknown as Record<string, number>;
+    const parameters = numbersOf(join(demoModel, 'model.safetensors')).length;
+    expect(count).toBe(2);
+    expect(bytes).toBeGreaterThanOrEqual(4 * parameters);
+    expect(bytes).toBeLessThan(4 * parameters * 1.1 + 10_000);
+    for (const seconds of [waiting!, exchanging!]) expect(seconds >= 0 && seconds < 5).toBe(true);
+    const text = readFileSync(join(__dirname, '../../docs/metrics.md'), 'utf8');
+    for (const name of ['count', 'bytes', 'waiting', 'exchanging']) expect(text).toContain(`| \`ranks.${name}\` |`);
+  }, 60_000);
 
   test('more ranks than prompts: some have nothing to sample', async () => {
     await compare([4], 8, { config: { maxSteps: 5 } }, ['loss', 'gradNorm', 'reward']);

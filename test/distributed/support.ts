@@ -35,10 +35,17 @@ export function freePort(): Promise<number> {
   });
 }
 
-function runRank(job: Job, env: Record<string, string>, limit: number): Promise<RankResult> {
+function runRank(job: Job, env: Record<string, string>, limit: number, within: string[] = []): Promise<RankResult> {
   const begin = performance.now();
+  const [command, ...args] = [
+    ...within,
+    process.execPath,
+    join(__dirname, 'rank.cjs'),
+    library,
+    JSON.stringify({ model: demoModel, ...job }),
+  ];
   return new Promise((resolve) => {
-    const child = spawn(process.execPath, [join(__dirname, 'rank.cjs'), library, JSON.stringify({ model: demoModel, ...job })], {
+    const child = spawn(command, args, {
       env: { ...process.env, NODE_OPTIONS: '', OMP_NUM_THREADS: '1', ...env },
     });
     const killer = setTimeout(() => child.kill('SIGKILL'), limit);
@@ -58,6 +65,12 @@ function runRank(job: Job, env: Record<string, string>, limit: number): Promise<
       resolve({ steps, error, code: failed?.code, exit, seconds: (performance.now() - begin) / 1000 });
     });
   });
+}
+
+/** The ranks of a run in network namespaces of their own. */
+export function runApart(job: Job, places: { within: string[] }[], masterAddr: string, limit: number): Promise<RankResult[]> {
+  const common = { WORLD_SIZE: String(places.length), MASTER_ADDR: masterAddr, MASTER_PORT: '29500' };
+  return Promise.all(places.map(({ within }, rank) => runRank(job, { ...common, RANK: String(rank) }, limit, within)));
 }
 
 /** All ranks of a run, each a process; `limit`: milliseconds after which a process is killed. */

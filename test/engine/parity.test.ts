@@ -23,7 +23,7 @@ describe.each(families)('%s', (name) => {
   test('log-probs and entropies', async () => {
     const { logps, entropies } = await policy.score([Int32Array.of(g.ids[0]!)], [Int32Array.from(g.ids.slice(1))], { entropy: true });
     expect(largest(g.logps.map((l, i) => Math.abs(l - logps[0]![i]!)))).toBeLessThanOrEqual(3e-5);
-    expect(largest(g.entropies.map((h, i) => Math.abs(h - entropies![0]![i]!)))).toBeLessThanOrEqual(3e-5);
+    expect(largest(g.entropies.map((h, i) => Math.abs(h - entropies[0]![i]!)))).toBeLessThanOrEqual(3e-5);
   });
 
   test('gradients', async () => {

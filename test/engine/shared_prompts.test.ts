@@ -105,7 +105,7 @@ test('log-probs: together as each sequence alone', async () => {
     for (const i of sequences.keys()) {
       const alone = await policy.score([prompts[i]!], [completions[i]!], { entropy: true });
       together.logps[i]!.forEach((l, t) => expect(Math.abs(l - alone.logps[0]![t]!)).toBeLessThan(1e-5));
-      together.entropies![i]!.forEach((h, t) => expect(Math.abs(h - alone.entropies![0]![t]!)).toBeLessThan(1e-5));
+      together.entropies[i]!.forEach((h, t) => expect(Math.abs(h - alone.entropies[0]![t]!)).toBeLessThan(1e-5));
     }
     policy.dispose();
   }

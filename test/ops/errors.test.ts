@@ -33,12 +33,7 @@ test.each([
     'ERR_INVALID_ARG',
     /targets\[3\] \(sequence 1, token 1\) but received -100/,
   ],
-  [
-    () => loss({ targets: [0, 1, 2, 0] }),
-    TypeError,
-    'ERR_INVALID_ARG',
-    /Expected a Int32Array of length 4 for targets but received Array\(4\)/,
-  ],
+  [() => loss({ targets: [0, 1, 2, 0] }), TypeError, 'ERR_INVALID_ARG', /Expected an Int32Array for targets but received Array\(4\)/],
   [
     () => loss({ oldLogps: Float32Array.of(0, 0, NaN, 0) }),
     RangeError,
@@ -130,7 +125,7 @@ test.each([
   ],
   [() => failure(() => groupAdvantages([1, 2, 3], { numGenerations: 2 })), RangeError, 'ERR_INVALID_ARG', /divisor/],
   [() => failure(() => groupAdvantages([1, '2'] as never, { numGenerations: 2 })), TypeError, 'ERR_INVALID_ARG', /rewards\[1\]/],
-  [() => failure(() => groupAdvantages([1, 2], {})), TypeError, 'ERR_INVALID_ARG', /numGenerations/],
+  [() => failure(() => groupAdvantages([1, 2], {} as never)), TypeError, 'ERR_INVALID_ARG', /numGenerations/],
 ])('mistake %#', (f, kind, code, message) => {
   const error = f();
   expect(error).toBeInstanceOf(kind);

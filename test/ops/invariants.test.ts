@@ -27,14 +27,14 @@ const OWN: Record<LossType, LossConfig> = {
 const shared: LossConfig = { beta: 0.1, entropyCoef: 0.02, offPolicyMaskThreshold: 0.3, emptySequences: 'exclude' };
 const CONFIGS = LOSS_TYPES.map((lossType): [LossType, LossConfig] => [lossType, { ...shared, lossType, ...OWN[lossType] }]);
 
-interface Batch extends GrpoLossBatch {
+type Batch = GrpoLossBatch & {
   logits: Float32Array;
   oldLogps: Float32Array;
   refLogps: Float32Array;
   samplerLogps: Float32Array;
   advantages: Float32Array;
   offsets: Int32Array;
-}
+};
 
 /** Logits are multiples of 2^-10, so that a constant can be added without rounding. */
 function random(seed: number): Batch {

@@ -79,7 +79,7 @@ const MISTAKES: [() => unknown, RegExp][] = [
   [() => passAtKAdvantages([1, 0], { k: 0, ...two }), /^RangeError ERR_INVALID_ARG Expected an integer >= 1 for k/],
   [() => passAtKAdvantages([1, 0], { k: 1.5, ...two }), /^RangeError ERR_INVALID_ARG .* for k/],
   [() => passAtKAdvantages([1, 0], two as never), /^TypeError ERR_INVALID_ARG .* for k but received undefined$/],
-  [() => passAtKAdvantages([1, 0], { k: 1 }), /^TypeError ERR_INVALID_ARG .*numGenerations/],
+  [() => passAtKAdvantages([1, 0], { k: 1 } as never), /^TypeError ERR_INVALID_ARG .*numGenerations/],
   [() => passAtKAdvantages([true, false] as never, { k: 1, ...two }), /^TypeError ERR_INVALID_ARG Expected a number for rewards\[0\]/],
   [
     () => processAdvantages({ ...steps, stepEnds: Int32Array.of(0, 1) }),
@@ -93,7 +93,7 @@ const MISTAKES: [() => unknown, RegExp][] = [
   [() => processAdvantages({ ...steps, stepEnds: Int32Array.of(-1, 2) }), /^RangeError ERR_INVALID_ARG .*stepEnds\[0\] but received -1$/],
   [
     () => processAdvantages({ ...steps, stepEnds: [0, 2] as never }),
-    /^TypeError ERR_INVALID_ARG Expected a Int32Array of length 2 for stepEnds/,
+    /^TypeError ERR_INVALID_ARG Expected an Int32Array of length 2 for stepEnds/,
   ],
   [
     () => processAdvantages({ ...steps, stepOffsets: Int32Array.of(0, 1, 3) }),
@@ -107,13 +107,16 @@ const MISTAKES: [() => unknown, RegExp][] = [
     () => processAdvantages({ ...steps, stepOffsets: undefined as never }),
     /^TypeError ERR_INVALID_ARG .*stepOffsets but received undefined$/,
   ],
-  [() => processAdvantages({ ...steps, completionLength: undefined }), /^TypeError ERR_INVALID_ARG .*offsets but received undefined$/],
   [
-    () => processAdvantages({ ...steps, completionLength: undefined, offsets: Int32Array.of(0, 4) }),
-    /^RangeError ERR_INVALID_ARG Expected a Int32Array of length 2 for stepOffsets/,
+    () => processAdvantages({ ...steps, completionLength: undefined } as never),
+    /^TypeError ERR_INVALID_ARG .*offsets but received undefined$/,
   ],
   [
-    () => processAdvantages({ ...steps, offsets: Int32Array.of(0, 2, 4) }),
+    () => processAdvantages({ ...steps, completionLength: undefined, offsets: Int32Array.of(0, 4) }),
+    /^RangeError ERR_INVALID_ARG Expected an Int32Array of length 2 for stepOffsets/,
+  ],
+  [
+    () => processAdvantages({ ...steps, offsets: Int32Array.of(0, 2, 4) } as never),
     /^TypeError ERR_INCOMPATIBLE_OPTIONS Give either offsets or completionLength, not both$/,
   ],
   [
@@ -171,7 +174,7 @@ const MISTAKES: [() => unknown, RegExp][] = [
     /^RangeError ERR_INVALID_ARG Expected one of 'k1', 'k2', 'k3' for klEstimator/,
   ],
   [() => informativeGroups([0, 1] as never, two), /^TypeError ERR_INVALID_ARG Expected a Uint8Array, or a result that has it/],
-  [() => informativeGroups(new Uint8Array(2), {}), /^TypeError ERR_INVALID_ARG .*numGenerations/],
+  [() => informativeGroups(new Uint8Array(2), {} as never), /^TypeError ERR_INVALID_ARG .*numGenerations/],
   [
     () => informativeGroups(new Uint8Array(2), { groupOffsets: Int32Array.of(0, 4) }),
     /^TypeError ERR_INVALID_ARG .*\(3\) for groupOffsets/,

@@ -1,5 +1,5 @@
 // Random cases of the loss: one batch in the form that the ops take, and the same in the oracle's.
-import type { GrpoLossBatch, GrpoLossConfig } from '../../lib/index.js';
+import type { GrpoLossBatch, GrpoLossConfig, LogitsDtype } from '../../lib/index.js';
 import { randomConfig } from './case_config.js';
 import { fromBits, toBits, type Dtype } from './half.js';
 import { targetLogp, type OracleBatch } from './oracle.js';
@@ -8,7 +8,7 @@ import { Random } from './random.js';
 
 export interface Case {
   dtype: Dtype;
-  batch: GrpoLossBatch;
+  batch: GrpoLossBatch & { dtype: LogitsDtype };
   config: GrpoLossConfig;
   oracleBatch: OracleBatch;
   /** With every default filled in, by the oracle's own list. */

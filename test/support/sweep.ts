@@ -1,5 +1,5 @@
 // Cases of the loss against the float64 oracle, on whatever backend the ops run: fused, in place and not, and in three stages.
-import { grpoLoss, policyLoss, selectiveLogp, selectiveLogpBackward } from '../../lib/index.js';
+import { grpoLoss, policyLoss, selectiveLogp, selectiveLogpBackward, type SequenceLayout } from '../../lib/index.js';
 import { makeCase, type Case } from './cases.js';
 import { fromBits, ulp } from './half.js';
 import { grpoOracle } from './oracle.js';
@@ -97,13 +97,13 @@ function checkFused(c: Case, truth: Truth, inPlace: boolean): void {
 function checkStages(c: Case, truth: Truth): void {
   const { logits, dtype, vocabSize, targets, rowStride, sequenceStride, offsets, completionLength } = c.batch;
   const { temperature, ...config } = c.config;
-  const layout = { offsets, completionLength };
+  const layout = { offsets, completionLength } as SequenceLayout; // one of them is there
   const mask = Uint8Array.from(c.oracleBatch.selected, Number);
   const rows = { logits: logits.slice(), dtype, vocabSize, targets, rowStride, sequenceStride, ...layout, temperature, mask };
   const forward = selectiveLogp({ ...rows, entropy: true });
   const { oldLogps, refLogps, samplerLogps, truncated } = c.batch;
   const advantages = c.batch.advantages!;
-  const tokens = { logps: forward.logps, entropies: forward.entropies!, oldLogps, refLogps, samplerLogps };
+  const tokens = { logps: forward.logps, entropies: forward.entropies, oldLogps, refLogps, samplerLogps };
   const middle = policyLoss({ ...tokens, ...layout, advantages, mask: c.batch.mask, truncated }, config);
   loss('policyLoss', middle.loss, truth);
   const { gradLogps, gradEntropies } = middle;

@@ -1,5 +1,6 @@
 // Random cases of the ops in value_oracle.ts, on whatever backend the ops run. What is masked holds NaN; arrays begin at odd offsets.
 import {
+  type SequenceLayout,
   gae,
   multiRewardAdvantages,
   passAtKAdvantages,
@@ -46,7 +47,7 @@ function view(r: Random, values: number[]): Float32Array {
 interface Shape {
   offsets: number[];
   selected: boolean[];
-  layout: { offsets?: Int32Array; completionLength?: number };
+  layout: SequenceLayout;
   mask?: Uint8Array;
   /** Typed arrays of an op: NaN behind the mask. */
   given: (r: Random, values: number[]) => Float32Array;

@@ -2,6 +2,10 @@
 // Reading the flat argument objects that lib/ops/*.ts pass: it has validated in the caller's words; sizes and types are
 // checked once more here, because memory depends on them.
 #include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <memory>
+#include <new>
 
 #include "addon/common/napi_min.h"
 #include "kernels/kernels.h"
@@ -21,19 +25,23 @@ class Arguments {
  public:
   explicit Arguments(Napi::Object object) : object_(object) {}
 
-  bool has(const char* name) const { return !object_.Get(name).IsUndefined(); }
+  bool has(const char* name) const { return !get(name).IsUndefined(); }
   double number(const char* name) const {
-    const Napi::Value v = object_.Get(name);
+    const Napi::Value v = get(name);
     if (!v.IsNumber()) fail(name, "a number");
     return v.As<Napi::Number>().DoubleValue();
   }
-  int64_t integer(const char* name) const { return int64_t(number(name)); }
-  bool flag(const char* name) const { return object_.Get(name).ToBoolean(); }
+  int64_t integer(const char* name) const {
+    const double v = number(name);
+    if (!(std::abs(v) <= 9007199254740991.0)) fail(name, "an integer");
+    return int64_t(v);
+  }
+  bool flag(const char* name) const { return get(name).ToBoolean(); }
 
   /// The elements of a typed array with at least `length` of them; null when the argument is undefined.
   template <class T>
   T* array(const char* name, int64_t length) const {
-    const Napi::Value v = object_.Get(name);
+    const Napi::Value v = get(name);
     if (v.IsUndefined()) return nullptr;
     if (!v.IsTypedArray()) fail(name, "a typed array");
     napi_typedarray_type type;
@@ -41,7 +49,8 @@ class Arguments {
     void* data;
     if (napi_get_typedarray_info(object_.Env(), v, &type, &count, &data, nullptr, nullptr) != napi_ok)
       fail(name, "a typed array");
-    if (type != array_type<T>() || int64_t(count) < length) fail(name, "a typed array of the right type and length");
+    if (type != array_type<T>() || length < 0 || int64_t(count) < length)
+      fail(name, "a typed array of the right type and length");
     return static_cast<T*>(data);
   }
   template <class T>
@@ -97,11 +106,24 @@ class Arguments {
   }
 
  private:
+  /// Own properties alone: a getter on Object.prototype would run in the middle of the reading, when pointers into
+  /// arrays are already held, and could transfer their memory away.
+  Napi::Value get(const char* name) const {
+    return object_.HasOwnProperty(name) ? object_.Get(name) : object_.Env().Undefined();
+  }
   Napi::Object object_;
 };
 
+/// V8 ends the process when it cannot have the memory of an array: large ones are asked for beforehand.
+inline void check_memory(size_t bytes) {
+  if (bytes < size_t(64) << 20) return;
+  const std::unique_ptr<void, decltype(&std::free)> probe(std::malloc(bytes), &std::free);
+  if (!probe) throw std::bad_alloc();
+}
+
 template <class T>
 T* new_array(Napi::Env env, Napi::Object result, const char* name, int64_t length) {
+  check_memory(size_t(length) * sizeof(T));
   auto array = Napi::TypedArrayOf<T>::New(env, size_t(length), array_type<T>());
   result.Set(name, array);
   return array.Data();

@@ -2,6 +2,7 @@
 // Node-API, and how C++ errors become JavaScript errors with a stable `code`.
 #include <napi.h>
 
+#include <new>
 #include <stdexcept>
 #include <string>
 
@@ -33,6 +34,9 @@ auto guarded(Napi::Env env, Fn&& fn) -> decltype(fn()) {
     throw;
   } catch (const UserError& e) {
     throw to_js(env, e);
+  } catch (const std::bad_alloc&) {
+    throw to_js(env, UserError(UserError::Kind::range, "ERR_OUT_OF_MEMORY",
+                               "There is not enough memory for the arrays of this call"));
   } catch (const std::exception& e) {
     throw Napi::Error::New(env, e.what());
   }

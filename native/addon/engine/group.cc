@@ -128,8 +128,10 @@ Napi::Value GroupHandle::statistics(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     auto out = Napi::Object::New(info.Env());
     const auto& group = joined_->group;
-    out.Set("bytes", Napi::Number::New(info.Env(), group ? static_cast<double>(group->bytes_sent()) : 0));
-    out.Set("seconds", Napi::Number::New(info.Env(), group ? group->seconds_waited() : 0));
+    const RankGroup::Statistics s = group ? group->statistics() : RankGroup::Statistics{};
+    out.Set("bytes", Napi::Number::New(info.Env(), static_cast<double>(s.bytes)));
+    out.Set("waiting", Napi::Number::New(info.Env(), s.waiting));
+    out.Set("exchanging", Napi::Number::New(info.Env(), s.exchanging));
     return out;
   });
 }

@@ -26,7 +26,7 @@ class GroupHandle : public Napi::ObjectWrap<GroupHandle> {
   Napi::Value meet(const Napi::CallbackInfo& info);        // () -> call<void>
   Napi::Value set_step(const Napi::CallbackInfo& info);    // (step)
   Napi::Value fail(const Napi::CallbackInfo& info);        // (message) -> call<void>
-  Napi::Value statistics(const Napi::CallbackInfo& info);  // () -> { bytes, seconds }
+  Napi::Value statistics(const Napi::CallbackInfo& info);  // () -> { bytes, waiting, exchanging }
   Napi::Value leave(const Napi::CallbackInfo& info);       // () -> call<void>
 
   /// Queues `work(joined, abort)`.

@@ -56,6 +56,14 @@ std::vector<int64_t> shape_of(const Napi::Value& value) {
   return shape;
 }
 
+/// Where the elements lie, in an ArrayBuffer or a SharedArrayBuffer (which Napi::ArrayBuffer is not).
+const void* bytes_of(const Napi::TypedArray& data) {
+  void* bytes = nullptr;
+  if (napi_get_typedarray_info(data.Env(), data, nullptr, nullptr, &bytes, nullptr, nullptr) != napi_ok)
+    throw bad_argument("data", "a typed array");
+  return bytes;
+}
+
 /// The data as a tensor of `wanted`: taken over bit for bit where the array holds that format, else rounded.
 at::Tensor make(const Napi::TypedArray& data, const std::vector<int64_t>& shape, const TensorFormat& wanted) {
   const bool same = data.TypedArrayType() == wanted.array;
@@ -64,8 +72,7 @@ at::Tensor make(const Napi::TypedArray& data, const std::vector<int64_t>& shape,
   for (const int64_t n : shape) count *= n;
   if (count != static_cast<int64_t>(data.ElementLength())) throw bad_argument("data", "as many elements as the shape");
   at::Tensor t = at::empty(shape, at::TensorOptions(same ? wanted.type : at::kFloat));
-  if (count > 0)
-    std::memcpy(t.data_ptr(), static_cast<uint8_t*>(data.ArrayBuffer().Data()) + data.ByteOffset(), t.nbytes());
+  if (count > 0) std::memcpy(t.data_ptr(), bytes_of(data), t.nbytes());
   return same ? t : t.to(wanted.type);
 }
 
