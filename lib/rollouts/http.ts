@@ -11,6 +11,8 @@ export class RequestFailed extends Error {
       retryable: boolean;
       /** The server cannot be reached at all. */
       unreachable?: boolean;
+      /** The connection broke: perhaps the server was started again. */
+      broken?: boolean;
       timedOut?: boolean;
       status?: number;
     },
@@ -119,7 +121,7 @@ export class HttpClient {
         if (timedOut) return reject(new RequestFailed(`${where} has not answered within ${timeout} s`, { retryable: true, timedOut }));
         const code = (error as NodeJS.ErrnoException).code ?? '';
         const unreachable = UNREACHABLE.has(code);
-        reject(new RequestFailed(`${where}: ${error.message || code}`, { retryable: true, unreachable }));
+        reject(new RequestFailed(`${where}: ${error.message || code}`, { retryable: true, unreachable, broken: true }));
       };
       request.on('error', fail);
       request.on('response', (response) => {

@@ -6,6 +6,7 @@ import type { Answered, Job } from './protocol.js';
 
 /** What openAICompatible makes: the trainer's `rollout`. It brings the trainer's `syncWeights`, unless `reload` is 'none'. */
 export interface ServerRollout extends RolloutFn {
+  /** Writes nothing itself: the trainer writes the folder, and its hook has the servers load it. */
   syncWeights?: SyncWeights;
 }
 

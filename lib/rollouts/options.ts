@@ -6,6 +6,7 @@ import { LOGPROBS_MODES, SERVERS, type LogprobsMode, type ServerKind } from './p
 /** Gives one server the weights of a folder, by the user's means: restarts it, say. */
 export type ReloadFn = (weights: { url: string; folder: string; policyVersion: number; signal: AbortSignal }) => void | Promise<void>;
 
+/** Options of openAICompatible; docs/rollouts.md has them as a table, with what each server can do. */
 export interface OpenAICompatibleOptions {
   /** http(s)://host:port of each server; what follows (but /v1) is put before every path. */
   urls: string | readonly string[];
@@ -15,6 +16,7 @@ export interface OpenAICompatibleOptions {
   server?: 'auto' | ServerKind;
   /** Sent as `Authorization: Bearer`. */
   apiKey?: string;
+  /** Further headers of every request. */
   headers?: Readonly<Record<string, string>>;
   /** Further fields of every request for completions; they go over ours. */
   extraBody?: Readonly<Record<string, unknown>>;

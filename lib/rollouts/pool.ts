@@ -106,7 +106,10 @@ export class Pool {
   /** `own` ends when the caller's signal does, or the last call under way: nothing is asked of a server between calls. */
   private async during<T>(signal: AbortSignal, work: (own: AbortSignal) => Promise<T>): Promise<T> {
     signal.throwIfAborted();
-    if (this.calls++ === 0) this.over = new AbortController();
+    if (this.calls++ === 0) {
+      this.over = new AbortController();
+      this.mistake = undefined; // what was one may have been mended
+    }
     const { over } = this;
     try {
       const own = AbortSignal.any([signal, over.signal]);

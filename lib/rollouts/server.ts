@@ -71,11 +71,11 @@ export class Server {
   failed(error: RequestFailed): boolean {
     this.lastError = error;
     ++this.numbers.failures;
-    const { status, timedOut, unreachable } = error.details;
-    // A connection that broke may be a server that was started again, with the weights that it was started with.
-    const broken = status === undefined && !timedOut;
-    if (broken && !this.namesVersions) this.version = undefined;
-    const gone = unreachable || (broken && this.version === undefined && this.namesVersions === false);
+    const { broken, unreachable } = error.details;
+    // It may have the weights again that it was started with; one that names them will say so.
+    const forgets = broken === true && !this.namesVersions;
+    if (forgets) this.version = undefined;
+    const gone = unreachable === true || forgets;
     if (++this.failuresInRow < this.options.failuresUntilOut && !gone && this.state !== 'probation') return false;
     this.takeOut(error);
     return true;

@@ -2,8 +2,9 @@
 
 /** One server's part in a rollout; sums over it. */
 export interface ServerNumbers {
+  /** That it sampled. */
   completions: number;
-  /** Sampled. */
+  /** Of those completions. */
   tokens: number;
   /** Seconds with a request under way. */
   busySeconds: number;
@@ -15,7 +16,9 @@ export interface ServerNumbers {
 
 /** Of a rollout function, about its calls. */
 export interface RolloutReport {
+  /** By name: host and port. */
   servers: Record<string, ServerNumbers>;
+  /** For completions, further attempts included. */
   requests: number;
   /** Seconds that requests waited for a free server, summed. */
   queueSeconds: number;

@@ -37,6 +37,7 @@ async function main() {
     trainDataset: rows,
     config: { ...job.config, ...own.config },
     ...(kind === 'grpo' || kind === 'ppo' ? { rewardFuncs: rewards[own.reward ?? job.reward ?? 'sum'] } : {}),
+    ...(job.servers ? { rollout: api.openAICompatible(job.servers) } : {}),
     ...(job.evaluate ? { evalDataset: rows.slice(0, 5) } : {}),
   };
   const trainer = new Trainer(options);

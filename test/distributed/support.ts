@@ -12,6 +12,8 @@ export interface Job {
   model?: string;
   reward?: string;
   evaluate?: boolean;
+  /** Options of openAICompatible: servers sample. */
+  servers?: object;
   config: Record<string, unknown>;
   /** What some ranks do differently. */
   ranks?: Record<number, Record<string, unknown>>;

@@ -2,55 +2,13 @@
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { demoModel } from '../../lib/demo/lesson.js';
-import { Policy } from '../../lib/engine/policy.js';
 import { openAICompatible } from '../../lib/rollouts/openai-compatible.js';
 import type { RolloutFn } from '../../lib/trainer/rollout-function.js';
 import type { GRPOConfig } from '../../lib/trainer/config.js';
 import { evalDataset, logOf, newFolder, run, weightsOf } from '../trainer/support.js';
-import { Stub, type SampleInput, type StubOptions } from './stub.js';
+import { ModelServer, stopServers } from './model-server.js';
 
-/** A server with a real model, loaded from the folder that it is told. */
-class ModelServer {
-  private policy?: Policy;
-  private last: Promise<unknown> = Promise.resolve();
-  stub!: Stub;
-
-  static async start(options: Partial<StubOptions> = {}): Promise<ModelServer> {
-    const server = new ModelServer();
-    await server.load(demoModel());
-    server.stub = await Stub.start({
-      ...{ kind: 'sglang', sample: (input) => server.sample(input), onReload: (folder) => server.load(folder) },
-      ...options,
-    });
-    servers.push(server);
-    return server;
-  }
-
-  private async load(folder: string): Promise<void> {
-    const old = this.policy;
-    this.policy = await Policy.load(folder);
-    await this.last.catch(() => undefined);
-    old?.dispose();
-  }
-
-  private sample({ tokens, seed, maxTokens, temperature }: SampleInput) {
-    const options = { seed, temperature, maxNewTokens: maxTokens };
-    const drawn = this.policy!.generate([Int32Array.from(tokens)], options).then(({ completions: [c] }) => ({
-      ...{ tokens: [...c!.tokens], logps: [...c!.logps], finishReason: c!.finishReason },
-    }));
-    this.last = drawn;
-    return drawn;
-  }
-
-  async stop(): Promise<void> {
-    await this.stub.die().catch(() => undefined);
-    this.policy?.dispose();
-  }
-}
-
-const servers: ModelServer[] = [];
-afterEach(async () => void (await Promise.all(servers.splice(0).map((server) => server.stop()))));
+afterEach(stopServers);
 const quick = { retryDelay: 0.005, healthInterval: 0.02, patience: 5 };
 const urls = (...all: ModelServer[]) => all.map((s) => s.stub.url);
 
