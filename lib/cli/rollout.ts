@@ -38,7 +38,7 @@ function ofServers(own: FlagValues, env: NodeJS.ProcessEnv): Rollout {
   }
   if (own.rollout !== undefined)
     throw new FusedGrpoError('ERR_INVALID_ARG', '--rollout and --rollout-urls are two ways to say the same: one of them');
-  const urls = String(own.rolloutUrls).split(',').map((url) => url.trim()).filter((url) => url !== ''); // prettier-ignore
+  const urls = (own.rolloutUrls as string).split(',').map((url) => url.trim()).filter((url) => url !== ''); // prettier-ignore
   const named = { model: own.rolloutModel, server: own.rolloutServer, every: own.rolloutEvery, reload: own.rolloutReload };
   const options = { ...named, maxConcurrency: own.rolloutConcurrency, apiKey: env[KEY_VARIABLE] } as Partial<OpenAICompatibleOptions>;
   return { rollout: openAICompatible({ urls, ...options }) };

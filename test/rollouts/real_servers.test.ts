@@ -170,7 +170,7 @@ const llamaServer = process.env.FUSED_GRPO_LLAMA_SERVER;
     const outputDir = join(folder, 'llama-run');
     const rollout = openAICompatible({ urls: server.url, reload, every: 2 });
     const config = { ...training, outputDir, maxStaleness: 1 };
-    const steps = await collect(new GRPOTrainer({ model: demoModel(), rewardFuncs: fours as never, trainDataset: data, config, rollout }));
+    const steps = await collect(new GRPOTrainer({ model: demoModel(), rewardFuncs: fours, trainDataset: data, config, rollout }));
     expect(steps.at(-1)!.metrics.reward).toBeGreaterThan(steps[0]!.metrics.reward + 0.2);
     expect(steps.map((s) => s.metrics.staleness.max)).toEqual(steps.map((_, i) => i % 2));
     const [name] = Object.keys(steps[0]!.metrics.servers!);
@@ -216,7 +216,7 @@ const vllm = process.env.FUSED_GRPO_VLLM;
   test('log-probs of another temperature are refused by its default mode', async () => {
     const rollout = openAICompatible({ urls: server.url, reload: 'none' });
     const run = collect(
-      new GRPOTrainer({ model, rewardFuncs: fours as never, trainDataset: data, config: { ...training, temperature: 0.5 }, rollout }),
+      new GRPOTrainer({ model, rewardFuncs: fours, trainDataset: data, config: { ...training, temperature: 0.5 }, rollout }),
     );
     await expect(run).rejects.toThrow(/at temperature 1, not at `temperature`/);
   }, 120000);
@@ -225,7 +225,7 @@ const vllm = process.env.FUSED_GRPO_VLLM;
     const outputDir = join(folder, 'vllm-run');
     const rollout = openAICompatible({ urls: server.url });
     const trainer = new GRPOTrainer({
-      ...{ model, rewardFuncs: fours as never, trainDataset: data, rollout },
+      ...{ model, rewardFuncs: fours, trainDataset: data, rollout },
       config: { ...training, learningRate: 2e-2, maxSteps: 30, outputDir, generateAhead: true, maxStaleness: 1 },
     });
     const steps = await collect(trainer);

@@ -173,7 +173,9 @@ export class Stub {
     const maxTokens = Number(s.max_new_tokens ?? b.max_tokens ?? b.n_predict);
     const temperature = Number(s.temperature ?? b.temperature);
     const n = fault === 'fewer' ? Number(b.n) - 1 : Number(b.n ?? 1);
-    const all = await Promise.all(Array.from({ length: n }, (_, i) => sample({ tokens, seed: seed + i, maxTokens, temperature, body: b })));
+    const all = await Promise.all(
+      Array.from({ length: n }, (_, i) => Promise.resolve(sample({ tokens, seed: seed + i, maxTokens, temperature, body: b }))),
+    );
     const reason = (c: Sampled) => (fault === 'aborted' ? 'abort' : c.finishReason);
     const logpsOf = (c: Sampled) =>
       fault === 'few-logps' ? c.logps.slice(1) : processed && b.top_k === 1 ? c.logps.map(() => 0) : c.logps;

@@ -26,10 +26,10 @@ test('the run of one server is that of three, with faults and a death: bit for b
     ModelServer.start(),
   ]);
   let deaths = 0;
-  three[1]!.stub.options.fault = (n) => {
+  three[1].stub.options.fault = (n) => {
     if (n !== 10 && n !== 30) return undefined;
     ++deaths;
-    void three[1]!.stub.die().then(() => setTimeout(() => void three[1]!.stub.listen(), 50));
+    void three[1].stub.die().then(() => setTimeout(() => void three[1].stub.listen(), 50));
     return 'drop';
   };
   const rollout = openAICompatible({ urls: urls(...three), ...quick });
