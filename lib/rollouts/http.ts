@@ -42,6 +42,8 @@ const passing = (status: number): boolean => status >= 500 || status === 408 || 
 
 /** One server's address, its connections and what every request carries. */
 export class HttpClient {
+  /** Whether a connection is kept for the next request. */
+  keepAlive = true;
   private readonly agent: http.Agent;
   private readonly send: typeof http.request;
 
@@ -102,7 +104,8 @@ export class HttpClient {
     return new Promise((resolve, reject) => {
       let timedOut = false;
       const json = body === undefined ? {} : { 'content-type': 'application/json', 'content-length': String(Buffer.byteLength(body)) };
-      const request = this.send(where, { method, agent: this.agent, headers: { ...json, ...this.options.headers, ...headers } });
+      const close: Record<string, string> = this.keepAlive ? {} : { connection: 'close' };
+      const request = this.send(where, { method, agent: this.agent, headers: { ...close, ...json, ...this.options.headers, ...headers } });
       const timer = setTimeout(() => {
         timedOut = true;
         request.destroy(new Error('timed out'));

@@ -52,5 +52,6 @@ function read(answer: unknown, job: Job, where: string): Answered[] {
  */
 export const llamaCpp: Protocol = {
   ...{ kind: 'llama.cpp', most: 1, health: '/health', path: '/completion', body, read },
+  closes: true, // an idle connection holds one of its few threads for five seconds, and other requests wait for it
   logprobsMode: ({ temperature }) => (temperature === 1 ? 'raw' : 'processed'),
 };

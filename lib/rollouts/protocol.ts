@@ -53,6 +53,8 @@ export interface Protocol {
   /** Completions that one request may ask for. */
   most: number;
   health: string;
+  /** Connections are closed after each request. */
+  closes?: boolean;
   path: string;
   body(job: Job, model: string | undefined, mode: LogprobsMode | undefined): Record<string, unknown>;
   /** Throws RequestFailed. */

@@ -39,6 +39,7 @@ export class Server {
     this.name = nameOf(url);
     this.model = options.model;
     if (options.server !== 'auto') this.protocol = PROTOCOLS[options.server];
+    this.client.keepAlive = false; // until it is known what it is
   }
 
   /** Requests that it may be given now. */
@@ -99,6 +100,7 @@ export class Server {
   private async know(signal: AbortSignal): Promise<Protocol> {
     const limits = { timeout: Math.min(PROBE_SECONDS, this.options.requestTimeout), signal };
     const protocol = (this.protocol ??= await detect(this.client, limits));
+    this.client.keepAlive = protocol.closes !== true;
     await this.client.get(protocol.health, limits);
     if (protocol.kind === 'vllm' && this.model === undefined) this.model = await this.onlyModel(limits);
     return protocol;

@@ -73,6 +73,9 @@ describe.each(['vllm', 'sglang', 'llama.cpp'] as const)('%s', (kind) => {
     expect(servers[0]!.asked.length + servers[1]!.asked.length).toBe(kind === 'vllm' ? 3 : 12);
     const requests = servers.flatMap((s) => s.asked.map((b) => b.input_ids ?? b.prompt));
     expect(requests).toContainEqual([3, 2]); // ids, not text
+    // llama.cpp's idle connections would hold its threads
+    const completions = servers.flatMap((s) => s.requests).filter((r) => r.body.prompt ?? r.body.input_ids);
+    expect(new Set(completions.map((r) => r.headers.connection))).toEqual(new Set([kind === 'llama.cpp' ? 'close' : 'keep-alive']));
   });
 
   test('the options of sampling arrive by its names', async () => {
