@@ -11,7 +11,9 @@ const { ROLLOUT_SERVER = 'http://127.0.0.1:8000', ROLLOUT_API = 'openai', ROLLOU
 
 /** Not fetch(): that gives up when a server has not begun to answer for five minutes, which long completions may take. */
 function post(path, body, signal) {
-  const headers = { 'content-type': 'application/json', ...(ROLLOUT_KEY ? { authorization: `Bearer ${ROLLOUT_KEY}` } : {}) };
+  // llama.cpp's server: an idle connection holds one of its few threads for five seconds.
+  const close = ROLLOUT_API === 'llamacpp' ? { connection: 'close' } : {};
+  const headers = { ...close, 'content-type': 'application/json', ...(ROLLOUT_KEY ? { authorization: `Bearer ${ROLLOUT_KEY}` } : {}) };
   const { request } = ROLLOUT_SERVER.startsWith('https:') ? https : http;
   return new Promise((resolve, reject) => {
     const sent = request(ROLLOUT_SERVER + path, { method: 'POST', headers, signal }, async (response) => {
