@@ -11,7 +11,7 @@ import { EXIT } from './errors.js';
 import { requireFlags, type FlagTable, type FlagValues } from './options.js';
 
 const flags: FlagTable = {
-  nproc: { type: 'integer', valueName: 'N', min: 1, required: true, description: 'Processes (ranks) to start' },
+  nproc: { type: 'integer', valueName: 'N', min: 1, max: 256, required: true, description: 'Processes (ranks) to start' },
   port: { type: 'integer', min: 1, max: 65535, description: 'Where they meet on this machine (MASTER_PORT); default: a free one' },
   maxRestarts: {
     type: 'integer',

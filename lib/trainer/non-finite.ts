@@ -74,14 +74,14 @@ export async function recordNonFinite(
   step: number,
   batch: TrainBatch,
   loss: TrainLoss,
-  run: { policy: Reader; training: Training; outputDir?: string; signal: AbortSignal },
+  run: { policy: Reader; training: Training; outputDir?: string; rank?: number; signal: AbortSignal },
 ): Promise<string | undefined> {
   if (run.outputDir === undefined) return undefined;
   const found = await culprits(run.training, batch, loss, run.signal);
   const sequences = [...found].map(([s, why]) => described(run.policy, batch, s, why));
   const folder = join(run.outputDir, 'non-finite');
   makeFolder(folder);
-  const file = join(folder, `step-${step}.json`);
+  const file = join(folder, run.rank === undefined ? `step-${step}.json` : `step-${step}-rank-${run.rank}.json`);
   const note = sequences.length === 0 ? { note: 'no sequence alone is not finite: their sum is' } : {};
   writeFileAtomic(file, JSON.stringify({ step, error: error.message, ...note, sequences }, null, 1) + '\n');
   return file;

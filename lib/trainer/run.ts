@@ -12,22 +12,15 @@ import type { Ranks } from '../distributed/ranks.js';
 import { Loggers, loggersOf } from '../loggers/loggers.js';
 import { findResume, loadCheckpoint, saveCheckpoint, type Best, type TrainerCheckpoint } from './checkpoint.js';
 import { openDataset, type Cursor, type Row, type RowSource } from './dataset.js';
-import { combineAccumulated } from './combine.js';
 import { copyModel, writeFileAtomic, writeFolderAtomic } from './files.js';
 import { RunFolder, type LoggedSamples } from './run-folder.js';
 import type { NotMade, RunOptions, SecondModel, Trained, TrainedModel, Updated } from './run-types.js';
-import { isNonFinite, recordNonFinite, type Reader, type Skipped } from './non-finite.js';
+import type { Skipped } from './non-finite.js';
 import { chooseTrained, trainedSettings } from './trained-part.js';
-import { Elsewhere, rankMetrics, Together } from './together.js';
+import { Together } from './together.js';
+import { Updater } from './updater.js';
 import type { Version } from './weight-sync.js';
-import { Training, type AccumulateResult, type GradientOptions, type TrainBatch, type TrainLoss } from '../engine/training.js';
-
-/** What there is to say of a step that was not made. */
-const NOT_MADE: AccumulateResult = {
-  ...{ loss: NaN, tokens: 0, sequences: 0, entropy: NaN, meanLogp: NaN },
-  clipRatio: { low: NaN, high: NaN, region: NaN },
-  ratio: { min: NaN, mean: NaN, max: NaN },
-};
+import { Training, type GradientOptions, type TrainBatch, type TrainLoss } from '../engine/training.js';
 
 export class Run<M extends TrainedModel = Policy> {
   policy!: M;
@@ -35,11 +28,9 @@ export class Run<M extends TrainedModel = Policy> {
   /** Optimizer steps made. */
   step = 0;
   totalSteps = 0;
-  /** Steps left out, and how many of them in a row. */
-  skipped: Skipped = { total: 0, inRow: 0 };
   /** The best evaluation so far; its checkpoint is kept. */
   best?: Best;
-  private training!: Training;
+  training!: Training;
   private readonly folder: RunFolder;
   private readonly settings: Record<string, unknown>;
   private savedStep = -1;
@@ -48,6 +39,7 @@ export class Run<M extends TrainedModel = Policy> {
   /** The checkpoint that this run continues from. */
   resumedFrom?: string;
   private readonly together: Together;
+  private readonly updater: Updater;
   /** Ends when the user's signal does, or at dispose(). */
   readonly signal: AbortSignal;
   private readonly controller = new AbortController();
@@ -63,9 +55,15 @@ export class Run<M extends TrainedModel = Policy> {
     const { model, config, signal } = options;
     this.signal = signal ? AbortSignal.any([signal, this.controller.signal]) : this.controller.signal;
     this.together = new Together(config.ddpTimeout, this.signal);
+    this.updater = new Updater(this, this.together, config);
     if (typeof model !== 'string' && !options.load && !(model instanceof Policy)) throw invalidType('model', 'a folder or a Policy', model);
     if (config.resume !== undefined && typeof model !== 'string')
       throw incompatible('resume needs `model` as a folder: a checkpoint replaces the weights');
+  }
+
+  /** Steps left out, and how many of them in a row. */
+  get skipped(): Skipped {
+    return this.updater.skipped;
   }
 
   /** Of the policy as it is. */
@@ -150,7 +148,7 @@ export class Run<M extends TrainedModel = Policy> {
     if (from === undefined) return undefined;
     const state = await loadCheckpoint(from, this.training, this.options.kind, this.settings);
     this.step = this.savedStep = state.step;
-    this.skipped = state.skipped ?? this.skipped;
+    this.updater.skipped = state.skipped ?? this.skipped;
     this.best = state.best;
     this.resumedFrom = from;
     await this.source.seek(state.cursor);
@@ -197,87 +195,18 @@ export class Run<M extends TrainedModel = Policy> {
   }
 
   /** Gradients of the policy loss (and of another model's, which is stepped if and only if the policy is), then one AdamW step. */
-  async update(batch: TrainBatch, loss: TrainLoss, learningRate: number, other?: SecondModel): Promise<Trained> {
-    const { fused = true, skipZeroAdvantages = false, workspaceBytes, outputDir } = this.options.config;
-    const { training, signal } = this;
-    const trained = await this.optimize(
-      async (_, options) => {
-        if (other) await this.jointly(() => other.accumulate(options));
-        return training.accumulate(batch, loss, { ...options, workspaceBytes, fused, skipZeroAdvantages });
-      },
-      combineAccumulated,
-      learningRate,
-      {
-        result: NOT_MADE,
-        record: (error) =>
-          recordNonFinite(error, this.step + 1, batch, loss, { policy: this.policy as Reader, training, outputDir, signal }),
-      },
-    ).catch(async (error: unknown) => {
-      await other?.discard().catch(() => undefined); // the first error is the one to tell
-      throw error;
-    });
-    await (trained.skipped ? other?.discard() : other?.step());
-    return trained;
+  update(batch: TrainBatch, loss: TrainLoss, learningRate: number, other?: SecondModel): Promise<Trained> {
+    return this.updater.update(batch, loss, learningRate, other);
   }
 
-  /**
-   * Gradients, then one AdamW step. Nothing is changed when this throws, or when something is not finite: such a step is left out and
-   * counted, until there are more than maxSkippedSteps of them in a row.
-   */
-  async optimize<R extends object>(
+  /** The same of any gradients: `combine` makes one result of those of all ranks. */
+  optimize<R extends object>(
     gradients: (training: Training, options: GradientOptions) => Promise<R>,
     combine: (parts: R[]) => R,
     learningRate: number,
     notMade: NotMade<R>,
   ): Promise<Updated<R>> {
-    const begin = performance.now();
-    try {
-      const updated = await this.tryOptimize(gradients, combine, learningRate);
-      this.skipped.inRow = 0;
-      return updated;
-    } catch (error) {
-      if (!isNonFinite(error)) throw error;
-      await this.skip(error, notMade.record);
-      return { ...notMade.result, gradNorm: NaN, skipped: true, seconds: { train: (performance.now() - begin) / 1000, optimizer: 0 } };
-    }
-  }
-
-  private async skip(error: FusedGrpoError, record: NotMade<unknown>['record']): Promise<void> {
-    const { maxSkippedSteps } = this.options.config;
-    const file = error instanceof Elsewhere ? undefined : await record?.(error);
-    const where = file === undefined ? '' : `; the sequences are in ${file}`;
-    if (this.skipped.inRow >= maxSkippedSteps)
-      throw new FusedGrpoError(
-        error.code,
-        maxSkippedSteps === 0
-          ? `${error.message}${where}`
-          : `${error.message}: ${this.skipped.inRow + 1} steps in a row were not finite (maxSkippedSteps ${maxSkippedSteps})${where}`,
-        { cause: error },
-      );
-    this.skipped = { total: this.skipped.total + 1, inRow: this.skipped.inRow + 1 };
-    process.emitWarning(`step ${this.step + 1} was left out: ${error.message}${where}`, 'FusedGrpoWarning');
-  }
-
-  private jointly<R>(work: () => Promise<R>): Promise<R[]> {
-    return this.together.jointly(work, () => this.training.zeroGrad());
-  }
-
-  private async tryOptimize<R extends object>(
-    gradients: (training: Training, options: GradientOptions) => Promise<R>,
-    combine: (parts: R[]) => R,
-    learningRate: number,
-  ): Promise<Updated<R>> {
-    const { config } = this.options;
-    const begin = performance.now();
-    const { microBatchTokens } = config;
-    const options = { microBatchTokens, signal: this.signal, group: this.ranks.native };
-    const before = this.ranks.statistics();
-    const result = combine(await this.jointly(() => gradients(this.training, options)));
-    const middle = performance.now();
-    const { weightDecay, adamBeta1, adamBeta2, adamEpsilon, maxGradNorm } = config;
-    const gradNorm = await this.training.optimizerStep({ learningRate, weightDecay, adamBeta1, adamBeta2, adamEpsilon, maxGradNorm });
-    const ranks = rankMetrics(this.ranks, before);
-    return { ...result, ...ranks, gradNorm, seconds: { train: (middle - begin) / 1000, optimizer: (performance.now() - middle) / 1000 } };
+    return this.updater.optimize(gradients, combine, learningRate, notMade);
   }
 
   log(metrics: { step: number }, samples?: LoggedSamples, always = false): void {
