@@ -47,6 +47,7 @@ class Attempt {
   private readonly children: ChildProcess[];
   private readonly ends: Promise<Ended>[];
   private killer?: NodeJS.Timeout;
+  private told = false;
 
   constructor(
     command: readonly string[],
@@ -77,6 +78,7 @@ class Attempt {
   }
 
   send(signal: NodeJS.Signals): void {
+    this.told = true;
     for (const child of this.children) if (child.exitCode === null && child.signalCode === null) child.kill(signal);
   }
 
@@ -88,7 +90,7 @@ class Attempt {
         const ended = await end;
         if (ended.code === 0 || first) return;
         first = ended;
-        this.send('SIGTERM'); // they save what they have
+        if (!this.told) this.send('SIGTERM'); // they save what they have; a second signal would end them at once
         this.killer = setTimeout(() => this.send('SIGKILL'), this.grace * 1000);
       }),
     );

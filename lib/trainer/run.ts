@@ -260,8 +260,9 @@ export class Run<M extends TrainedModel = Policy> {
       await this.saveModel();
       finished = true;
     } catch (error) {
-      reason = error;
-      throw error;
+      // Interrupted ranks do not end in the same moment: what this one misses then is no failure.
+      reason = this.signal.aborted && (error as { code?: unknown }).code === 'ERR_RANK_LOST' ? this.signal.reason : error;
+      throw reason;
     } finally {
       const disposed = (this.state as string) === 'disposed';
       if (!disposed) this.state = 'idle';
