@@ -24,6 +24,8 @@ async function buildCore() {
     args: [...HOST_FLAGS, ...flags],
     version,
   }));
+  const identity = ['-DFG_ADDON="core"', '-DFG_VERSION="asan"', '-DFG_SOURCES="asan"'];
+  jobs.push({ ...jobs[0], source: 'native/addon/common/identity.cc', args: [...jobs[0].args, ...identity] });
   return buildAddon({ folder, name: 'core.node', jobs, linkArgs: [...flags, '-pthread', '-Wl,-z,nodelete'] });
 }
 
