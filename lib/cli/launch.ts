@@ -42,11 +42,14 @@ interface Ended {
 
 const describe = ({ rank, code, signal }: Ended) => `Rank ${rank} ${signal ? `was ended by ${signal}` : `ended with exit code ${code}`}`;
 
+const NOTICE_MS = 3000;
+
 /** One attempt: all processes from their start to their end. */
 class Attempt {
   private readonly children: ChildProcess[];
   private readonly ends: Promise<Ended>[];
   private killer?: NodeJS.Timeout;
+  private teller?: NodeJS.Timeout;
   private told = false;
 
   constructor(
@@ -90,10 +93,12 @@ class Attempt {
         const ended = await end;
         if (ended.code === 0 || first) return;
         first = ended;
-        if (!this.told) this.send('SIGTERM'); // they save what they have; a second signal would end them at once
+        // They hear of it from each other, and say what it was; whoever does not is told to save what it has (a second signal would end it at once).
+        this.teller = setTimeout(() => !this.told && this.send('SIGTERM'), NOTICE_MS);
         this.killer = setTimeout(() => this.send('SIGKILL'), this.grace * 1000);
       }),
     );
+    clearTimeout(this.teller);
     clearTimeout(this.killer);
     return first;
   }

@@ -47,6 +47,8 @@ interface JoinOptions {
   signal?: AbortSignal;
 }
 
+const CLOSING_MS = 300;
+
 class Joined implements Ranks {
   private constructor(
     readonly native: NativeGroup,
@@ -94,8 +96,10 @@ class Joined implements Ranks {
   statistics(): ExchangeStatistics {
     return this.native.statistics();
   }
-  leave(): Promise<void> {
-    return settle(() => this.native.leave());
+  async leave(): Promise<void> {
+    await settle(() => this.native.leave());
+    // Rank 0 closes the meeting point a moment after the last has left: whoever joins the next run must not find this one's.
+    if (this.rank > 0 && !this.environment.held) await new Promise((resolve) => setTimeout(resolve, CLOSING_MS));
   }
 }
 
