@@ -1,7 +1,9 @@
 // What a rollout function returned, checked: every mistake names prompt and completion.
-import { FusedGrpoError } from '../errors.js';
+import { FusedGrpoError, nearest } from '../errors.js';
 import type { RolloutCompletion } from './rollout-function.js';
 import type { Completion } from './rollout.js';
+
+const KNOWN = ['tokens', 'finishReason', 'samplerLogps', 'mask', 'columns'];
 
 export interface RolloutLimits {
   prompts: number;
@@ -97,6 +99,13 @@ function checkCompletion(where: string, value: unknown, limits: RolloutLimits): 
     policyVersion,
   } = value as Record<keyof RolloutCompletion, unknown>;
   const tokens = checkTokens(where, given, limits);
+  const unknown = Object.keys(value as object).find((name) => !KNOWN.includes(name));
+  if (unknown !== undefined) {
+    const near = nearest(unknown, KNOWN);
+    fail(
+      `${where} has '${unknown}', which means nothing here${near ? `; did you mean '${near}'?` : ': what reward functions should see goes into `columns`'}`,
+    );
+  }
   if (finishReason !== 'stop' && finishReason !== 'length')
     fail(`${where}: finishReason is ${said(finishReason)}; 'stop' or 'length' is needed`);
   if (columns !== undefined && (columns === null || typeof columns !== 'object' || Array.isArray(columns)))
