@@ -326,7 +326,10 @@ describe('what it returns is checked', () => {
     [with3({ ...fine, samplerLogps: 3 }), /samplerLogps is 3; an array of numbers/],
     [with3({ ...fine, mask: [1] }), /prompt 1, completion 1: 1 mask values for 2 tokens/],
     [with3({ ...fine, mask: [1, 2] }), /token 1: mask is 2; 0 or 1 is needed/],
-    [with3({ ...fine, sampler_logps: [-1, -1] }), /prompt 1, completion 1 has 'sampler_logps', which means nothing here; did you mean 'samplerLogps'\?/],
+    [
+      with3({ ...fine, sampler_logps: [-1, -1] }),
+      /prompt 1, completion 1 has 'sampler_logps', which means nothing here; did you mean 'samplerLogps'\?/,
+    ],
     [with3({ ...fine, columns: 'x' }), /columns is "x"; an object/],
   ];
   test.each(bad.map(([result, message]) => [message, result] as const))('%s', (message, result) => {
