@@ -3,7 +3,16 @@ import { FusedGrpoError, nearest } from '../errors.js';
 import type { RolloutCompletion } from './rollout-function.js';
 import type { Completion } from './rollout.js';
 
-const KNOWN = ['tokens', 'finishReason', 'samplerLogps', 'mask', 'columns'];
+/** A record, so that a field that is new in the type cannot be forgotten here. */
+const FIELDS: Record<keyof RolloutCompletion, true> = {
+  tokens: true,
+  finishReason: true,
+  samplerLogps: true,
+  mask: true,
+  columns: true,
+  policyVersion: true,
+};
+const KNOWN = Object.keys(FIELDS);
 
 export interface RolloutLimits {
   prompts: number;
