@@ -4,6 +4,7 @@
 
 #include "capi/check.h"
 #include "capi/device.h"
+#include "parallel/thread_scratch.h"
 
 namespace fg::capi {
 namespace {
@@ -40,6 +41,7 @@ Runner::Runner(const fg_exec* exec) {
 Context Runner::context() const {
   Context c{};
   c.team_parallel_for = alone;
+  c.scratch = thread_scratch;
   if (!given_ && wanted_ > 1) own_ = std::make_unique<Pool>(wanted_);
   if (given_ || own_) c.team_parallel_for = on_pool, c.team = given_ ? given_ : &*own_;
   return c;

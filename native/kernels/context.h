@@ -16,13 +16,14 @@ using ParallelFor = void (*)(int64_t n, int64_t chunk, RangeBody body, void* sta
 /// The same by threads of the caller's own: `team` says which.
 using TeamParallelFor = void (*)(void* team, int64_t n, int64_t chunk, RangeBody body, void* state);
 
-/// Memory of the calling thread, 64-byte aligned, its own until it asks again.
+/// Memory of the calling thread, 64-byte aligned, its own until it asks again. Null where there is none (or an
+/// exception of the layer above).
 using ScratchMemory = void* (*)(int64_t bytes);
 
 struct Context {
   ParallelFor parallel_for;
   void* stream = nullptr;                       // a cudaStream_t for CUDA kernels; unused on the CPU
-  ScratchMemory scratch = nullptr;              // only for the CPU kernels of models
+  ScratchMemory scratch = nullptr;              // CPU kernels of models need it, others are faster with it
   TeamParallelFor team_parallel_for = nullptr;  // given: instead of parallel_for
   void* team = nullptr;
 };

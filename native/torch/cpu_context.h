@@ -1,34 +1,23 @@
 #pragma once
 // Kernels on libtorch's threads.
 #include <algorithm>
-#include <cstdlib>
 
 #include "kernels/context.h"
+#include "parallel/thread_scratch.h"
 #include "torch/caching_allocator.h"
 #include "torch/torch_min.h"
 
 namespace fg {
 
-/// Grown on demand and kept until the thread ends: fresh pages would cost more than what is done in them.
-inline void* thread_scratch(int64_t bytes) {
-  struct Memory {
-    ~Memory() { std::free(data); }
-    void* data = nullptr;
-    int64_t size = 0;
-  };
-  thread_local Memory memory;
-  if (memory.size < bytes) {
-    std::free(memory.data);
-    memory.size = (bytes + bytes / 4 + 63) / 64 * 64;
-    memory.data = std::aligned_alloc(64, static_cast<size_t>(memory.size));
-    if (!memory.data) {
-      release_cached_memory();
-      memory.data = std::aligned_alloc(64, static_cast<size_t>(memory.size));
-    }
-    if (!memory.data) memory.size = 0;
-    TORCH_CHECK_WITH(OutOfMemoryError, memory.data, "Not enough memory: tried to allocate ", bytes, " bytes");
+/// Of the calling thread; what libtorch's cache holds is given back before there is none.
+inline void* engine_scratch(int64_t bytes) {
+  void* memory = thread_scratch(bytes);
+  if (!memory) {
+    release_cached_memory();
+    memory = thread_scratch(bytes);
   }
-  return memory.data;
+  TORCH_CHECK_WITH(OutOfMemoryError, memory, "Not enough memory: tried to allocate ", bytes, " bytes");
+  return memory;
 }
 
 /// Runs a kernel's tasks with at::parallel_for. Inside another parallel region everything stays on the calling thread.
@@ -44,7 +33,7 @@ inline Context cpu_context() {
     else
       at::parallel_for(0, tasks, 1, run);
   };
-  context.scratch = thread_scratch;
+  context.scratch = engine_scratch;
   return context;
 }
 

@@ -71,7 +71,7 @@ Context team_context() {
     for (int64_t t = first; t < last; ++t) body(state, t * chunk, std::min(n, (t + 1) * chunk));
     if (member.size > 1) member.team->barrier(member.size);
   };
-  context.scratch = thread_scratch;
+  context.scratch = engine_scratch;
   return context;
 }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels/kernels.h"
+#include "parallel/thread_scratch.h"
 
 using namespace fg;
 using namespace fg::kernels;
@@ -28,9 +29,11 @@ int main(int argc, char** argv) {
     else
       reinterpret_cast<uint16_t*>(memory.data())[i] = static_cast<uint16_t>(bits >> 16);
   }
-  const Context context{[](int64_t n, int64_t chunk, RangeBody body, void* data) {
+  Context context;
+  context.parallel_for = [](int64_t n, int64_t chunk, RangeBody body, void* data) {
     for (int64_t at = 0; at < n; at += chunk) body(data, at, at + chunk < n ? at + chunk : n);
-  }};
+  };
+  context.scratch = thread_scratch;
   std::vector<int32_t> targets(static_cast<size_t>(rows), 7);
   std::vector<float> logps(targets.size()), entropies(targets.size());
   const float advantage = 1;

@@ -18,10 +18,11 @@ void clear_row(const GrpoLossArgs& a, const Cursor& c) {
 }
 
 /// The row's statistics; false when there is nothing more to do with it.
-bool read_row(const RowKernels& kernels, const GrpoLossArgs& a, const Cursor& c, bool entropy, RowResult* r) {
+bool read_row(const RowKernels& kernels, const GrpoLossArgs& a, const Cursor& c, bool entropy, const RowPowers* kept,
+              RowResult* r) {
   TokenRecord* record = a.records + c.row();
   if (!record->selected) return clear_row(a, c), false;
-  *r = forward_row(kernels, a.logits, c.in(a.logits), a.targets[c.row()], a.temperature, entropy);
+  *r = forward_row(kernels, a.logits, c.in(a.logits), a.targets[c.row()], a.temperature, entropy, kept);
   if (!r->softmax.finite) {
     record->fault = Fault::logits;
     return clear_row(a, c), false;
@@ -33,11 +34,11 @@ bool read_row(const RowKernels& kernels, const GrpoLossArgs& a, const Cursor& c,
 }
 
 void write_gradient(const RowKernels& kernels, const GrpoLossArgs& a, const Cursor& c, const RowResult& r,
-                    const void* next) {
+                    const RowPowers* kept, const void* next) {
   if (!a.grad.data) return;
   const TokenRecord& record = a.records[c.row()];
   gradient_row(kernels, a.logits, c.in(a.logits), a.grad, c.in(a.grad), a.targets[c.row()], a.temperature, r,
-               record.slope, record.entropy_slope, next);
+               record.slope, record.entropy_slope, kept, next);
 }
 
 Status first_fault(const TokenRecord* records, int64_t rows) {
@@ -49,12 +50,14 @@ Status first_fault(const TokenRecord* records, int64_t rows) {
 Status in_one(const Context& context, const LossParams& p, const GrpoLossArgs& a, bool entropy) {
   const Layout& l = a.batch.layout;
   const RowKernels& kernels = row_kernels();
+  const bool keep = a.grad.data && !a.batch.has_entropy_term();  // its gradient needs more than powers
   parallel_for(context, l.rows, chunk_rows(l.rows, a.logits.vocab), [&](int64_t begin, int64_t end) {
+    const KeptPowers kept(context, a.logits, keep);
     for (Cursor c(l, begin); c.row() < end; c.next()) {
       RowResult r{};
-      if (!read_row(kernels, a, c, entropy, &r)) continue;
+      if (!read_row(kernels, a, c, entropy, kept.get(), &r)) continue;
       token_step(p, a.batch, c.row(), a.records + c.row());
-      write_gradient(kernels, a, c, r, a.grad.data ? upcoming(c, a.logits, end) : nullptr);
+      write_gradient(kernels, a, c, r, kept.get(), a.grad.data ? upcoming(c, a.logits, end) : nullptr);
     }
   });
   return first_fault(a.records, l.rows);
@@ -71,7 +74,7 @@ Status in_two_phases(const Context& context, const LossParams& p, const GrpoLoss
   parallel_for(context, l.rows, chunk, [&](int64_t begin, int64_t end) {
     for (Cursor c(l, begin); c.row() < end; c.next()) {
       RowResult r{};
-      if (read_row(kernels, reading, c, entropy, &r)) a.records[c.row()].rest = r.rest;
+      if (read_row(kernels, reading, c, entropy, nullptr, &r)) a.records[c.row()].rest = r.rest;
     }
   });
   if (const Status s = first_fault(a.records, l.rows); !s.ok()) return s;
@@ -85,7 +88,7 @@ Status in_two_phases(const Context& context, const LossParams& p, const GrpoLoss
       }
       const RowResult r =
           row_result(a.logits, c.in(a.logits), a.targets[c.row()], a.temperature, a.records[c.row()].rest);
-      write_gradient(kernels, a, c, r, upcoming(c, a.logits, end));
+      write_gradient(kernels, a, c, r, nullptr, upcoming(c, a.logits, end));
     }
   });
   return {};

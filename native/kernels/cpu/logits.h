@@ -76,10 +76,26 @@ inline RowResult row_result(const Rows& rows, const void* row, int64_t target, d
   return {row_softmax(scaled, element(rows, row, target) / temperature), rest};
 }
 
+/// Where the powers of one row after the other are kept; nowhere where there is no use or no memory for them.
+class KeptPowers {
+ public:
+  KeptPowers(const Context& context, const Rows& rows, bool wanted) {
+    if (!wanted || rows.dtype == DType::f32 || !context.scratch) return;
+    void* memory = context.scratch(RowPowers::floats(rows.vocab) * int64_t(sizeof(float)));
+    if (memory) powers_ = RowPowers::in(static_cast<float*>(memory), rows.vocab), present_ = true;
+  }
+  const RowPowers* get() const { return present_ ? &powers_ : nullptr; }
+
+ private:
+  RowPowers powers_{};
+  bool present_ = false;
+};
+
+/// `kept` (or null): for this row's gradient.
 inline RowResult forward_row(const RowKernels& kernels, const Rows& rows, const void* row, int64_t target,
-                             double temperature, bool entropy) {
+                             double temperature, bool entropy, const RowPowers* kept) {
   RestSums rest;
-  kernels.sums(rows.dtype, row, rows.vocab, target, float(kLog2e / temperature), entropy, &rest);
+  kernels.sums(rows.dtype, row, rows.vocab, target, float(kLog2e / temperature), entropy, kept, &rest);
   return row_result(rows, row, target, temperature, rest);
 }
 
@@ -87,14 +103,15 @@ inline void zero_row(const Rows& grad, void* out) { std::memset(out, 0, size_t(g
 
 /// Gradient of c * logp(target) + h * entropy by the raw logits: math/softmax.h, row_slope.
 inline void gradient_row(const RowKernels& kernels, const Rows& rows, const void* row, const Rows& grad, void* out,
-                         int64_t target, double temperature, const RowResult& r, double c, double h, const void* next) {
+                         int64_t target, double temperature, const RowResult& r, double c, double h,
+                         const RowPowers* kept, const void* next) {
   if (c == 0 && h == 0) return zero_row(grad, out);
   const RowSlopeOf<double> slope = row_slope(r.softmax, c, h, temperature);
   const RowGradient g{float(r.rest.max), float(slope.a), float(slope.b / kLog2e)};  // the sweeps work in powers of two
   if (g.a == 0 && g.b == 0) {
     zero_row(grad, out);
   } else {
-    kernels.gradient(rows.dtype, row, out, rows.vocab, float(kLog2e / temperature), g, next);
+    kernels.gradient(rows.dtype, row, out, rows.vocab, float(kLog2e / temperature), g, kept, next);
   }
   set_element(grad, out, target, float(slope.own + 0.0));  // never -0
 }

@@ -20,7 +20,8 @@ struct FlushDenormals {
 
 struct Vec {
   static constexpr int64_t kWidth = 8;
-  static constexpr bool kPrefetch = true, kPairs = true, kClamp = false;
+  static constexpr bool kPrefetch = true, kPairs = true, kClamp = true;
+  static constexpr float kFloor = -127;
   using F = __m256;
   static F set(float v) { return _mm256_set1_ps(v); }
   static F max(F a, F b) { return _mm256_max_ps(a, b); }  // NaN in b is kept
@@ -40,15 +41,27 @@ struct Vec {
     return _mm_cvtss_f32(_mm_add_ss(m, _mm_movehdup_ps(m)));
   }
 
-  /// Powers below 2^-126 give 0, -inf included; above 2^127 the result is unspecified (only a target column is there).
-  /// Adding 1.5 * 2^23 rounds to an integer, which then stands in the lowest bits: shifted, it is what the exponent of
-  /// the polynomial's value grows by.
-  static F exp2(F x) {
-    const F shift = set(0x1.8p23f), n = add(x, shift), r = sub(x, sub(n, shift));
-    F p = set(kExp2[6]);
-    for (int k = 5; k >= 0; --k) p = fma(p, r, set(kExp2[k]));
-    const __m256i raised = _mm256_add_epi32(_mm256_castps_si256(p), _mm256_slli_epi32(_mm256_castps_si256(n), 23));
-    return _mm256_and_ps(_mm256_castsi256_ps(raised), _mm256_cmp_ps(x, set(-126), _CMP_NLT_UQ));
+  /// Adding 1.5 * 2^23 rounds to an integer, which then stands in the lowest bits: with 127 more and shifted, they are
+  /// the power's. At -127 that is 0. (A product, so that a NaN stays one whatever its bits.)
+  static constexpr const float* kPower = kExp2;
+  static void split(F y, F scale, F& n, F& r) {
+    const F shift = set(0x1.8p23f + 127);
+    n = fma(y, scale, shift);
+    r = fma(y, scale, sub(shift, n));
+  }
+  static F raise(F p, F n) { return mul(p, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(n), 23))); }
+
+  static constexpr int64_t kIntegers = 16;
+  static __m256i integers(int v) { return _mm256_set1_epi16(short(v)); }
+  static __m256i load_integers(const uint16_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+  static __m256i max_signed(__m256i a, __m256i b) { return _mm256_max_epi16(a, b); }
+  static __m256i min_unsigned(__m256i a, __m256i b) { return _mm256_min_epu16(a, b); }
+  static int hmin_unsigned(__m256i a) {
+    const __m128i m = _mm_min_epu16(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+    return _mm_cvtsi128_si32(_mm_minpos_epu16(m)) & 0xFFFF;
+  }
+  static int hmax_signed(__m256i a) {  // 0x7FFF less the number reverses the order, from 0 on
+    return 0x7FFF - hmin_unsigned(_mm256_sub_epi16(integers(0x7FFF), a));
   }
 
   // Two vectors of bfloat16: the even columns in one, the odd ones in the other, as in rows_avx512.cc.

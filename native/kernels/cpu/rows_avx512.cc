@@ -23,6 +23,7 @@ struct FlushDenormals {
 struct Vec {
   static constexpr int64_t kWidth = 16;
   static constexpr bool kPrefetch = true, kPairs = true, kClamp = false;
+  static constexpr float kFloor = -200;
   using F = __m512;
   static F set(float v) { return _mm512_set1_ps(v); }
   static F max(F a, F b) { return _mm512_max_ps(a, b); }  // NaN in b is kept
@@ -34,11 +35,25 @@ struct Vec {
   static float hsum(F a) { return _mm512_reduce_add_ps(a); }
 
   // x - floor(x) in one instruction (0 for -inf), and 2^floor(x) is what scalef multiplies by.
-  static F exp2(F x) {
-    const F r = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
-    F p = set(kExp2Floor[6]);
-    for (int k = 5; k >= 0; --k) p = fma(p, r, set(kExp2Floor[k]));
-    return _mm512_scalef_ps(p, x);
+  static constexpr const float* kPower = kExp2Floor;
+  static void split(F y, F scale, F& n, F& r) {
+    n = mul(y, scale);
+    r = _mm512_reduce_ps(n, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+  }
+  static F raise(F p, F n) { return _mm512_scalef_ps(p, n); }
+
+  static constexpr int64_t kIntegers = 32;
+  static __m512i integers(int v) { return _mm512_set1_epi16(short(v)); }
+  static __m512i load_integers(const uint16_t* p) { return _mm512_loadu_si512(p); }
+  static __m512i max_signed(__m512i a, __m512i b) { return _mm512_max_epi16(a, b); }
+  static __m512i min_unsigned(__m512i a, __m512i b) { return _mm512_min_epu16(a, b); }
+  static int hmin_unsigned(__m512i a) {
+    const __m256i h = _mm256_min_epu16(_mm512_castsi512_si256(a), _mm512_extracti64x4_epi64(a, 1));
+    const __m128i m = _mm_min_epu16(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));
+    return _mm_cvtsi128_si32(_mm_minpos_epu16(m)) & 0xFFFF;
+  }
+  static int hmax_signed(__m512i a) {  // 0x7FFF less the number reverses the order, from 0 on
+    return 0x7FFF - hmin_unsigned(_mm512_sub_epi16(integers(0x7FFF), a));
   }
 
   static F widen_bf16(__m256i v) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(v), 16)); }

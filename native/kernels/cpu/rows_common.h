@@ -25,12 +25,8 @@ inline constexpr float kExp2Floor[7] = {1.0f,
                                         0.009675451554358006f,
                                         0.0012467845808714628f,
                                         0.0002161291631637141f};
-// Below this a power of two is 0 in fp32: keeps -inf out of the arithmetic, where it would become NaN.
-inline constexpr float kLowest = -200.0f;
 inline constexpr float kFloatLowest = -3.402823466e+38f;
 inline constexpr double kLn2 = 0.69314718055994530942;
-inline constexpr int64_t kBlock =
-    2048;  // columns worked on at a time: their second look is served by the first-level cache
 inline constexpr int64_t kPrefetchLine = 64;
 
 }  // namespace fg::kernels

@@ -17,6 +17,7 @@ struct FlushDenormals {
 struct Vec {
   static constexpr int64_t kWidth = 4;
   static constexpr bool kPrefetch = true, kPairs = false, kClamp = true;
+  static constexpr float kFloor = -127;
   using F = float32x4_t;
   static F set(float v) { return vdupq_n_f32(v); }
   static F max(F a, F b) { return vmaxq_f32(a, b); }  // NaN in either is kept
@@ -29,15 +30,15 @@ struct Vec {
     return (vgetq_lane_f32(a, 0) + vgetq_lane_f32(a, 2)) + (vgetq_lane_f32(a, 1) + vgetq_lane_f32(a, 3));
   }
 
-  /// x >= kLowest or NaN. Powers below 2^-126 give 0; above 2^127 the result is unspecified (only a target column is
-  /// there).
-  static F exp2(F x) {
-    const F n = vrndnq_f32(x), r = sub(x, n);
-    F p = set(kExp2[6]);
-    for (int k = 5; k >= 0; --k) p = fma(p, r, set(kExp2[k]));
-    const int32x4_t power = vshlq_n_s32(vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127)), 23);
-    const F y = mul(p, vreinterpretq_f32_s32(power));
-    return vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(y), vcltq_f32(x, set(-126))));
+  static constexpr const float* kPower = kExp2;
+  static void split(F y, F scale, F& n, F& r) {
+    const F x = mul(y, scale);
+    n = vrndnq_f32(x);
+    r = sub(x, n);
+  }
+  /// n >= -127, where the power is 0.
+  static F raise(F p, F n) {
+    return mul(p, vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127)), 23)));
   }
 
   template <DType D, class E>

@@ -14,6 +14,7 @@ struct FlushDenormals {
 struct Vec {
   static constexpr int64_t kWidth = 4;
   static constexpr bool kPrefetch = false, kPairs = false, kClamp = true;
+  static constexpr float kFloor = -127;
   typedef float F __attribute__((vector_size(16)));
   typedef int32_t I __attribute__((vector_size(16)));
   typedef uint32_t U __attribute__((vector_size(16)));
@@ -31,16 +32,15 @@ struct Vec {
   }
   static float hsum(F a) { return (a[0] + a[2]) + (a[1] + a[3]); }
 
-  /// x >= kLowest or NaN. Powers below 2^-126 give 0; above 2^127 the result is unspecified (only a target column is
-  /// there).
-  static F exp2(F x) {
-    const F magic = set(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer, which then stands in the low bits
-    const F shifted = x + magic, n = shifted - magic, r = x - n;
-    F p = set(kExp2[6]);
-    for (int k = 5; k >= 0; --k) p = p * r + set(kExp2[k]);
-    const I power = (I(shifted) << 23) + 0x3F800000;
-    return I(x < set(-126)) ? set(0) : p * F(power);
+  /// Adding 1.5 * 2^23 rounds to an integer, which then stands in the lowest bits. With 127 more and shifted, they are
+  /// the power's; at -127 that is 0.
+  static constexpr const float* kPower = kExp2;
+  static void split(F y, F scale, F& n, F& r) {
+    const F x = y * scale, shift = set(0x1.8p23f + 127);
+    n = x + shift;
+    r = x - (n - shift);
   }
+  static F raise(F p, F n) { return p * F(I(n) << 23); }
 
   static H narrow_bf16(F v) {  // to nearest, ties to even; gradients are finite, so NaN needs no care
     const U i = U(v);
