@@ -16,7 +16,7 @@
  * - Scratch is the caller's: ask fg_X_scratch, give at least as many bytes aligned to FG_SCRATCH_ALIGNMENT. No op
  *   allocates memory of the size of its inputs, but for loss types clip_cov and kl_cov, and for top_entropy_quantile
  *   below 1 (16 bytes per selected token). Threads and error texts are the other allocations,
- *   and 4 bytes a column that a thread works in where logits have 16 bits: it keeps them until it ends.
+ *   and 4 bytes a column that a thread works in: it keeps them until it ends.
  * - An array of no elements may be NULL.
  */
 #ifndef FUSED_GRPO_H

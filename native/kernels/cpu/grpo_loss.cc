@@ -52,7 +52,7 @@ Status in_one(const Context& context, const LossParams& p, const GrpoLossArgs& a
   const RowKernels& kernels = row_kernels();
   const bool keep = a.grad.data && !a.batch.has_entropy_term();  // its gradient needs more than powers
   parallel_for(context, l.rows, chunk_rows(l.rows, a.logits.vocab), [&](int64_t begin, int64_t end) {
-    const KeptPowers kept(context, a.logits, keep);
+    const KeptPowers kept(context, kernels, a.logits, keep);
     for (Cursor c(l, begin); c.row() < end; c.next()) {
       RowResult r{};
       if (!read_row(kernels, a, c, entropy, kept.get(), &r)) continue;

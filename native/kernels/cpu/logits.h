@@ -79,8 +79,9 @@ inline RowResult row_result(const Rows& rows, const void* row, int64_t target, d
 /// Where the powers of one row after the other are kept; nowhere where there is no use or no memory for them.
 class KeptPowers {
  public:
-  KeptPowers(const Context& context, const Rows& rows, bool wanted) {
-    if (!wanted || rows.dtype == DType::f32 || !context.scratch) return;
+  KeptPowers(const Context& context, const RowKernels& kernels, const Rows& rows, bool wanted) {
+    const bool pays = rows.dtype != DType::f32 || rows.vocab <= kernels.most_kept;
+    if (!wanted || !pays || !context.scratch) return;
     void* memory = context.scratch(RowPowers::floats(rows.vocab) * int64_t(sizeof(float)));
     if (memory) powers_ = RowPowers::in(static_cast<float*>(memory), rows.vocab), present_ = true;
   }

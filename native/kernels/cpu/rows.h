@@ -16,7 +16,7 @@ struct RowGradient {
 /// Columns worked on at a time: their second look is served by the first-level cache.
 inline constexpr int64_t kBlock = 2048;
 
-/// What the sums of a 16-bit row leave for its gradient, which then has no exponentials to compute: 2^x of each column
+/// What the sums of a row leave for its gradient, which then has no exponentials to compute: 2^x of each column
 /// by the maximum known so far, and that maximum for each block.
 struct RowPowers {
   float* powers;  // whole vectors: `floats` less the maxima, 64-byte aligned
@@ -32,8 +32,11 @@ struct RowPowers {
 
 struct RowKernels {
   const char* name;
+  /// Columns of a float32 row up to which keeping its powers pays: beyond, the second-level cache has better to do.
+  /// (16-bit rows take half of its room: always.)
+  int64_t most_kept;
   /// Maximum and sums over the columns other than `target`; raw.max in logits, the sums of (z - max) / temperature.
-  /// `scale` = log2(e) / temperature. `kept` (or null) is filled where the row has 16-bit elements.
+  /// `scale` = log2(e) / temperature. `kept` (or null) is filled.
   void (*sums)(DType, const void* row, int64_t n, int64_t target, float scale, bool entropy, const RowPowers* kept,
                RestSums* out);
   /// Writes every column; the caller overwrites the target's. `kept` (or null): what the sums of this row filled.

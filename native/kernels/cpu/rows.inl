@@ -264,8 +264,7 @@ void sums_kept(const void* row, int64_t n, int64_t target, float scale, bool ent
 template <DType D>
 void sums_of(const void* row, int64_t n, int64_t target, float scale, bool entropy, const RowPowers* kept,
              RestSums* out) {
-  if constexpr (D != DType::f32)
-    if (kept) return sums_kept<D, true>(row, n, target, scale, entropy, kept, out);
+  if (kept) return sums_kept<D, true>(row, n, target, scale, entropy, kept, out);
   sums_kept<D, false>(row, n, target, scale, entropy, kept, out);
 }
 
@@ -275,8 +274,7 @@ void gradient_of(const void* row, void* out, int64_t n, float scale, const RowGr
   const auto* z = static_cast<const Element<D>*>(row);
   auto* g = static_cast<Element<D>*>(out);
   const auto* ahead = static_cast<const char*>(next);
-  if constexpr (D != DType::f32)
-    if (kept && p.b == 0) return gradient_of_powers<D>(*kept, g, n, scale, p, ahead);
+  if (kept && p.b == 0) return gradient_of_powers<D>(*kept, g, n, scale, p, ahead);
   p.b != 0 ? row_gradient<D, true>(z, g, n, scale, p, ahead) : row_gradient<D, false>(z, g, n, scale, p, ahead);
 }
 

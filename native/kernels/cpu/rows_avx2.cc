@@ -144,7 +144,7 @@ struct Vec {
 }  // namespace
 
 const RowKernels& rows_avx2() {
-  static constexpr RowKernels kernels{"avx2", sums, gradient};
+  static constexpr RowKernels kernels{"avx2", INT64_MAX, sums, gradient};
   return kernels;
 }
 }  // namespace fg::kernels

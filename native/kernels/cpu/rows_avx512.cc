@@ -136,7 +136,7 @@ struct Vec {
 }  // namespace
 
 const RowKernels& rows_avx512() {
-  static constexpr RowKernels kernels{"avx512", sums, gradient};
+  static constexpr RowKernels kernels{"avx512", 65536, sums, gradient};
   return kernels;
 }
 }  // namespace fg::kernels

@@ -83,7 +83,7 @@ struct Vec {
 }  // namespace
 
 const RowKernels& rows_neon() {
-  static constexpr RowKernels kernels{"neon", sums, gradient};
+  static constexpr RowKernels kernels{"neon", INT64_MAX, sums, gradient};
   return kernels;
 }
 }  // namespace fg::kernels

@@ -92,7 +92,7 @@ struct Vec {
 }  // namespace
 
 const RowKernels& rows_portable() {
-  static constexpr RowKernels kernels{"portable", sums, gradient};
+  static constexpr RowKernels kernels{"portable", INT64_MAX, sums, gradient};
   return kernels;
 }
 }  // namespace fg::kernels

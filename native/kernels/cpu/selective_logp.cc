@@ -49,7 +49,7 @@ Status selective_logp_backward(const Context& context, const SelectiveLogpBackwa
   if (const Status s = check_targets(a.layout, a.targets, a.logits.vocab); !s.ok()) return s;
   const RowKernels& kernels = row_kernels();
   parallel_for(context, a.layout.rows, chunk_rows(a.layout.rows, a.logits.vocab), [&](int64_t begin, int64_t end) {
-    const KeptPowers kept(context, a.logits, true);
+    const KeptPowers kept(context, kernels, a.logits, true);
     for (Cursor c(a.layout, begin); c.row() < end; c.next())
       a.faults[c.row()] = backward_row(kernels, a, c, kept.get(), upcoming(c, a.logits, end));
   });
