@@ -14,14 +14,15 @@ using namespace kernels;
 
 struct Groups {
   int64_t count, groups;
-  const int32_t* offsets;
+  const int32_t *offsets, *host_offsets;  // the same, and where the host can read it
 };
 
 Groups groups_of(Buffers& buffers, int64_t members, int64_t groups, const int32_t* group_offsets, const char* what,
                  Runner& runner) {
-  Groups g{members, count("groups", groups), nullptr};
+  Groups g{members, count("groups", groups), nullptr, nullptr};
   g.offsets = buffers.in("group_offsets", group_offsets, g.groups + 1);
-  offsets("group_offsets", runner.on_host(g.offsets, g.groups + 1), g.groups, g.count, what);
+  g.host_offsets = runner.on_host(g.offsets, g.groups + 1);
+  offsets("group_offsets", g.host_offsets, g.groups, g.count, what);
   return g;
 }
 
@@ -150,9 +151,8 @@ void pass_at_k_advantages(const fg_pass_at_k_advantages_args& x, Runner runner) 
   const Groups g = groups_of(buffers, count("count", x.count), x.groups, x.group_offsets, "rewards", runner);
   k.count = g.count, k.groups = g.groups, k.group_offsets = g.offsets;
   k.k = count("k", x.k, 1);
-  const int32_t* group_offsets = runner.on_host(g.offsets, g.groups + 1);
   for (int64_t i = 0; i < g.groups; ++i)
-    if (const int64_t size = group_offsets[i + 1] - group_offsets[i]; size > 0 && k.k > size)
+    if (const int64_t size = g.host_offsets[i + 1] - g.host_offsets[i]; size > 0 && k.k > size)
       invalid({"k"}, "at most " + std::to_string(size) + ", the size of group " + std::to_string(i) + ",",
               std::to_string(k.k));
   k.rewards = buffers.in("rewards", x.rewards, k.count);
