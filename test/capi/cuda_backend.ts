@@ -44,5 +44,5 @@ function twice(name: string, core: (a: Args) => Args) {
 
 export function cudaBackend(core: CoreAddon): CoreAddon {
   const of = core as unknown as Record<string, (a: Args) => Args>;
-  return { ...core, ...Object.fromEntries(OPS.map((name) => [name, twice(name, (a) => of[name]!(a))])) } as CoreAddon;
+  return { ...core, ...Object.fromEntries(OPS.map((name) => [name, twice(name, (a) => of[name]!(a))])) };
 }

@@ -38,7 +38,7 @@ export function onDevice(op: string, args: Struct, options: (Struct | undefined)
     for (const [field, view] of struct.arrays()) {
       if (OF_HOST.includes(field)) continue;
       if (!moved.has(view)) moved.set(view, allocate(view.byteLength));
-      on('sim_copy_in', moved.get(view)!, view, BigInt(view.byteLength));
+      on('sim_copy_in', moved.get(view), view, BigInt(view.byteLength));
       struct.set({ [field]: moved.get(view)! });
     }
   const run = (): Outcome => {
