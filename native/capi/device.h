@@ -3,7 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/kernels.h"
+#include "kernels/value_ops.h"
 
 namespace fg::capi::device {
 
@@ -35,5 +35,13 @@ struct GroupAdvantages {
   uint8_t* zero_std;
 };
 kernels::Status group_advantages(const GroupAdvantages&, void* scratch, void* stream);
+
+kernels::Status multi_reward_advantages(const kernels::MultiRewardArgs&, void* scratch, void* stream);
+kernels::Status process_advantages(const kernels::ProcessAdvantagesArgs&, void* scratch, void* stream);
+kernels::Status pass_at_k_advantages(const kernels::PassAtKArgs&, void* scratch, void* stream);
+kernels::Status rewards_with_kl(const kernels::RewardsWithKlArgs&, void* scratch, void* stream);
+kernels::Status gae(const kernels::GaeArgs&, void* scratch, void* stream);
+kernels::Status value_loss(const kernels::ValueLossArgs&, void* scratch, void* stream, kernels::Totals*);
+kernels::Status preference_loss(const kernels::PreferenceLossArgs&, void* scratch, void* stream, kernels::Totals*);
 
 }  // namespace fg::capi::device

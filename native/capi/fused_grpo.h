@@ -10,9 +10,9 @@
  * - N rows (tokens), B sequences (completions), V columns (vocabulary). Strides are in elements.
  * - What a mask (0) or a truncated sequence leaves out is never read; its results are 0.
  * - Outputs may not overlap anything else, except that a gradient may lie exactly on the logits.
- * - Errors: when a status other than FG_OK is returned, no output has been written, with one exception: rows of logits
- *   that hold NaN, +infinity or no finite number are found while outputs are written. fg_error, which may be NULL, says
- *   what is wrong with which element.
+ * - Errors: when a status other than FG_OK is returned, no output has been written, with one exception (on a GPU there
+ *   are more, see there): rows of logits that hold NaN, +infinity or no finite number are found while outputs are
+ *   written. fg_error, which may be NULL, says what is wrong with which element.
  * - Scratch is the caller's: ask fg_X_scratch, give at least as many bytes aligned to FG_SCRATCH_ALIGNMENT. No op
  *   allocates memory of the size of its inputs, but for loss types clip_cov and kl_cov, and for top_entropy_quantile
  *   below 1 (16 bytes per selected token). Threads and error texts are the other allocations,
@@ -368,7 +368,7 @@ FG_API fg_status fg_process_advantages_scratch(const fg_process_advantages_args*
 FG_API fg_status fg_process_advantages(const fg_process_advantages_args* args, const fg_advantage_options* options,
                                        fg_error* error);
 
-/* Advantages that train for Pass@k. No scratch. */
+/* Advantages that train for Pass@k. No scratch on the CPU. */
 typedef struct fg_pass_at_k_advantages_args {
   size_t struct_size;
   int64_t count; /* B */
@@ -378,11 +378,13 @@ typedef struct fg_pass_at_k_advantages_args {
   const int32_t* group_offsets;
   float* advantages; /* (B) out */
   float* pass_at_k;  /* (groups) out */
+  void* scratch;     /* of the GPU only: NULL for the CPU */
+  size_t scratch_bytes;
 } fg_pass_at_k_advantages_args;
 FG_API fg_status fg_pass_at_k_advantages_args_init(fg_pass_at_k_advantages_args* x, size_t size);
 FG_API fg_status fg_pass_at_k_advantages(const fg_pass_at_k_advantages_args* args, fg_error* error);
 
-/* A sequence's reward less beta times the KL estimates of its tokens. No scratch. */
+/* A sequence's reward less beta times the KL estimates of its tokens. No scratch on the CPU. */
 typedef struct fg_rewards_with_kl_args {
   size_t struct_size;
   const fg_layout* layout;
@@ -392,7 +394,9 @@ typedef struct fg_rewards_with_kl_args {
   double beta;          /* 0 */
   int32_t kl_estimator; /* FG_K1 */
   int32_t reserved;
-  double* out; /* (B) */
+  double* out;   /* (B) */
+  void* scratch; /* of the GPU only: NULL for the CPU */
+  size_t scratch_bytes;
 } fg_rewards_with_kl_args;
 FG_API fg_status fg_rewards_with_kl_args_init(fg_rewards_with_kl_args* x, size_t size);
 FG_API fg_status fg_rewards_with_kl(const fg_rewards_with_kl_args* args, fg_error* error);
@@ -417,7 +421,7 @@ FG_API fg_status fg_gae_args_init(fg_gae_args* x, size_t size);
 FG_API fg_status fg_gae_scratch(const fg_gae_args* args, size_t* bytes, fg_error* error);
 FG_API fg_status fg_gae(const fg_gae_args* args, fg_error* error);
 
-/* No scratch. */
+/* No scratch on the CPU. */
 typedef struct fg_value_loss_args {
   size_t struct_size;
   const fg_layout* layout;
@@ -429,11 +433,13 @@ typedef struct fg_value_loss_args {
   float* grad_values;      /* (N) out */
   double* loss;            /* (1) out */
   double* clip_ratio;      /* (1) out, may be NULL */
+  void* scratch;           /* of the GPU only: NULL for the CPU */
+  size_t scratch_bytes;
 } fg_value_loss_args;
 FG_API fg_status fg_value_loss_args_init(fg_value_loss_args* x, size_t size);
 FG_API fg_status fg_value_loss(const fg_value_loss_args* args, fg_error* error);
 
-/* No scratch. */
+/* No scratch on the CPU. */
 typedef struct fg_preference_loss_args {
   size_t struct_size;
   int64_t pairs; /* B */
@@ -447,16 +453,20 @@ typedef struct fg_preference_loss_args {
   double* loss;                      /* (1) out */
   double* accuracy;                  /* (1) out, may be NULL: the share of pairs with chosen > rejected */
   double* margin;                    /* (1) out, may be NULL: the mean of chosen - rejected */
+  void* scratch;                     /* of the GPU only: NULL for the CPU */
+  size_t scratch_bytes;
 } fg_preference_loss_args;
 FG_API fg_status fg_preference_loss_args_init(fg_preference_loss_args* x, size_t size);
 FG_API fg_status fg_preference_loss(const fg_preference_loss_args* args, fg_error* error);
 
 /* --- On a GPU: in a library built with CUDA (cmake -DFG_CUDA=ON), else FG_NO_CUDA. ---
- * Every array of the arguments, scratch included, is memory of the current device; the structs are the host's. Work is
- * queued on `stream` (a cudaStream_t; NULL: the default one), and the call returns when it is done: what the kernels
- * found decides the status. Offsets, mask and truncated are copied to the host, to be checked and counted. Results are
- * close to the CPU's, not the same bits; a reward that is not finite is found while outputs are written. Scratch:
- * fg_cuda_scratch, for all of them. */
+ * Every array of the arguments, scratch included, is memory of the current device; the structs are the host's, and so
+ * are single results: metrics, loss, clip_ratio, accuracy, margin. Work is queued on `stream` (a cudaStream_t; NULL:
+ * the default one), and the call returns when it is done: what the kernels found decides the status. Offsets,
+ * step_ends, mask, truncated and reward_weights are copied to the host, to be checked and counted. Results are close to
+ * the CPU's, not the same bits. Where rewards, values, or the log-probs of fg_rewards_with_kl are not finite (for
+ * Pass@k: not 0 or 1), that is found while outputs are written. Scratch, of every op: fg_cuda_scratch of as many rows
+ * as the layout has, or else of `count` or `pairs`. */
 FG_API int32_t fg_has_cuda(void); /* 1: built with CUDA */
 FG_API fg_status fg_cuda_scratch(int64_t rows_or_count, size_t* bytes, fg_error* error);
 FG_API fg_status fg_selective_logp_cuda(const fg_selective_logp_args* args, void* stream, fg_error* error);
@@ -468,6 +478,15 @@ FG_API fg_status fg_grpo_loss_cuda(const fg_grpo_loss_args* args, const fg_loss_
                                    fg_error* error);
 FG_API fg_status fg_group_advantages_cuda(const fg_group_advantages_args* args, const fg_advantage_options* options,
                                           void* stream, fg_error* error);
+FG_API fg_status fg_multi_reward_advantages_cuda(const fg_multi_reward_advantages_args* args,
+                                                 const fg_advantage_options* options, void* stream, fg_error* error);
+FG_API fg_status fg_process_advantages_cuda(const fg_process_advantages_args* args, const fg_advantage_options* options,
+                                            void* stream, fg_error* error);
+FG_API fg_status fg_pass_at_k_advantages_cuda(const fg_pass_at_k_advantages_args* args, void* stream, fg_error* error);
+FG_API fg_status fg_rewards_with_kl_cuda(const fg_rewards_with_kl_args* args, void* stream, fg_error* error);
+FG_API fg_status fg_gae_cuda(const fg_gae_args* args, void* stream, fg_error* error);
+FG_API fg_status fg_value_loss_cuda(const fg_value_loss_args* args, void* stream, fg_error* error);
+FG_API fg_status fg_preference_loss_cuda(const fg_preference_loss_args* args, void* stream, fg_error* error);
 
 #ifdef __cplusplus
 }

@@ -57,7 +57,7 @@ void set_defaults(fg_preference_loss_args* x) { x->normalizer = FG_UNSET; }
 template <class T>
 fg_status init(T* x, size_t size) noexcept {
   if (!x || reinterpret_cast<uintptr_t>(x) % alignof(T) != 0) return FG_INVALID_ARG;
-  if (size < StructInfo<T>::first_size || size > kLongestStruct) return FG_STRUCT_SIZE;
+  if (!possible_size<T>(size)) return FG_STRUCT_SIZE;
   const T full = defaults<T>();
   std::memset(static_cast<void*>(x), 0, size);  // of a newer header: what this library does not know is 0
   std::memcpy(static_cast<void*>(x), &full, size < sizeof(T) ? size : sizeof(T));
@@ -75,14 +75,14 @@ T defaults() {
   set_defaults(&x);
   return x;
 }
-#define FG_INSTANTIATE(type, size) template type defaults<type>();
+#define FG_INSTANTIATE(type, ...) template type defaults<type>();
 FG_STRUCTS(FG_INSTANTIATE)
 #undef FG_INSTANTIATE
 
 }  // namespace fg::capi
 
 extern "C" {
-#define FG_INIT(type, first_size) \
+#define FG_INIT(type, ...) \
   fg_status type##_init(type* x, size_t size) { return fg::capi::init(x, size); }
 FG_STRUCTS(FG_INIT)
 #undef FG_INIT

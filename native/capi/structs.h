@@ -1,8 +1,10 @@
 #pragma once
 // Structs of any version of the header: a caller's may be shorter or longer than this library's.
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <iterator>
 #include <string>
 
 #include "capi/failure.h"
@@ -10,7 +12,7 @@
 
 namespace fg::capi {
 
-/// Every public struct, and its size in ABI version 1. When one grows, its number here stays.
+/// Every public struct, and the sizes that it has had, from the first to today's.
 #define FG_STRUCTS(X)                     \
   X(fg_error, 616)                        \
   X(fg_exec, 24)                          \
@@ -27,32 +29,39 @@ namespace fg::capi {
   X(fg_group_advantages_args, 88)         \
   X(fg_multi_reward_advantages_args, 112) \
   X(fg_process_advantages_args, 112)      \
-  X(fg_pass_at_k_advantages_args, 64)     \
-  X(fg_rewards_with_kl_args, 64)          \
+  X(fg_pass_at_k_advantages_args, 64, 80) \
+  X(fg_rewards_with_kl_args, 64, 80)      \
   X(fg_gae_args, 96)                      \
-  X(fg_value_loss_args, 80)               \
-  X(fg_preference_loss_args, 96)
+  X(fg_value_loss_args, 80, 96)           \
+  X(fg_preference_loss_args, 96, 112)
 
 template <class T>
 struct StructInfo;
-#define FG_STRUCT_INFO(type, size)             \
-  template <>                                  \
-  struct StructInfo<type> {                    \
-    static constexpr size_t first_size = size; \
-    static constexpr const char* name = #type; \
-  };                                           \
-  static_assert(sizeof(type) >= size, "a struct may only grow");
+#define FG_STRUCT_INFO(type, ...)                    \
+  template <>                                        \
+  struct StructInfo<type> {                          \
+    static constexpr size_t sizes[] = {__VA_ARGS__}; \
+    static constexpr const char* name = #type;       \
+  };                                                 \
+  static_assert(*(std::end(StructInfo<type>::sizes) - 1) == sizeof(type), "a struct that grows has another size");
 FG_STRUCTS(FG_STRUCT_INFO)
 #undef FG_STRUCT_INFO
 
 /// No version will have one as long: such a size is garbage, and memory behind it is not looked at.
 inline constexpr size_t kLongestStruct = 4096;
 
-/// Whether a struct of that size can be understood: long enough, and nothing set that this library does not know.
+/// Whether this version or an earlier one had that size, or a later one may.
+template <class T>
+bool possible_size(size_t size) {
+  const auto& sizes = StructInfo<T>::sizes;
+  return (size > sizeof(T) && size <= kLongestStruct) ||
+         std::find(std::begin(sizes), std::end(sizes), size) != std::end(sizes);
+}
+
+/// Whether a struct of that size can be understood: nothing set that this library does not know.
 template <class T>
 bool usable_struct(const T* x) {
-  if (reinterpret_cast<uintptr_t>(x) % alignof(T) != 0) return false;
-  if (x->struct_size < StructInfo<T>::first_size || x->struct_size > kLongestStruct) return false;
+  if (reinterpret_cast<uintptr_t>(x) % alignof(T) != 0 || !possible_size<T>(x->struct_size)) return false;
   const auto* bytes = reinterpret_cast<const unsigned char*>(x);
   for (size_t i = sizeof(T); i < x->struct_size; ++i)
     if (bytes[i] != 0) return false;

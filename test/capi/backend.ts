@@ -4,10 +4,12 @@ import type { CoreAddon } from '../../lib/ops/addon.js';
 import { lossMetrics } from '../../lib/ops/policy_loss.js';
 import { Struct, UNSET, attempt, scratchFor, type Outcome } from './library.js';
 
-type Args = Record<string, unknown>;
-type Array_ = Float32Array | Float64Array | Uint8Array | Uint16Array;
+export type Args = Record<string, unknown>;
+export type Array_ = Float32Array | Float64Array | Uint8Array | Uint16Array;
 interface Call {
   op: string;
+  args: Struct;
+  options: Struct[];
   outcome: (exec: Struct | null) => Outcome;
   /** By the core's names. */
   outputs: Record<string, Array_>;
@@ -103,7 +105,7 @@ function make(op: string, args: Struct, outputs: Record<string, Array_>, more: S
       return inner(exec);
     };
   }
-  return { op, outcome: run, outputs };
+  return { op, args, options: more, outcome: run, outputs };
 }
 const SCRATCH = Object.fromEntries(
   ['selective_logp', 'selective_logp_backward', 'policy_loss', 'grpo_loss', 'group_advantages', 'multi_reward_advantages']
@@ -228,8 +230,10 @@ function ownCopies(a: Args): { logits: Array_; gradLogits: Array_ } {
 
 const bytesOf = (x: Array_) => Buffer.from(x.buffer, x.byteOffset, x.byteLength);
 
+export const callOf = (name: string, a: Args): Call => OPS[name]!(a);
+
 /** What the core's result says that the C ABI gives as metrics. */
-function expectedMetrics(name: string, a: Args, out: Args): Record<string, unknown> {
+export function expectedMetrics(name: string, a: Args, out: Args): Record<string, unknown> {
   const t = out.totals as { loss: number; margin: number; count: number; clipped: number; ranked: number };
   const mean = (sum: number, n: number) => (n > 0 ? sum / n : 0);
   if (name === 'valueLoss') return { loss: t.loss, clipRatio: mean(t.clipped, t.count) };
@@ -247,11 +251,14 @@ const element = (message: string): string | undefined =>
     .replace(/[A-Z]/g, (c) => `_${c.toLowerCase()}`)
     .replace('finite_advantages; position', '');
 
-function compareErrors(name: string, error: Error & { code?: string }, call: Call, outcome: Outcome, before: Buffer[]): void {
+export function compareErrors(name: string, error: Error & { code?: string }, outcome: Outcome): void {
   const code = { FG_INVALID_ARG: 'ERR_INVALID_ARG', FG_NON_FINITE: 'ERR_NON_FINITE' }[outcome.status];
   const named = element(error.message);
   if (code !== error.code || (named && !outcome.message.includes(named)))
     throw new Error(`${name}: the core says ${error.code} ${error.message}; C says ${outcome.status} ${outcome.message}`);
+}
+
+function compareUnwritten(name: string, call: Call, outcome: Outcome, before: Buffer[]): void {
   if (outcome.argument === 'logits') return; // found while outputs are written
   Object.entries(call.outputs).forEach(([field, array], i) => {
     if (!bytesOf(array).equals(before[i]!)) throw new Error(`${name}: ${field} was written (${outcome.message})`);
@@ -276,14 +283,15 @@ function both(name: string, core: (a: Args) => Args) {
       const made = (backendOf as { groupAdvantages?: (a: Args) => Args }).groupAdvantages!(a.rewardArguments as Args);
       a = { ...a, ...made };
     }
-    const c = OPS[name]!(a);
+    const c = callOf(name, a);
     const before = Object.values(c.outputs).map((x) => Buffer.from(bytesOf(x)));
     const outcome = c.outcome(EXECS[calls++ % EXECS.length]!());
     let out: Args;
     try {
       out = core(given);
     } catch (error) {
-      compareErrors(name, error as Error, c, outcome, before);
+      compareErrors(name, error as Error, outcome);
+      compareUnwritten(name, c, outcome, before);
       throw error;
     }
     if (outcome.status !== 'FG_OK') throw new Error(`${name}: the core is content; C says ${outcome.message}`);

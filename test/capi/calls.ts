@@ -52,7 +52,8 @@ function build(
   args.set({ scratch, scratch_bytes: scratch.length });
   return call;
 }
-const WITHOUT_SCRATCH = ['pass_at_k_advantages', 'rewards_with_kl', 'value_loss', 'preference_loss'];
+/** On the CPU. */
+export const WITHOUT_SCRATCH = ['pass_at_k_advantages', 'rewards_with_kl', 'value_loss', 'preference_loss'];
 const MATRICES = new Map<Struct, Array_>();
 function logitsAndGrad(): Record<string, Struct> {
   const out: Record<string, Struct> = {};

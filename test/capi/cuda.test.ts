@@ -1,48 +1,22 @@
-// The GPU's part of the C ABI: the real kernels and the real host code, over the simulator. Its memory faults when the host touches it.
-import { expect, test } from '@jest/globals';
-import { execFileSync } from 'node:child_process';
-import { join } from 'node:path';
-import { GOOD, written, type GoodCall } from './calls.js';
-import { Struct, abi, attempt, call, ffi, root, text } from './library.js';
+// The GPU's part of the C ABI against its CPU's: the same results, and the same mistakes found.
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { core, substituteCore } from '../../lib/native.js';
+import { checkEdge } from '../support/edge.js';
+import { EDGES } from '../support/value_edges.js';
+import { VALUE_OPS, valueSweep } from '../support/value_sweep.js';
+import { GOOD, WITHOUT_SCRATCH, set, written, type GoodCall } from './calls.js';
+import { CONTENTS, OFFSETS } from './contents.js';
+import { cudaBackend, cudaCalls } from './cuda_backend.js';
+import { Struct, abi, attempt, attemptBy, call } from './library.js';
+import { OF_HOST, cudaScratch, on, onDevice } from './simulated.js';
 
-const OPS = ['selective_logp', 'selective_logp_backward', 'policy_loss', 'grpo_loss', 'group_advantages'] as const;
-const file = execFileSync(process.execPath, [join(root, 'scripts/capi-simulator.mjs')], { encoding: 'utf8' }).trim();
-const simulated = ffi.open(file);
-const pass = (x: Struct | ArrayBufferView | bigint | null): bigint =>
-  x === null ? 0n : typeof x === 'bigint' ? x : ffi.address(x instanceof Struct ? x.bytes : x);
-const on = (name: string, ...args: (Struct | ArrayBufferView | bigint | null)[]) => ffi.call(simulated, name, ...args.map(pass));
+const OPS = Object.keys(GOOD);
 
-function toDevice(view: ArrayBufferView): bigint {
-  const out = new BigUint64Array(1);
-  on('sim_allocate', BigInt(Math.max(view.byteLength, 1)), out);
-  on('sim_copy_in', out[0]!, view, BigInt(view.byteLength));
-  return out[0]!;
-}
-
-/** The call with every array on the device; run() gives the error, and brings outputs back. */
+/** A good call, changed, with its arrays on the device. */
 function moved(op: string, change: (c: GoodCall) => void = () => {}) {
   const c = GOOD[op]!();
   change(c);
-  const back: [bigint, ArrayBufferView][] = [];
-  const rows = BigInt(op === 'group_advantages' ? 3 : 6);
-  const bytes = new BigUint64Array(1);
-  expect(on('fg_cuda_scratch', rows, bytes, null)).toBe(0);
-  c.structs.args!.set({ scratch: new Uint8Array(Number(bytes[0])), scratch_bytes: bytes[0] });
-  for (const struct of Object.values(c.structs))
-    for (const [field, view] of struct.arrays()) {
-      const device = toDevice(view);
-      struct.set({ [field]: device });
-      back.push([device, view]);
-    }
-  const run = () => {
-    const error = new Struct('fg_error');
-    const options = c.structs.options ? [c.structs.options] : [];
-    const status = on(`fg_${op}_cuda`, c.structs.args!, ...options, null, error);
-    for (const [device, view] of back)
-      if (c.outputs.some((n) => c.arrays[n] === view)) on('sim_copy_out', view, device, BigInt(view.byteLength));
-    return { status: text('fg_status_name', status), message: error.string('message'), argument: error.string('argument') };
-  };
-  return { c, run };
+  return { c, ...onDevice(op, c.structs.args!, [c.structs.options]) };
 }
 
 const numbers = (c: GoodCall) => c.outputs.filter((n) => n !== 'metrics').flatMap((n) => [...c.arrays[n]!]);
@@ -67,36 +41,86 @@ test.each(OPS)('%s as on the CPU', (op) => {
 
 /** The other call's input, in an array of its own. */
 function copy(to: Struct, field: string, view: ArrayBufferView): void {
-  const mine = to.arrays().find(([name]) => name === field)![1];
-  new Uint8Array(mine.buffer, mine.byteOffset, mine.byteLength).set(new Uint8Array(view.buffer, view.byteOffset, view.byteLength));
+  const mine = to.arrays().find(([name]) => name === field);
+  if (!mine) return; // scratch of the CPU
+  const { buffer, byteOffset, byteLength } = mine[1];
+  new Uint8Array(buffer, byteOffset, byteLength).set(new Uint8Array(view.buffer, view.byteOffset, view.byteLength));
 }
 
-test.each([
-  ['selective_logp', 'args', 'targets', Int32Array.of(0, 1, 1, 0, 5, 0), 'targets[4] (sequence 2, token 2) but received 5'],
-  ['grpo_loss', 'batch', 'old_logps', Float32Array.of(0, NaN, 0, 0, 0, 0), 'old_logps[1] (sequence 0, token 1) but received NaN'],
-  ['policy_loss', 'args', 'logps', Float32Array.of(0, 0, 0, 0, 0, NaN), 'logps[5] (sequence 2, token 3) but received NaN'],
-  ['group_advantages', 'args', 'rewards', Float64Array.of(0, NaN, 0), 'rewards[1] but received NaN'],
-  ['grpo_loss', 'layout', 'offsets', Int32Array.of(0, 3, 2, 6), 'layout.offsets[2] but received 2'],
-] as [string, string, string, Float32Array | Float64Array | Int32Array, string][])(
-  '%s names %s.%s: %j',
-  (op, struct, field, values, message) => {
-    const { c, run } = moved(op, (good) => void good.structs[struct]!.set({ [field]: values }));
-    const before = written(c);
-    const { status, message: said } = run();
-    expect(status).toMatch(/^FG_(INVALID_ARG|NON_FINITE)$/);
-    expect(said).toContain(message);
-    if (op !== 'group_advantages') expect(written(c).equals(before)).toBe(true);
-  },
-);
+describe('random cases and edges of the ops of rewards and critics', () => {
+  beforeAll(() => substituteCore(cudaBackend(core())));
+  afterAll(() => substituteCore(undefined));
 
-test('a device that fails', () => {
-  const { run } = moved('grpo_loss');
-  on('sim_fail', 1n);
-  try {
-    expect(run()).toMatchObject({ status: 'FG_CUDA_FAILED', message: 'cudaStreamSynchronize: illegal address' });
-  } finally {
-    on('sim_fail', 0n);
-  }
+  test.each(VALUE_OPS)('%s', (op) => {
+    const before = cudaCalls();
+    valueSweep(op, 40);
+    expect(cudaCalls() - before).toBe(40);
+  });
+  test.each(EDGES.map((edge) => [edge.name, edge] as const))('%s', (_name, edge) => checkEdge(edge));
+});
+
+describe('mistakes', () => {
+  // What the host reads is known before anything is written; what a kernel of these ops finds is known when it has.
+  const READ_BY_HOST = ['offsets', 'group_offsets', 'step_offsets', 'step_ends', 'reward_weights'];
+  const UNTOUCHED = ['selective_logp', 'selective_logp_backward', 'policy_loss', 'grpo_loss'];
+  const bad = [...OFFSETS, ...CONTENTS.map(([op, struct, field, values]) => [op, struct, field, values] as const)];
+
+  test.each(bad)('%s: %s.%s: %p, as on the CPU', (op, struct, field, values) => {
+    const cpu = GOOD[op]!();
+    set(struct, field, values)(cpu);
+    const { c, run } = moved(op, set(struct, field, values));
+    const before = written(c);
+    const outcome = run();
+    expect(outcome.status).toMatch(/^FG_(INVALID_ARG|NON_FINITE)$/);
+    expect(outcome).toEqual(cpu.run());
+    if (UNTOUCHED.includes(op) || READ_BY_HOST.includes(field)) expect(written(c).equals(before)).toBe(true);
+    for (const name of OF_HOST) expect(c.arrays[name]?.[0] ?? 77).toBe(77);
+  });
+
+  test.each(OPS)('%s: scratch too small, none, misaligned', (op) => {
+    const { c, scratch, bytes, run } = moved(op);
+    const before = written(c);
+    const { args, options } = c.structs;
+    const outcomeOf = (values: Record<string, number | bigint | null>) => {
+      args!.set({ scratch, scratch_bytes: bytes, ...values });
+      return attemptBy(on, `fg_${op}_cuda`, args, ...(options ? [options] : []), null);
+    };
+    for (const scratch_bytes of [0, bytes - 1])
+      expect(outcomeOf({ scratch_bytes })).toMatchObject({ status: 'FG_SCRATCH_TOO_SMALL', message: expect.stringContaining(`${bytes}`) });
+    for (const wrong of [null, scratch + 8n])
+      expect(outcomeOf({ scratch: wrong })).toMatchObject({ status: 'FG_INVALID_ARG', argument: 'scratch' });
+    args!.set({ scratch });
+    expect(run().status).toBe('FG_OK');
+    expect(written(c).equals(before)).toBe(false);
+  });
+
+  test.each(WITHOUT_SCRATCH)('%s: arguments of the first header have no scratch', (op) => {
+    const { c } = moved(op);
+    new DataView(c.structs.args!.bytes.buffer).setBigInt64(0, BigInt(c.structs.args!.bytes.length - 16), true);
+    const outcome = attemptBy(on, `fg_${op}_cuda`, c.structs.args, null);
+    expect(outcome).toMatchObject({ status: 'FG_SCRATCH_TOO_SMALL', message: expect.stringMatching(/but received 0$/) });
+  });
+
+  test('scratch of more rows is not less', () => {
+    const bytes = [0, 1, 2, 3, 31, 1000, 100_000].map((pairs) => cudaScratch(new Struct('fg_preference_loss_args', { pairs })));
+    expect(bytes).toEqual([...bytes].sort((a, b) => a - b));
+    for (const rows of [-1n, 1n << 31n])
+      expect(attemptBy(on, 'fg_cuda_scratch', rows, new BigUint64Array(1))).toMatchObject({
+        status: 'FG_INVALID_ARG',
+        argument: 'rows_or_count',
+      });
+  });
+
+  test.each(OPS)('%s: a device that fails', (op) => {
+    const { c, run } = moved(op);
+    on('sim_fail', 1n);
+    try {
+      expect(run()).toMatchObject({ status: 'FG_CUDA_FAILED', message: 'cudaStreamSynchronize: illegal address' });
+    } finally {
+      on('sim_fail', 0n);
+    }
+    for (const name of OF_HOST) expect(c.arrays[name]?.[0] ?? 77).toBe(77);
+  });
 });
 
 test('a library without CUDA says so', () => {

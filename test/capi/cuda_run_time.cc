@@ -26,3 +26,4 @@ EXPORTED int sim_allocate(size_t bytes, void** out) { return *out = sim::allocat
 EXPORTED int sim_copy_in(void* to, const void* from, size_t bytes) { return sim::copy_in(to, from, bytes), 0; }
 EXPORTED int sim_copy_out(void* to, const void* from, size_t bytes) { return sim::copy_out(to, from, bytes), 0; }
 EXPORTED int sim_fail(int on) { return fails = on != 0, 0; }
+EXPORTED int sim_release(void* pointer) { return sim::release(pointer), 0; }

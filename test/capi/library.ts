@@ -81,6 +81,10 @@ export class Struct {
     else if (/32_t/.test(type)) this.view.setInt32(at, Number(value), true);
     else throw new Error(`${name}: ${type}`);
   }
+  /** This, and every struct that it points to. */
+  all(): Struct[] {
+    return [this, ...[...this.kept.values()].flatMap((v) => (v instanceof Struct ? v.all() : []))];
+  }
   /** The typed arrays that fields point to. */
   arrays(): [string, ArrayBufferView][] {
     return [...this.kept].filter((entry): entry is [string, ArrayBufferView] => ArrayBuffer.isView(entry[1]));
@@ -102,8 +106,13 @@ function pointer(value: Value): bigint {
   return typeof value === 'object' ? ffi.address(value) : BigInt(value);
 }
 
-/** Calls a function; the status. */
-export const call = (name: string, ...args: Value[]): number => ffi.call(handle, name, ...args.map(pointer));
+type Caller = (name: string, ...args: Value[]) => number;
+/** Calls a function of an open library; the status. */
+export const callerOf =
+  (library: bigint): Caller =>
+  (name, ...args) =>
+    ffi.call(library, name, ...args.map(pointer));
+export const call = callerOf(handle);
 
 /** The status' name, and the error. */
 export interface Outcome {
@@ -115,9 +124,10 @@ export interface Outcome {
   token: number;
 }
 /** Calls a function whose last parameter is an fg_error. */
-export function attempt(name: string, ...args: Value[]): Outcome {
+export const attempt = (name: string, ...args: Value[]): Outcome => attemptBy(call, name, ...args);
+export function attemptBy(by: Caller, name: string, ...args: Value[]): Outcome {
   const error = new Struct('fg_error');
-  const status = call(name, ...args, error);
+  const status = by(name, ...args, error);
   const numbers = { index: error.get('index'), sequence: error.get('sequence'), token: error.get('token') };
   if (error.get('status') !== status) throw new Error(`status ${status}, in the error ${error.get('status')}`);
   return { status: text('fg_status_name', status), message: error.string('message'), argument: error.string('argument'), ...numbers };

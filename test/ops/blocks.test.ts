@@ -75,7 +75,7 @@ test.each(all)('$level $dtype: $name', ({ level, dtype, V, of }) => {
     const input = () => ({ logits: data.slice(), dtype, vocabSize: V, targets: Int32Array.of(target) }); // gradients take their place
     const out = selectiveLogp({ ...input(), entropy: true });
     expect(Math.abs(out.logps[0]! - logps[target]!)).toBeLessThan(1e-6 * (1 + Math.abs(logps[target]!)));
-    expect(Math.abs(out.entropies![0]! - entropy)).toBeLessThan(3e-6 * (1 + entropy));
+    expect(Math.abs(out.entropies[0]! - entropy)).toBeLessThan(3e-6 * (1 + entropy));
     const minus = p.map((v, i) => (i === target ? 1 - v : -v)); // d logp / d logits
     if (1 - p[target]! > 1e-3)
       expectGradient(dtype, decode(dtype, selectiveLogpBackward({ ...input(), gradLogps: Float32Array.of(1) }).gradLogits), minus);

@@ -2,8 +2,11 @@
 
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
+
 #include "capi/failure.h"
 #include "kernels/cuda/ops.h"
+#include "kernels/cuda/value_ops.h"
 
 namespace fg::capi::device {
 namespace {
@@ -16,20 +19,18 @@ void must(int code, const char* what) {
 }
 
 /// The outcome lies at the beginning of the scratch, in 64 bytes or more that leave the rest aligned.
-constexpr size_t kOutcomeBytes = (sizeof(cuda::Outcome) + 63) / 64 * 64;
-cuda::Outcome* outcome(void* scratch) { return static_cast<cuda::Outcome*>(scratch); }
-void* workspace(void* scratch) { return static_cast<char*>(scratch) + kOutcomeBytes; }
+constexpr size_t kOutcomeBytes = (std::max(sizeof(cuda::Outcome), sizeof(cuda::TotalsOutcome)) + 63) / 64 * 64;
 
-Context on(void* stream) {
-  Context c{};
-  c.stream = stream;
-  return c;
-}
-
-cuda::Outcome finish(const cuda::Launch& launch, void* scratch, void* stream) {
+/// Queues `op` with these arguments, waits for it, and reads what it found.
+template <class Outcome, class Op, class... Args>
+Outcome run(Op op, void* scratch, void* stream, const Args&... args) {
+  Context context{};
+  context.stream = stream;
+  void* workspace = static_cast<char*>(scratch) + kOutcomeBytes;
+  const cuda::Launch launch = op(context, args..., workspace, static_cast<Outcome*>(scratch));
   must(launch.code, launch.what ? launch.what : "a kernel");
-  cuda::Outcome found;
-  to_host(&found, outcome(scratch), sizeof found, stream);
+  Outcome found;
+  to_host(&found, scratch, sizeof found, stream);
   return found;
 }
 
@@ -44,30 +45,31 @@ void to_host(void* to, const void* from, size_t bytes, void* stream) {
   must(cudaStreamSynchronize(s), "cudaStreamSynchronize");
 }
 
-size_t scratch_bytes(int64_t rows) { return kOutcomeBytes + cuda::workspace_bytes(rows); }
+size_t scratch_bytes(int64_t rows) {
+  return kOutcomeBytes + std::max({cuda::workspace_bytes(rows), cuda::multi_reward_advantages_workspace(rows),
+                                   cuda::process_advantages_workspace(), cuda::pass_at_k_advantages_workspace(),
+                                   cuda::rewards_with_kl_workspace(), cuda::gae_workspace(rows),
+                                   cuda::value_loss_workspace(), cuda::preference_loss_workspace()});
+}
 
 kernels::Status selective_logp(const kernels::SelectiveLogpArgs& k, void* scratch, void* stream) {
-  const cuda::Launch l = cuda::selective_logp(on(stream), k, workspace(scratch), outcome(scratch));
-  return finish(l, scratch, stream).status;
+  return run<cuda::Outcome>(cuda::selective_logp, scratch, stream, k).status;
 }
 
 kernels::Status selective_logp_backward(const kernels::SelectiveLogpBackwardArgs& k, void* scratch, void* stream) {
-  const cuda::Launch l = cuda::selective_logp_backward(on(stream), k, workspace(scratch), outcome(scratch));
-  return finish(l, scratch, stream).status;
+  return run<cuda::Outcome>(cuda::selective_logp_backward, scratch, stream, k).status;
 }
 
 kernels::Status policy_loss(const LossParams& p, const kernels::PolicyLossArgs& k, void* scratch, void* stream,
                             kernels::PolicyMetrics* metrics) {
-  const cuda::Launch l = cuda::policy_loss(on(stream), p, k, workspace(scratch), outcome(scratch));
-  const cuda::Outcome found = finish(l, scratch, stream);
+  const auto found = run<cuda::Outcome>(cuda::policy_loss, scratch, stream, p, k);
   *metrics = found.metrics;
   return found.status;
 }
 
 kernels::Status grpo_loss(const LossParams& p, const kernels::GrpoLossArgs& k, void* scratch, void* stream,
                           kernels::PolicyMetrics* metrics) {
-  const cuda::Launch l = cuda::grpo_loss(on(stream), p, k, nullptr, workspace(scratch), outcome(scratch));
-  const cuda::Outcome found = finish(l, scratch, stream);
+  const auto found = run<cuda::Outcome>(cuda::grpo_loss, scratch, stream, p, k, nullptr);
   *metrics = found.metrics;
   return found.status;
 }
@@ -75,8 +77,40 @@ kernels::Status grpo_loss(const LossParams& p, const kernels::GrpoLossArgs& k, v
 kernels::Status group_advantages(const GroupAdvantages& a, void* scratch, void* stream) {
   const cuda::GroupAdvantagesArgs k{a.rewards,    a.count, a.group_offsets, a.groups,  a.options,
                                     a.advantages, a.mean,  a.std,           a.zero_std};
-  const cuda::Launch l = cuda::group_advantages(on(stream), k, workspace(scratch), outcome(scratch));
-  return finish(l, scratch, stream).status;
+  return run<cuda::Outcome>(cuda::group_advantages, scratch, stream, k).status;
+}
+
+kernels::Status multi_reward_advantages(const kernels::MultiRewardArgs& k, void* scratch, void* stream) {
+  return run<cuda::TotalsOutcome>(cuda::multi_reward_advantages, scratch, stream, k).status;
+}
+
+kernels::Status process_advantages(const kernels::ProcessAdvantagesArgs& k, void* scratch, void* stream) {
+  return run<cuda::TotalsOutcome>(cuda::process_advantages, scratch, stream, k).status;
+}
+
+kernels::Status pass_at_k_advantages(const kernels::PassAtKArgs& k, void* scratch, void* stream) {
+  return run<cuda::TotalsOutcome>(cuda::pass_at_k_advantages, scratch, stream, k).status;
+}
+
+kernels::Status rewards_with_kl(const kernels::RewardsWithKlArgs& k, void* scratch, void* stream) {
+  return run<cuda::TotalsOutcome>(cuda::rewards_with_kl, scratch, stream, k).status;
+}
+
+kernels::Status gae(const kernels::GaeArgs& k, void* scratch, void* stream) {
+  return run<cuda::TotalsOutcome>(cuda::gae, scratch, stream, k).status;
+}
+
+kernels::Status value_loss(const kernels::ValueLossArgs& k, void* scratch, void* stream, kernels::Totals* totals) {
+  const auto found = run<cuda::TotalsOutcome>(cuda::value_loss, scratch, stream, k);
+  *totals = found.totals;
+  return found.status;
+}
+
+kernels::Status preference_loss(const kernels::PreferenceLossArgs& k, void* scratch, void* stream,
+                                kernels::Totals* totals) {
+  const auto found = run<cuda::TotalsOutcome>(cuda::preference_loss, scratch, stream, k);
+  *totals = found.totals;
+  return found.status;
 }
 
 }  // namespace fg::capi::device

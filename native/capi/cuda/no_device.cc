@@ -24,5 +24,12 @@ kernels::Status grpo_loss(const LossParams&, const kernels::GrpoLossArgs&, void*
   none();
 }
 kernels::Status group_advantages(const GroupAdvantages&, void*, void*) { none(); }
+kernels::Status multi_reward_advantages(const kernels::MultiRewardArgs&, void*, void*) { none(); }
+kernels::Status process_advantages(const kernels::ProcessAdvantagesArgs&, void*, void*) { none(); }
+kernels::Status pass_at_k_advantages(const kernels::PassAtKArgs&, void*, void*) { none(); }
+kernels::Status rewards_with_kl(const kernels::RewardsWithKlArgs&, void*, void*) { none(); }
+kernels::Status gae(const kernels::GaeArgs&, void*, void*) { none(); }
+kernels::Status value_loss(const kernels::ValueLossArgs&, void*, void*, kernels::Totals*) { none(); }
+kernels::Status preference_loss(const kernels::PreferenceLossArgs&, void*, void*, kernels::Totals*) { none(); }
 
 }  // namespace fg::capi::device
