@@ -52,6 +52,7 @@ Napi::Function GroupHandle::define(Napi::Env env) {
                          InstanceMethod("meet", &GroupHandle::meet),
                          InstanceMethod("setStep", &GroupHandle::set_step),
                          InstanceMethod("fail", &GroupHandle::fail),
+                         InstanceMethod("lastWords", &GroupHandle::last_words),
                          InstanceMethod("statistics", &GroupHandle::statistics),
                          InstanceMethod("leave", &GroupHandle::leave),
                      });
@@ -124,6 +125,14 @@ Napi::Value GroupHandle::fail(const Napi::CallbackInfo& info) {
   });
 }
 
+Napi::Value GroupHandle::last_words(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const std::string message = string_of(info[0], "message");
+    if (const std::shared_ptr<RankGroup> group = joined_->group) group->last_words(message);
+    return info.Env().Undefined();
+  });
+}
+
 Napi::Value GroupHandle::statistics(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     auto out = Napi::Object::New(info.Env());
@@ -139,6 +148,7 @@ Napi::Value GroupHandle::statistics(const Napi::CallbackInfo& info) {
 Napi::Value GroupHandle::leave(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     return submit(info, [](Joined& j, const std::atomic<bool>&) {
+      if (j.group) j.group->leave();  // an optimizer may hold it longer
       j.group.reset();
       return [](Napi::Env env) { return env.Undefined(); };
     });

@@ -26,6 +26,7 @@ class GroupHandle : public Napi::ObjectWrap<GroupHandle> {
   Napi::Value meet(const Napi::CallbackInfo& info);        // () -> call<void>
   Napi::Value set_step(const Napi::CallbackInfo& info);    // (step)
   Napi::Value fail(const Napi::CallbackInfo& info);        // (message) -> call<void>
+  Napi::Value last_words(const Napi::CallbackInfo& info);  // (message): at the process's end, without waiting for a call
   Napi::Value statistics(const Napi::CallbackInfo& info);  // () -> { bytes, waiting, exchanging }
   Napi::Value leave(const Napi::CallbackInfo& info);       // () -> call<void>
 
