@@ -242,7 +242,7 @@ export class Run<M extends TrainedModel = Policy> {
       if (this.saveWanted) await save();
       while (this.step < this.totalSteps) {
         this.signal.throwIfAborted();
-        this.ranks.setStep(this.step + 1);
+        this.together.setStep(this.step + 1);
         const step = await make();
         this.step = step.step;
         await after(step);

@@ -28,6 +28,7 @@ export class Together {
   /** Runs of a process meet those of the others in the order in which they begin. */
   private number?: number;
   private joins = 0;
+  private step = 0;
 
   constructor(
     private readonly timeout: number,
@@ -41,6 +42,7 @@ export class Together {
     const name = `run/${this.number}/${this.joins++}`;
     this.ranks = await joinRanks({ name, timeout: this.timeout, signal: this.signal });
     this.writes = this.ranks.rank === 0;
+    this.ranks.setStep(this.step);
   }
 
   /** The ranks, for what goes on beside the steps; without a name: for the steps. */
@@ -48,7 +50,22 @@ export class Together {
     if (name === undefined) return Promise.resolve(this.ranks);
     const there = this.channels.get(name) ?? this.ranks.channel(name);
     this.channels.set(name, there);
+    void this.tellStep(there);
     return there;
+  }
+
+  /** The step under way, for messages. */
+  setStep(step: number): void {
+    this.step = step;
+    this.ranks.setStep(step);
+    for (const channel of this.channels.values()) void this.tellStep(channel);
+  }
+
+  private tellStep(channel: Promise<Ranks>): Promise<void> {
+    return channel.then(
+      (ranks) => ranks.setStep(this.step),
+      () => undefined, // whoever wants it learns why
+    );
   }
 
   /** Leaves the other ranks; they are told `why` unless the run is over. */

@@ -133,11 +133,11 @@ struct RankGroup::State {
     if (left) return;
     left = true;
     try {
-      if (!options.serve) store->add("left", 1);
+      if (!options.serve) store->add(RankWatch::kLeft, 1);
       const Milliseconds patience = broken.empty() ? Milliseconds(5000) : 2 * watch->interval() + kSlice;
       const auto end = Clock::now() + std::min({options.timeout, patience, Milliseconds(5000)});
       const int others = options.world_size - 1 - watch->missing();
-      while (options.serve && store->add("left", 0) < others && Clock::now() < end)
+      while (options.serve && store->add(RankWatch::kLeft, 0) < others && Clock::now() < end)
         std::this_thread::sleep_for(Milliseconds(10));
     } catch (...) {
     }
@@ -200,7 +200,11 @@ RankGroup::Statistics RankGroup::statistics() const { return state_->statistics;
 void RankGroup::set_step(int64_t step) { state_->watch->set_step(step); }
 void RankGroup::meet(const std::atomic<bool>& abort) { state_->meet(abort); }
 void RankGroup::leave() noexcept { state_->leave(); }
-void RankGroup::last_words(const std::string& message) { state_->watch->last_words(message); }
+
+void RankGroup::last_words(const std::string& message) {
+  state_->watch->last_words(message);
+  if (state_->options.serve) std::this_thread::sleep_for(2 * kSlice);  // whoever waits reads it before the store is gone
+}
 
 void RankGroup::begin_sum(std::vector<at::Tensor> numbers) {
   State& s = *state_;

@@ -54,7 +54,7 @@ class RankGroup {
 
   /// Tells the others why this rank ends, so that they do not wait. Never throws.
   void fail(const std::string& message) noexcept;
-  /// The same when the process ends, from any thread: takes at most half a second.
+  /// The same when the process ends, from any thread: takes at most a second.
   void last_words(const std::string& message);
   /// Nothing but statistics works afterwards. The destructor does it as well.
   void leave() noexcept;

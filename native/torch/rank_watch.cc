@@ -42,11 +42,11 @@ Milliseconds RankWatch::interval() const {
 
 void RankWatch::beat(RankStore& line) {
   std::unique_lock lock(mutex_);
-  const auto send = [&](const std::string& key, const std::string& text) {
+  const auto send = [&](auto say) {
     lock.unlock();
     bool sent = true;
     try {
-      line.set(key, text);
+      say();
     } catch (...) {
       sent = false;  // whoever waits will notice
     }
@@ -55,10 +55,14 @@ void RankWatch::beat(RankStore& line) {
   };
   while (!stop_) {
     ++mine_.count;
-    if (!send(beat_key(rank_), mine_.text())) break;
+    if (!send([&, text = mine_.text()] { line.set(beat_key(rank_), text); })) break;
     wake_.wait_for(lock, interval(), [this] { return stop_; });
   }
-  if (!words_.empty()) send(failed_key(rank_), words_);
+  if (!words_.empty())
+    send([&, words = words_] {
+      line.set(failed_key(rank_), words);
+      line.add(kLeft, 1);
+    });
   gone_ = true;
   said_.notify_all();
 }

@@ -16,6 +16,8 @@ namespace fg {
 class RankWatch {
  public:
   using Milliseconds = std::chrono::milliseconds;
+  /// The key that counts the ranks that have left.
+  static constexpr const char* kLeft = "left";
   /// Begins to show that this rank is alive, by a thread of its own. `timeout`: a silence that long is an end.
   RankWatch(RankStore& store, int rank, int world_size, Milliseconds timeout);
   ~RankWatch();
