@@ -191,8 +191,7 @@ export async function loadCheckpoint(
     throw new FusedGrpoError('ERR_DATA', `Cannot resume: ${folder} was written by the ${state.trainer} trainer`);
   for (const key of Object.keys({ ...state.settings, ...settings })) {
     const [was, is] = [JSON.stringify(state.settings[key]), JSON.stringify(settings[key])];
-    if (was !== is)
-      throw new FusedGrpoError('ERR_INCOMPATIBLE_OPTIONS', `Cannot resume from ${folder}: ${describeChange(key, was, is)}`);
+    if (was !== is) throw new FusedGrpoError('ERR_INCOMPATIBLE_OPTIONS', `Cannot resume from ${folder}: ${describeChange(key, was, is)}`);
   }
   await training.loadOptimizer(join(folder, 'trainer', 'optimizer.safetensors'));
   return state;

@@ -134,8 +134,9 @@ struct RankGroup::State {
     left = true;
     try {
       if (!options.serve) store->add(RankWatch::kLeft, 1);
-      const Milliseconds patience = broken.empty() ? Milliseconds(5000) : 2 * watch->interval() + kSlice;
-      const auto end = Clock::now() + std::min({options.timeout, patience, Milliseconds(5000)});
+      const Milliseconds patience =
+          broken.empty() ? Milliseconds(5000) : std::min(Milliseconds(2000), 2 * watch->interval() + kSlice);
+      const auto end = Clock::now() + std::min(options.timeout, patience);
       const int others = options.world_size - 1 - watch->missing();
       while (options.serve && store->add(RankWatch::kLeft, 0) < others && Clock::now() < end)
         std::this_thread::sleep_for(Milliseconds(10));

@@ -64,8 +64,7 @@ describe('trainers of one process', () => {
     'a loop that all ranks leave is taken up again, with %j',
     async (more) => {
       const ranks = await runRanks(2, { plan: 'again', config: config(more), ranks: { 0: { break: 2 }, 1: { break: 2 } } });
-      for (const rank of ranks)
-        expect([rank.error, stepsOf(rank, 'first'), stepsOf(rank, 'second')]).toEqual([undefined, [1, 2], [3, 4]]);
+      for (const rank of ranks) expect([rank.error, stepsOf(rank, 'first'), stepsOf(rank, 'second')]).toEqual([undefined, [1, 2], [3, 4]]);
     },
     60_000,
   );
@@ -78,7 +77,12 @@ describe('a rank that leaves before the end tells the others, who do not wait fo
     ['an exception in its loop', 1, { throw: 2 }, /^Rank 1 ended \(step 3\): it left its loop after step 2$/],
     ['process.exit(0)', 1, { leave: 2, exit: 0 }, /^Rank 1 ended \(step 3\): its process ended with exit code 0, before the run was over$/],
     ['process.exit(0) of rank 0', 0, { leave: 2, exit: 0 }, /^Rank 0 ended \(step 3\): its process ended with exit code 0/],
-    ['an evaluation set that is not there', 1, { evalData: 'nowhere.jsonl' }, /^Rank 1 ended \((before the first step|step 1)\): .*nowhere\.jsonl/],
+    [
+      'an evaluation set that is not there',
+      1,
+      { evalData: 'nowhere.jsonl' },
+      /^Rank 1 ended \((before the first step|step 1)\): .*nowhere\.jsonl/,
+    ],
   ];
   test.each(ways)(
     '%s',
