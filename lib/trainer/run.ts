@@ -158,6 +158,7 @@ export class Run<M extends TrainedModel = Policy> {
   private async loadModel(model: string, from: string | undefined, signal: AbortSignal): Promise<M> {
     const { load, config } = this.options;
     const folder = from ?? model;
+    this.policy?.dispose(); // of an earlier start that failed
     if (load) return load(folder, signal);
     const { device, dtype } = config;
     return (await Policy.load(folder, { device, dtype, ...(await baseOption(folder, model)), signal })) as TrainedModel as M;
@@ -261,6 +262,7 @@ export class Run<M extends TrainedModel = Policy> {
       throw reason;
     } finally {
       const disposed = (this.state as string) === 'disposed';
+      this.handedOut = false;
       if (!disposed) this.state = 'idle';
       // A failure to save must not hide the error that ended the run.
       const { finished } = this;

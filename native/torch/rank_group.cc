@@ -30,9 +30,9 @@ Device device_of(const std::string& interface) {
   try {
     return c10d::ProcessGroupGloo::createDeviceForInterface(interface);
   } catch (const std::exception&) {
-    throw CodedError("ERR_INVALID_ARG", "GLOO_SOCKET_IFNAME names '" + interface +
-                                            "', but this machine has no such network interface with an address; it has " +
-                                            interfaces());
+    throw CodedError("ERR_INVALID_ARG",
+                     "GLOO_SOCKET_IFNAME names '" + interface +
+                         "', but this machine has no such network interface with an address; it has " + interfaces());
   }
 }
 
@@ -154,9 +154,8 @@ void RankGroup::State::join(const std::atomic<bool>& abort) {
   auto o = c10d::ProcessGroupGloo::Options::create(options.timeout + 3 * slice());  // we notice first
   o->devices = devices_for(options.host);
   meet(abort);
-  told([&] {
-    gloo = c10::make_intrusive<c10d::ProcessGroupGloo>(store->store(), options.rank, options.world_size, o);
-  });
+  told(
+      [&] { gloo = c10::make_intrusive<c10d::ProcessGroupGloo>(store->store(), options.rank, options.world_size, o); });
 }
 
 void RankGroup::State::meet(const std::atomic<bool>& abort) {
@@ -204,7 +203,8 @@ void RankGroup::leave() noexcept { state_->leave(); }
 
 void RankGroup::last_words(const std::string& message) {
   state_->watch->last_words(message);
-  if (state_->options.serve) std::this_thread::sleep_for(2 * kSlice);  // whoever waits reads it before the store is gone
+  if (state_->options.serve)
+    std::this_thread::sleep_for(2 * kSlice);  // whoever waits reads it before the store is gone
 }
 
 void RankGroup::begin_sum(std::vector<at::Tensor> numbers) {

@@ -111,8 +111,8 @@ void RankWatch::renew() {
 }
 
 std::string RankWatch::silence(const std::vector<int>& silent, Milliseconds limit, bool failed) {
-  const bool never = std::all_of(silent.begin(), silent.end(),
-                                 [&](int r) { return seen_[static_cast<size_t>(r)].beat.count == 0; });
+  const bool never =
+      std::all_of(silent.begin(), silent.end(), [&](int r) { return seen_[static_cast<size_t>(r)].beat.count == 0; });
   char time[32];
   std::snprintf(time, sizeof time, "%g s", static_cast<double>(limit.count()) / 1000);
   if (never)

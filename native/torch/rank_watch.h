@@ -34,8 +34,8 @@ class RankWatch {
 
   /// Silences count from now on.
   void renew();
-  /// Why the others cannot all come to the meeting: one has said why it ended, or has been silent for the timeout. Empty
-  /// where neither is so.
+  /// Why the others cannot all come to the meeting: one has said why it ended, or has been silent for the timeout.
+  /// Empty where neither is so.
   std::string trouble(int64_t meeting) { return trouble(meeting, timeout_, false); }
   /// The same after an exchange has failed: waits, shorter than the timeout, until somebody says so or falls silent.
   std::string blame(int64_t meeting);

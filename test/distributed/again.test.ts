@@ -75,6 +75,7 @@ describe('a rank that leaves before the end tells the others, who do not wait fo
     ['break', 1, { break: 2 }, /^Rank 1 ended \(step 3\): it left its loop after step 2$/],
     ['break of rank 0', 0, { break: 2 }, /^Rank 0 ended \(step 3\): it left its loop after step 2$/],
     ['an exception in its loop', 1, { throw: 2 }, /^Rank 1 ended \(step 3\): it left its loop after step 2$/],
+    ['dispose()', 1, { dispose: 2 }, /^Rank 1 ended \(step 3\): its trainer was disposed$/],
     ['process.exit(0)', 1, { leave: 2, exit: 0 }, /^Rank 1 ended \(step 3\): its process ended with exit code 0, before the run was over$/],
     ['process.exit(0) of rank 0', 0, { leave: 2, exit: 0 }, /^Rank 0 ended \(step 3\): its process ended with exit code 0/],
     [

@@ -60,6 +60,10 @@ async function loop(trainer, of) {
     if (own.leave === step) process.exit(own.exit ?? 3);
     if (own.throw === step) throw new Error('no more of this');
     if (own.break === step) break;
+    if (own.dispose === step) {
+      trainer.dispose();
+      await new Promise((resolve) => setTimeout(resolve, 2000)); // with something else
+    }
   }
   say({ end: true, of });
 }
