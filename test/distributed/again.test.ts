@@ -70,6 +70,15 @@ describe('trainers of one process', () => {
   );
 });
 
+test('ranks that come back with other weights than they left with are refused', async () => {
+  const ranks = await runRanks(2, { plan: 'again', config: config(), ranks: { 0: { break: 2 }, 1: { break: 2, meddle: true } } });
+  for (const rank of ranks)
+    expect(rank).toMatchObject({
+      ...{ code: 'ERR_RANKS_DIFFER', ends: ['first'] },
+      error: expect.stringMatching(/the model is weights \w+ on rank 0, but weights \w+ on rank 1/),
+    });
+}, 60_000);
+
 describe('a rank that leaves before the end tells the others, who do not wait for it', () => {
   const ways: [string, number, Record<string, unknown>, RegExp][] = [
     ['break', 1, { break: 2 }, /^Rank 1 ended \(step 3\): it left its loop after step 2$/],

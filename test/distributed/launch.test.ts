@@ -143,14 +143,14 @@ export default ({ completions, trainerState }) => {
     expect(err).toMatch(/^fused-grpo: Rank 1 was ended by SIGKILL$/m);
     expect(err).toMatch(/^\[rank 2\] fused-grpo: Rank 1 was ended by SIGKILL$/m);
     expect(err).toMatch(/Rank 1 was ended by SIGKILL; the run has ended\n$/);
-    expect(err).not.toMatch(/Interrupted|waiting up to/);
+    expect(err).not.toMatch(/Interrupted/);
     expect(existsSync(join(output, 'checkpoint-2'))).toBe(true);
   }, 60_000);
 
   test("a rank's own words about another's end are waited for, as long as it is busy", async () => {
     const reward = `export default async ({ completions, trainerState }) => {
   if (process.env.RANK === '1' && trainerState.step === 1) throw new Error('what?');
-  if (process.env.RANK === '0' && trainerState.step === 1) await new Promise((resolve) => setTimeout(resolve, 1500));
+  if (process.env.RANK === '0' && trainerState.step === 1) await new Promise((resolve) => setTimeout(resolve, 1000));
   return completions.map((c) => c.length);
 };`;
     const { exit, err } = await run(['--nproc', '2', ...training(outputDir(), reward)]);

@@ -2,6 +2,7 @@
 // Prints a JSON line for each step and for each loop's end, and { error } when it fails.
 const [library, text] = process.argv.slice(2);
 const api = require(library);
+const { Training } = require(library.replace('index.js', 'engine/training.js'));
 const job = JSON.parse(text);
 const rank = Number(process.env.RANK ?? 0);
 const own = job.ranks?.[rank] ?? {};
@@ -68,6 +69,15 @@ async function loop(trainer, of) {
   say({ end: true, of });
 }
 
+/** A step of its own. */
+async function meddle(training) {
+  const tokens = Int32Array.of(1, 2, 3, 4);
+  const batch = { tokens, offsets: Int32Array.of(0, 4), promptLengths: Int32Array.of(1), advantages: Float32Array.of(1) };
+  await training.accumulate(batch, { normalizer: 1 }, { microBatchTokens: 100, fused: true });
+  const adamw = { weightDecay: 0, adamBeta1: 0.9, adamBeta2: 0.999, adamEpsilon: 1e-8, maxGradNorm: 1 };
+  await training.optimizerStep({ learningRate: 0.1, ...adamw });
+}
+
 const failed = (error) => say({ error: error.message, code: error.code });
 
 /** What is done with trainers. */
@@ -79,7 +89,9 @@ const plans = {
   },
   again: async () => {
     const trainer = make();
-    for (const of of ['first', 'second']) await loop(trainer, of).catch(failed);
+    await loop(trainer, 'first').catch(failed);
+    if (own.meddle) await meddle(new Training(trainer.policy));
+    await loop(trainer, 'second').catch(failed);
     trainer.dispose();
   },
   inTurn: async () => {
