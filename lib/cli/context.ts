@@ -132,6 +132,8 @@ export interface CliContext {
   env: Record<string, string | undefined>;
   /** This process is one of several and another than the first: it writes no report. */
   otherRank?: number;
+  /** Why the launcher ends this process, where it is because of another rank. */
+  missingRank?: () => string | undefined;
   cwd: string;
   api: CliApi;
   /** Imports a user's or our own ES module by absolute path. */

@@ -1,13 +1,15 @@
 // `launch`: the processes of a data parallel run on this machine, as torchrun starts them, without Python.
-import { spawn, type ChildProcess } from 'node:child_process';
 import { createServer } from 'node:net';
-import { availableParallelism } from 'node:os';
-import { join } from 'node:path';
+import { resolve } from 'node:path';
 import { FusedGrpoError } from '../errors.js';
-import { packageRoot } from '../native.js';
+import { Attempt, causeOf, describe, type Ended } from './attempt.js';
 import type { Command } from './command.js';
+import { readConfigFile } from './config-file.js';
 import type { CliContext } from './context.js';
 import { EXIT } from './errors.js';
+import { rewardTrainCommand } from './reward.js';
+import { sftCommand } from './sft.js';
+import { trainCommand } from './train.js';
 import { requireFlags, type FlagTable, type FlagValues } from './options.js';
 
 const flags: FlagTable = {
@@ -24,110 +26,86 @@ const flags: FlagTable = {
 
 /** A port that nobody listens at. */
 function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
+  return new Promise((found, reject) => {
     const server = createServer();
     server.once('error', reject);
     server.listen(0, '127.0.0.1', () => {
       const { port } = server.address() as { port: number };
-      server.close(() => resolve(port));
+      server.close(() => found(port));
     });
   });
 }
 
-interface Ended {
-  rank: number;
-  code: number | null;
-  signal: NodeJS.Signals | null;
+/** The commands that know of ranks. */
+const trainers: readonly Command[] = [trainCommand, sftCommand, rewardTrainCommand];
+
+/** The name of the command to launch, which must be one that trains. */
+function checkCommand(command: readonly string[]): string {
+  const found = trainers.find(({ name }) => name.split(' ').every((word, i) => word === command[i]));
+  if (found) return found.name;
+  const names = `${trainers
+    .map(({ name }) => name)
+    .slice(0, -1)
+    .join(', ')} and ${trainers.at(-1)!.name}`;
+  const example = 'launch --nproc 2 -- train --model DIR ...';
+  throw new FusedGrpoError(
+    'ERR_INVALID_ARG',
+    command.length === 0
+      ? `launch needs a command after --: ${example}`
+      : `launch starts what trains (${names}), not '${command[0]}': ${example}`,
+  );
 }
 
-const describe = ({ rank, code, signal }: Ended) => `Rank ${rank} ${signal ? `was ended by ${signal}` : `ended with exit code ${code}`}`;
-
-const NOTICE_MS = 3000;
-
-/** One attempt: all processes from their start to their end. */
-class Attempt {
-  private readonly children: ChildProcess[];
-  private readonly ends: Promise<Ended>[];
-  private killer?: NodeJS.Timeout;
-  private teller?: NodeJS.Timeout;
-  private told = false;
-
-  constructor(
-    command: readonly string[],
-    nproc: number,
-    private readonly grace: number,
-    env: CliContext['env'],
-  ) {
-    const threads = String(Math.max(1, Math.floor(availableParallelism() / nproc)));
-    this.children = Array.from({ length: nproc }, (_, rank) =>
-      spawn(process.execPath, [join(packageRoot, 'scripts/cli.mjs'), ...command], {
-        env: {
-          ...{ OMP_NUM_THREADS: threads, FUSED_GRPO_THREADS: threads }, // as many threads as cores in all, unless the user says otherwise
-          ...env,
-          ...{ RANK: String(rank), LOCAL_RANK: String(rank), WORLD_SIZE: String(nproc), LOCAL_WORLD_SIZE: String(nproc) },
-          FUSED_GRPO_LAUNCHED: '1',
-        },
-        stdio: ['pipe', 'inherit', 'inherit'],
-        detached: true, // a terminal's Ctrl-C reaches the launcher alone, which passes it on once
-      }),
-    );
-    this.ends = this.children.map(
-      (child, rank) =>
-        new Promise((resolve) => {
-          child.once('error', () => resolve({ rank, code: EXIT.failed, signal: null }));
-          child.once('exit', (code, signal) => resolve({ rank, code, signal }));
-        }),
-    );
-  }
-
-  send(signal: NodeJS.Signals): void {
-    this.told = true;
-    for (const child of this.children) if (child.exitCode === null && child.signalCode === null) child.kill(signal);
-  }
-
-  /** The first that failed, or undefined when all ended well. */
-  async wait(): Promise<Ended | undefined> {
-    let first: Ended | undefined;
-    await Promise.all(
-      this.ends.map(async (end) => {
-        const ended = await end;
-        if (ended.code === 0 || first) return;
-        first = ended;
-        // They hear of it from each other, and say what it was; whoever does not is told to save what it has (a second signal would end it at once).
-        this.teller = setTimeout(() => !this.told && this.send('SIGTERM'), NOTICE_MS);
-        this.killer = setTimeout(() => this.send('SIGKILL'), this.grace * 1000);
-      }),
-    );
-    clearTimeout(this.teller);
-    clearTimeout(this.killer);
-    return first;
+/** Whether a restart would go on: by the command line or the file of --config, whose own mistakes are its command's to tell. */
+function resumes(command: readonly string[], cwd: string): boolean {
+  const given = (flag: string) => {
+    const at = command.findIndex((arg) => arg === flag || arg.startsWith(`${flag}=`));
+    return at < 0 ? undefined : command[at] === flag ? command[at + 1] : command[at]!.slice(flag.length + 1);
+  };
+  if (given('--resume') !== undefined) return true;
+  const file = given('--config');
+  try {
+    return file !== undefined && Object.keys(readConfigFile(resolve(cwd, file), file)).some((name) => /^resume/.test(name));
+  } catch {
+    return false;
   }
 }
+
+const exitCode = ({ code }: Ended): number => (code === null || code === EXIT.interrupted ? EXIT.failed : code);
 
 async function run(values: FlagValues, ctx: CliContext): Promise<number> {
   const { nproc, port, maxRestarts = 0, grace = 30 } = values as { nproc?: number; port?: number; maxRestarts?: number; grace?: number };
   const command = (values._ as string[] | undefined) ?? [];
   requireFlags('launch', flags, values);
-  if (command.length === 0)
-    throw new FusedGrpoError('ERR_INVALID_ARG', 'launch needs a command after --: launch --nproc 2 -- train --model DIR ...');
+  const name = checkCommand(command);
+  if (maxRestarts > 0 && !resumes(command, ctx.cwd))
+    ctx.stderr.write(
+      `--max-restarts without --resume auto: once ${name} has made a step, a restart finds its output folder in use and cannot go on\n`,
+    );
+  let first: Ended | undefined;
   for (let attempt = 0; ; ++attempt) {
     const where = {
       MASTER_ADDR: '127.0.0.1',
       MASTER_PORT: String(port ?? (await freePort())),
       TORCHELASTIC_RESTART_COUNT: String(attempt),
     };
-    const processes = new Attempt(command, nproc!, grace, { ...ctx.env, ...where });
+    const processes = new Attempt(command, nproc!, grace, { ...ctx.env, ...where }, ctx.stderr);
     let interrupts = 0;
     const undo = ctx.onInterrupt(() => {
       ++interrupts;
-      processes.send('SIGINT');
+      processes.interrupt();
     });
-    const failed = await processes.wait().finally(undo);
-    if (!failed) return EXIT.ok;
+    const ends = await processes.wait().finally(undo);
+    const cause = causeOf(ends);
+    if (!cause) return EXIT.ok;
     if (interrupts > 0) return EXIT.interrupted;
-    const again = attempt < maxRestarts && failed.code !== EXIT.usage;
-    ctx.stderr.write(`${describe(failed)}; ${again ? `starting all again (${attempt + 1} of ${maxRestarts})` : 'the run has ended'}\n`);
-    if (!again) return failed.code === null || failed.code === EXIT.interrupted ? EXIT.failed : failed.code;
+    first ??= cause;
+    const again = attempt < maxRestarts && cause.code !== EXIT.usage;
+    // Input that was good enough at first is not what is wrong.
+    const refused = first !== cause && cause.code === EXIT.usage;
+    const end = refused ? 'so the restart cannot go on: the run has ended' : 'the run has ended';
+    ctx.stderr.write(`${describe(ends, cause)}; ${again ? `starting all again (${attempt + 1} of ${maxRestarts})` : end}\n`);
+    if (!again) return exitCode(refused ? first : cause);
   }
 }
 
@@ -141,7 +119,7 @@ export const launchCommand: Command = {
   ],
   notes: [
     'Each process trains on its part of every step; weights and metrics are those of one process with a batch as large as all of theirs (perDeviceTrainBatchSize is of each).',
-    'Rank 0 prints and writes. Cores are divided among the processes unless OMP_NUM_THREADS is set.',
+    'Rank 0 prints and writes. Cores are divided among the processes unless OMP_NUM_THREADS or FUSED_GRPO_THREADS is set.',
   ],
   flags: () => flags,
   positionals: true,

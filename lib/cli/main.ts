@@ -105,8 +105,14 @@ export async function runCli(argv: readonly string[], given: CliContext): Promis
   }
 }
 
-/** A launcher that is killed takes the end of our standard input with it. */
-function endWithLauncher(): void {
+/** A launcher that is killed takes the end of our standard input with it; one that says something there says which rank is missing. */
+function endWithLauncher(ctx: CliContext): void {
+  let said: string | undefined;
+  ctx.missingRank = () => said;
+  process.stdin.once('data', (text) => {
+    said = String(text).trim();
+    process.kill(process.pid, 'SIGTERM');
+  });
   process.stdin.once('close', () => process.kill(process.pid, 'SIGTERM'));
   process.stdin.on('error', () => undefined).resume();
   (process.stdin as Partial<Socket>).unref?.();
@@ -118,7 +124,7 @@ export async function main(argv: readonly string[]): Promise<void> {
   process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? EXIT.ok : EXIT.failed));
   const ctx = processContext();
   tagWarnings(ctx);
-  if (ctx.env.FUSED_GRPO_LAUNCHED) endWithLauncher();
+  if (ctx.env.FUSED_GRPO_LAUNCHED) endWithLauncher(ctx);
   process.exitCode = await runCli(argv, ctx);
   // A user's reward function may have left a timer or a socket behind: it shall not keep a finished run from ending.
   setTimeout(() => process.exit(), 2000).unref();

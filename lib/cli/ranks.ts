@@ -1,5 +1,5 @@
 // The command line in one of several processes of a run: rank 0 speaks for all, the others only when something is wrong.
-import { rankEnvironment } from '../distributed/environment.js';
+import { rankEnvironment, type RankEnvironment } from '../distributed/environment.js';
 import type { CliContext, Output } from './context.js';
 
 const silent: Output = { write: () => true };
@@ -9,14 +9,20 @@ const tagged = (out: Output, rank: number): Output => ({
   write: (text) => out.write(text.replace(/^(?=.)/gm, `[rank ${rank}] `)),
 });
 
-/** The rank of this process if it is another than the first. Variables that make no sense are told when training begins. */
-export function otherRank(env: CliContext['env']): number | undefined {
+/** Variables that make no sense are told when training begins. */
+function placeIn(env: CliContext['env']): RankEnvironment | undefined {
   try {
-    return rankEnvironment(env)?.rank || undefined;
+    return rankEnvironment(env);
   } catch {
     return undefined;
   }
 }
+
+/** The rank of this process if it is another than the first. */
+export const otherRank = (env: CliContext['env']): number | undefined => placeIn(env)?.rank || undefined;
+
+/** How many train together. */
+export const processes = (env: CliContext['env']): number => placeIn(env)?.worldSize ?? 1;
 
 /** What this rank shows (`ctx`), and where it complains. */
 export function speaking(ctx: CliContext): { ctx: CliContext; complaints: Output } {

@@ -7,6 +7,7 @@ import { writeRunReport } from '../report/run-folder.js';
 import { Watch } from '../report/warnings.js';
 import type { CliContext, TrainerLike } from './context.js';
 import { EXIT, exitCodeOf } from './errors.js';
+import { processes } from './ranks.js';
 import { Progress } from './progress.js';
 
 /** Runs `work` with a signal that the first Ctrl-C (or SIGTERM) aborts; the second exits at once. */
@@ -17,8 +18,9 @@ export async function interruptible<T>(ctx: CliContext, progress: Progress, work
       progress.end();
       return ctx.exitNow(EXIT.interrupted);
     }
-    progress.log('Stopping and saving … (Ctrl-C again: exit at once, without saving)');
-    controller.abort(new FusedGrpoError('ERR_ABORTED', 'The run was interrupted'));
+    const missing = ctx.missingRank?.();
+    progress.log(missing ? `${missing}: stopping and saving …` : 'Stopping and saving … (Ctrl-C again: exit at once, without saving)');
+    controller.abort(missing ? new FusedGrpoError('ERR_RANK_LOST', missing) : new FusedGrpoError('ERR_ABORTED', 'The run was interrupted'));
   });
   try {
     return await work(controller.signal);
@@ -90,10 +92,12 @@ export async function runTraining<Step extends { step: number; metrics: { step: 
   let trainer: TrainerLike<Step> | undefined;
   let last: Step | undefined;
   const watch = new Watch();
+  const count = processes(ctx.env);
   const progress = new Progress(ctx, { label: job.label, total: () => trainer?.totalSteps ?? 0 });
   try {
     await interruptible(ctx, progress, async (signal) => {
       trainer = job.make(signal);
+      if (count > 1) progress.log(`Training in ${count} processes`);
       for await (const step of trainer) {
         if (!last && step.step > 1) goingOn(job.output, step.step - 1, watch, progress);
         last = step;

@@ -42,28 +42,38 @@ export const alone: Ranks = {
 };
 
 interface JoinOptions {
+  /** Ranks of the same name meet; each name once. */
+  name: string;
   /** Seconds without a sign of life after which a rank is missing. */
   timeout: number;
   signal?: AbortSignal;
 }
 
-const CLOSING_MS = 300;
+/** Groups whose others would miss this process. */
+const joined = new Set<NativeGroup>();
+
+/** A process that ends in the middle (process.exit, an error nobody caught) says so: silence takes the others longer. */
+function sayFarewell(code: number): void {
+  for (const native of joined) native.lastWords(`its process ended with exit code ${code}, before the run was over`);
+}
 
 class Joined implements Ranks {
   private constructor(
     readonly native: NativeGroup,
     private readonly environment: RankEnvironment,
-    private readonly name: string,
     private readonly options: JoinOptions,
   ) {}
 
-  static async join(environment: RankEnvironment, name: string, serve: boolean, options: JoinOptions): Promise<Joined> {
+  static async join(environment: RankEnvironment, options: JoinOptions): Promise<Joined> {
     const native = new (engine().Group)();
     const { rank, worldSize, masterAddr: host, masterPort: port, attempt } = environment;
+    const serve = rank === 0 && !environment.held;
     const timeout = Math.max(1, Math.round(options.timeout * 1000));
-    const prefix = `fused-grpo/${attempt}/${name}`;
+    const prefix = `fused-grpo/${attempt}/${options.name}`;
     await settle(() => native.join({ rank, worldSize, host, port, serve, prefix, timeout }), options.signal);
-    return new Joined(native, environment, name, options);
+    if (joined.size === 0) process.once('exit', sayFarewell);
+    joined.add(native);
+    return new Joined(native, environment, options);
   }
 
   get rank(): number {
@@ -85,7 +95,7 @@ class Joined implements Ranks {
     return settle(() => this.native.meet(), this.options.signal);
   }
   channel(name: string): Promise<Ranks> {
-    return Joined.join(this.environment, `${this.name}/${name}`, false, this.options);
+    return Joined.join(this.environment, { ...this.options, name: `${this.options.name}/${name}` });
   }
   setStep(step: number): void {
     this.native.setStep(step);
@@ -97,17 +107,14 @@ class Joined implements Ranks {
     return this.native.statistics();
   }
   async leave(): Promise<void> {
-    await settle(() => this.native.leave());
-    // Rank 0 closes the meeting point a moment after the last has left: whoever joins the next run must not find this one's.
-    if (this.rank > 0 && !this.environment.held) await new Promise((resolve) => setTimeout(resolve, CLOSING_MS));
+    await settle(() => this.native.leave()).finally(() => joined.delete(this.native));
+    if (joined.size === 0) process.off('exit', sayFarewell);
   }
 }
-
-let runs = 0;
 
 /** Joins the other processes of the run, as the environment says; a process that is the only one gets `alone`. */
 export async function joinRanks(options: JoinOptions): Promise<Ranks> {
   const environment = rankEnvironment();
   if (!environment) return alone;
-  return Joined.join(environment, `run/${runs++}`, environment.rank === 0 && !environment.held, options);
+  return Joined.join(environment, options);
 }

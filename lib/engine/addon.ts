@@ -133,6 +133,8 @@ export interface NativeGroup {
   meet(): NativeCall<void>;
   setStep(step: number): void;
   fail(message: string): NativeCall<void>;
+  /** fail() of a process that ends: takes at most a second. */
+  lastWords(message: string): void;
   statistics(): ExchangeStatistics;
   leave(): NativeCall<void>;
 }

@@ -7,6 +7,7 @@ import { FusedGrpoError } from '../errors.js';
 import type { Training } from '../engine/training.js';
 import { makeFolder, writeFileAtomic, writeFolderAtomic } from './files.js';
 import type { Cursor } from './dataset.js';
+import { describeChange } from './schedule.js';
 import type { Version } from './weight-sync.js';
 
 export type TrainerKind = 'grpo' | 'ppo' | 'sft' | 'reward';
@@ -190,11 +191,7 @@ export async function loadCheckpoint(
     throw new FusedGrpoError('ERR_DATA', `Cannot resume: ${folder} was written by the ${state.trainer} trainer`);
   for (const key of Object.keys({ ...state.settings, ...settings })) {
     const [was, is] = [JSON.stringify(state.settings[key]), JSON.stringify(settings[key])];
-    if (was !== is)
-      throw new FusedGrpoError(
-        'ERR_INCOMPATIBLE_OPTIONS',
-        `Cannot resume from ${folder}: ${key} was ${was ?? 'not set'} and is now ${is ?? 'not set'}`,
-      );
+    if (was !== is) throw new FusedGrpoError('ERR_INCOMPATIBLE_OPTIONS', `Cannot resume from ${folder}: ${describeChange(key, was, is)}`);
   }
   await training.loadOptimizer(join(folder, 'trainer', 'optimizer.safetensors'));
   return state;

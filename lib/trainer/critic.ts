@@ -55,11 +55,11 @@ export class Critic {
     private readonly signal: AbortSignal,
   ) {}
 
-  /** At the run's begin; from a checkpoint's folder `trainer/` when it is resumed. */
+  /** At a loop's begin; the first time from a checkpoint's folder `trainer/` when the run is resumed. */
   async open(policy: Policy, checkpoint?: string, ranks: Ranks = alone): Promise<void> {
     const { device, dtype, seed } = this.config;
     const folder = checkpoint && join(checkpoint, 'critic');
-    if (this.model) return;
+    if (this.model) return this.shard(ranks);
     if (folder && !existsSync(folder)) throw new FusedGrpoError('ERR_DATA', `Cannot resume: ${folder} is not there`);
     const from = folder ?? this.source;
     this.model = from
@@ -73,8 +73,12 @@ export class Critic {
     const { gradientCheckpointing } = this.config;
     await chooseTrained(this.model, { seed, gradientCheckpointing }); // as a whole, whatever is trained of the policy
     this.training = new Training(this.model);
-    if (this.config.shardOptimizer && ranks.native) await this.training.shardOptimizer(ranks.native);
+    await this.shard(ranks);
     if (folder) await this.training.loadOptimizer(join(folder, 'optimizer.safetensors'));
+  }
+
+  private async shard({ native }: Ranks): Promise<void> {
+    if (this.config.shardOptimizer && native) await this.training!.shardOptimizer(native);
   }
 
   async save(checkpoint: string): Promise<void> {

@@ -10,6 +10,7 @@ import { resolveGRPOConfig, type GRPOConfig, type ResolvedGRPOConfig } from './c
 import { openDataset, type Dataset, type Row } from './dataset.js';
 import { checkPromptRow } from './rows.js';
 import { memoryOf, nameRewards, setMemory, type NamedReward, type RewardFn } from './rewards.js';
+import type { TrainerCheckpoint } from './checkpoint.js';
 import type { Critic } from './critic.js';
 import { combineValues } from './combine.js';
 import { minibatch, ownPart, toBatch, trainedTokens } from './batch.js';
@@ -141,6 +142,7 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
         await this.critic?.save(folder);
       },
       saveShard: async () => this.critic?.saveShard(),
+      settled: () => this.rollouts.settled(),
       signal: options.signal,
       loggers: options.loggers,
     });
@@ -193,14 +195,10 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
   /** Trains: one step for each turn of the loop. Leaving the loop saves; entering it again goes on. One loop at a time (ERR_TRAINING). */
   async *[Symbol.asyncIterator](): AsyncGenerator<GRPOStep, void, undefined> {
     const { run } = this;
-    const resumed = await run.start((source) => countSteps(this.config, source.length!));
-    await this.critic?.open(run.policy, resumed && join(run.resumedFrom!, 'trainer'), run.ranks);
-    if (resumed) {
-      await this.rollouts.restore(resumed, run.resumedFrom!);
-      this.sampleLog.state = resumed.sampleLog;
-      this.evaluationDue = resumed.evaluationDue === true;
-    }
-    this.evalRows ??= await this.readEvalRows();
+    await run.start(
+      (source) => countSteps(this.config, source.length!),
+      (resumed) => this.opened(resumed),
+    );
     yield* run.steps(
       () => this.makeStep(),
       () => ({ ...this.rollouts.state(), sampleLog: this.sampleLog.state, evaluationDue: this.evaluationDue }),
@@ -218,6 +216,18 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
         if (this.evaluationDue && this.evalRows) run.amend(await this.evaluateStep());
       },
     );
+  }
+
+  private async opened(resumed: TrainerCheckpoint | undefined): Promise<void> {
+    const { run } = this;
+    await this.critic?.open(run.policy, resumed && join(run.resumedFrom!, 'trainer'), run.ranks);
+    if (resumed) {
+      await this.rollouts.restore(resumed, run.resumedFrom!);
+      this.sampleLog.state = resumed.sampleLog;
+      this.evaluationDue = resumed.evaluationDue === true;
+    }
+    this.evalRows ??= await this.readEvalRows();
+    if (run.ranks.worldSize > 1) await this.rollouts.again();
   }
 
   private async readEvalRows(): Promise<Row[] | undefined> {

@@ -90,8 +90,14 @@ export class RolloutSource {
   }
 
   /** Until nothing is being drawn beside training. */
-  private async settled(): Promise<void> {
+  async settled(): Promise<void> {
     await this.ahead?.promise?.catch(() => undefined);
+  }
+
+  /** Another loop begins: what was being drawn when the last one ended, and came to nothing, is drawn again. */
+  async again(): Promise<void> {
+    const { ahead } = this;
+    await ahead?.promise?.catch(() => (ahead.promise = undefined));
   }
 
   /** The rollout that is drawn ahead, to its end: what comes after must not change what it is drawn by. */

@@ -67,6 +67,8 @@ export interface RunOptions<M extends TrainedModel = Policy> {
   saveMore?: (folder: string) => Promise<void>;
   /** What the other ranks do meanwhile. */
   saveShard?: () => Promise<void>;
+  /** Waits for what goes on beside the steps. */
+  settled?: () => Promise<void>;
   signal?: AbortSignal;
   loggers?: Logger[];
 }

@@ -5,11 +5,9 @@ import { checkMapping } from '../data/columns.js';
 import { baseOption } from '../engine/adapter-folder.js';
 import { Policy } from '../engine/policy.js';
 import { FusedGrpoError, incompatible, invalidType } from '../errors.js';
-import { packageVersion } from '../capabilities.js';
-import { settle } from '../engine/call.js';
-import { agree } from '../distributed/agree.js';
 import type { Ranks } from '../distributed/ranks.js';
 import { Loggers, loggersOf } from '../loggers/loggers.js';
+import { agreeOnData, agreeOnModel, agreeOnOptions, agreeOnPlace } from './agreement.js';
 import { findResume, loadCheckpoint, saveCheckpoint, type Best, type TrainerCheckpoint } from './checkpoint.js';
 import { openDataset, type Cursor, type Row, type RowSource } from './dataset.js';
 import { copyModel, writeFileAtomic, writeFolderAtomic } from './files.js';
@@ -21,6 +19,9 @@ import { Together } from './together.js';
 import { Updater } from './updater.js';
 import type { Version } from './weight-sync.js';
 import { Training, type GradientOptions, type TrainBatch, type TrainLoss } from '../engine/training.js';
+
+/** What a trainer does once its run is open. */
+type Opened = (resumed: TrainerCheckpoint | undefined) => Promise<void>;
 
 export class Run<M extends TrainedModel = Policy> {
   policy!: M;
@@ -44,6 +45,10 @@ export class Run<M extends TrainedModel = Policy> {
   readonly signal: AbortSignal;
   private readonly controller = new AbortController();
   private state: 'new' | 'idle' | 'running' | 'disposed' = 'new';
+  /** The loop waits for its consumer, who may never come back. */
+  private handedOut = false;
+  /** The last loop came to its end. */
+  private finished = false;
   /** Rows taken for a step that failed, and where the cursor stood before them: for a checkpoint they do not count. */
   private pending?: { rows: Row[]; before: Cursor };
 
@@ -76,72 +81,61 @@ export class Run<M extends TrainedModel = Policy> {
     return this.together.ranks;
   }
 
+  /** In the data set: rows of a step that was not made do not count. */
+  private get place(): Cursor {
+    return this.pending?.before ?? { ...this.source.cursor };
+  }
+
   get epoch(): number {
     const { epoch, index } = this.source.cursor;
     return epoch + (this.source.length ? index / this.source.length : 0);
   }
 
   /**
-   * Opens data and model, resumes if asked to; returns the checkpoint it continues from. A trainer that is iterated again goes on where it
-   * stopped.
+   * Opens data and model, resumes if asked to, and lets `opened` do the trainer's part (with the checkpoint, where it continues from one). A
+   * trainer that is iterated again goes on where it stopped.
    */
-  async start(countSteps: (source: RowSource) => number): Promise<TrainerCheckpoint | undefined> {
+  async start(countSteps: (source: RowSource) => number, opened: Opened = async () => undefined): Promise<void> {
     if (this.state === 'running') throw new FusedGrpoError('ERR_TRAINING', 'This trainer is already running: one loop at a time');
     const first = this.state === 'new';
     this.signal.throwIfAborted();
     this.state = 'running';
-    if (!first) {
-      await this.together.join();
-      this.lockAgain();
-      return undefined;
-    }
     try {
-      return await this.open(countSteps);
-    } catch (error) {
-      this.folder.unlock();
-      if (this.state === 'running') this.state = 'new';
-      throw error;
-    }
-  }
-
-  private lockAgain(): void {
-    try {
-      this.folder.lock();
-    } catch (error) {
-      this.state = 'idle';
-      throw error;
-    }
-  }
-
-  private async open(countSteps: (source: RowSource) => number): Promise<TrainerCheckpoint | undefined> {
-    await this.together.join();
-    try {
-      return await this.openTogether(countSteps);
+      // Nothing left to do: the others need not come to that.
+      if (first || this.step < this.totalSteps || (this.options.config.shardOptimizer && !this.finished)) await this.together.join();
+      await opened(first ? await this.openTogether(countSteps) : await this.goOn());
     } catch (error) {
       await this.together.part(error);
+      this.folder.unlock();
+      if (this.state === 'running') this.state = first ? 'new' : 'idle';
       throw error;
     }
+  }
+
+  private async goOn(): Promise<undefined> {
+    const { config } = this.options;
+    this.folder.lock();
+    await agreeOnPlace(this.ranks, this.policy, this.step, this.place);
+    if (config.shardOptimizer && this.ranks.native) await this.training.shardOptimizer(this.ranks.native);
   }
 
   private async openTogether(countSteps: (source: RowSource) => number): Promise<TrainerCheckpoint | undefined> {
     const { config, dataset, check, model } = this.options;
     const { signal, ranks } = this;
     if (ranks.rank > 0) this.folder.onlyRead();
-    const { outputDir: _folder, resume: _from, ...same } = config;
-    const { trainedOn } = this.options;
-    await agree(ranks, { 'the version of fused-grpo': packageVersion(), 'the trainer': this.options.kind, ...trainedOn, ...same });
+    await agreeOnOptions(ranks, this.options);
     const data = (await this.options.prepare?.(dataset)) ?? dataset;
     const columnMapping = this.options.prepare ? undefined : this.options.columnMapping; // prepare has renamed them
     const seed = config.shuffleDataset ? config.seed : null;
     this.source = await openDataset(data, { seed, lazy: config.maxSteps > 0, check, columnMapping });
     this.totalSteps = config.maxSteps > 0 ? config.maxSteps : countSteps(this.source);
-    await agree(ranks, { 'the data set': this.source.digest?.(), 'the number of steps': this.totalSteps });
+    await agreeOnData(ranks, dataset, this.source, this.totalSteps);
     const from = await ranks.fromFirst(ranks.rank === 0 ? await findResume(config.resume, config.outputDir) : undefined);
     if (from !== undefined && !existsSync(from))
       throw new FusedGrpoError('ERR_IO', `Rank ${ranks.rank} does not see ${from}: all ranks must see the folder of the checkpoints`);
     this.policy = typeof model === 'string' ? await this.loadModel(model, from, signal) : model;
     await chooseTrained(this.policy, config);
-    if (ranks.worldSize > 1) await agree(ranks, { 'the model': await settle(() => this.policy.native.digest()) });
+    await agreeOnModel(ranks, this.policy);
     this.training = new Training(this.policy);
     if (config.shardOptimizer && ranks.native) await this.training.shardOptimizer(ranks.native);
     this.folder.open(this.described(), from !== undefined);
@@ -164,6 +158,7 @@ export class Run<M extends TrainedModel = Policy> {
   private async loadModel(model: string, from: string | undefined, signal: AbortSignal): Promise<M> {
     const { load, config } = this.options;
     const folder = from ?? model;
+    this.policy?.dispose(); // of an earlier start that failed
     if (load) return load(folder, signal);
     const { device, dtype } = config;
     return (await Policy.load(folder, { device, dtype, ...(await baseOption(folder, model)), signal })) as TrainedModel as M;
@@ -225,7 +220,7 @@ export class Run<M extends TrainedModel = Policy> {
     before?: () => Promise<void>,
   ): AsyncGenerator<S, void, undefined> {
     const { config } = this.options;
-    let finished = false;
+    this.finished = false;
     let reason: unknown;
     let saving = false; // a save that failed is not tried again
     const save = async () => {
@@ -234,7 +229,7 @@ export class Run<M extends TrainedModel = Policy> {
       saving = false;
     };
     const { outputDir } = config;
-    const writes = this.ranks.rank === 0;
+    const { writes } = this.together;
     if (writes)
       await this.loggers.start({
         kind: this.options.kind,
@@ -248,31 +243,37 @@ export class Run<M extends TrainedModel = Policy> {
       if (this.saveWanted) await save();
       while (this.step < this.totalSteps) {
         this.signal.throwIfAborted();
-        this.ranks.setStep(this.step + 1);
+        this.together.setStep(this.step + 1);
         const step = await make();
         this.step = step.step;
         await after(step);
         if (writes) await this.loggers.step(step.metrics, step.step);
         if (this.saveWanted || (config.saveSteps > 0 && this.step % config.saveSteps === 0)) await save();
+        this.handedOut = true;
         yield step;
+        this.handedOut = false;
       }
       await save();
       await this.saveModel();
-      finished = true;
+      this.finished = true;
     } catch (error) {
       // Interrupted ranks do not end in the same moment: what this one misses then is no failure.
       reason = this.signal.aborted && (error as { code?: unknown }).code === 'ERR_RANK_LOST' ? this.signal.reason : error;
       throw reason;
     } finally {
       const disposed = (this.state as string) === 'disposed';
+      this.handedOut = false;
       if (!disposed) this.state = 'idle';
       // A failure to save must not hide the error that ended the run.
+      const { finished } = this;
       if (!finished && !disposed && !saving && !this.sharded)
         await this.save(state()).catch((error: Error) =>
           process.emitWarning(`the interrupted run could not be saved: ${error.message}`, 'FusedGrpoWarning'),
         );
       this.folder.unlock();
-      if (finished || disposed || reason !== undefined) await this.together.part(reason); // else the loop may be taken up again
+      // Whoever has left the loop may never come back to it: the others are told. All meet again where all come back.
+      if (reason === undefined && this.ranks.worldSize > 1) await this.options.settled?.();
+      await this.together.part(finished ? undefined : (reason ?? `it left its loop after step ${this.step}`));
       if (writes) await this.loggers.end({ status: finished ? 'finished' : 'stopped', step: this.step });
     }
   }
@@ -285,19 +286,18 @@ export class Run<M extends TrainedModel = Policy> {
   private async save(state: Partial<TrainerCheckpoint>): Promise<void> {
     const { config, kind, saveMore } = this.options;
     if (config.outputDir === undefined || this.step === this.savedStep || this.step === 0) return;
-    if (this.ranks.rank > 0) {
+    if (!this.together.writes) {
       if (this.sharded) await this.training.saveOptimizer('');
       await this.options.saveShard?.();
       this.savedStep = this.step;
       this.saveWanted = false;
       return;
     }
-    const cursor = this.pending?.before ?? { ...this.source.cursor };
     await saveCheckpoint(
       config.outputDir,
       this.policy,
       this.training,
-      { trainer: kind, step: this.step, cursor, settings: this.settings, skipped: this.skipped, best: this.best, ...state },
+      { trainer: kind, step: this.step, cursor: this.place, settings: this.settings, skipped: this.skipped, best: this.best, ...state },
       config.saveTotalLimit,
       saveMore,
     );
@@ -307,7 +307,7 @@ export class Run<M extends TrainedModel = Policy> {
 
   private async saveModel(): Promise<void> {
     const { outputDir } = this.options.config;
-    if (outputDir === undefined || this.ranks.rank > 0) return;
+    if (outputDir === undefined || !this.together.writes) return;
     const { best } = this;
     const wanted = this.options.loadBestModelAtEnd && best && best.step !== this.step;
     const from = wanted ? join(outputDir, `checkpoint-${best.step}`) : '';
@@ -320,7 +320,7 @@ export class Run<M extends TrainedModel = Policy> {
     this.best = { step: this.step, metric, value };
     this.saveWanted = true;
     const { outputDir } = this.options.config;
-    if (outputDir !== undefined && this.ranks.rank === 0) writeFileAtomic(join(outputDir, 'best.json'), JSON.stringify(this.best) + '\n');
+    if (outputDir !== undefined && this.together.writes) writeFileAtomic(join(outputDir, 'best.json'), JSON.stringify(this.best) + '\n');
   }
 
   /** Values of the step made last that came later than its line: it is saved again. */
@@ -335,6 +335,7 @@ export class Run<M extends TrainedModel = Policy> {
     this.state = 'disposed';
     this.controller.abort(new FusedGrpoError('ERR_DISPOSED', 'This trainer was disposed'));
     this.folder.unlock();
+    if (this.handedOut) void this.together.part('its trainer was disposed'); // a step under way does it itself
     if (typeof this.options.model === 'string') this.policy?.dispose();
   }
 }

@@ -7,6 +7,15 @@ export function layoutOf<C extends object>(config: C, names: readonly (keyof C &
   return Object.fromEntries(names.map((name) => [name, value(name)]));
 }
 
+/** How one of them was and is now, as JSON; whoever resumes with other ranks is told what would do. */
+export function describeChange(name: string, was?: string, is?: string): string {
+  const changed = `was ${was ?? 'not set'} and is now ${is ?? 'not set'}`;
+  if (name !== 'perDeviceTrainBatchSize') return `${name} ${changed}`;
+  const [count, fitting] = [worldSize(), Number(was) / worldSize()];
+  const advice = Number.isInteger(fitting) ? `; ${fitting} would do` : '';
+  return `${name} times the number of processes ${changed} (${Number(is) / count} x ${count})${advice}`;
+}
+
 type Schedule = Pick<ResolvedSFTConfig, 'learningRate' | 'lrSchedulerType' | 'warmupSteps' | 'warmupRatio'>;
 
 /**

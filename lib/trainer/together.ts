@@ -17,10 +17,18 @@ export function rankMetrics(ranks: Ranks, before: ExchangeStatistics): { ranks?:
   return { ranks: { count: ranks.worldSize, ...since } };
 }
 
+let runs = 0;
+
 export class Together {
-  /** The processes that train together. */
+  /** The processes that train together; `alone` before they have met and after they have parted. */
   ranks: Ranks = alone;
+  /** This process writes files: one of several does. */
+  writes = true;
   private readonly channels = new Map<string, Promise<Ranks>>();
+  /** Runs of a process meet those of the others in the order in which they begin. */
+  private number?: number;
+  private joins = 0;
+  private step = 0;
 
   constructor(
     private readonly timeout: number,
@@ -29,7 +37,12 @@ export class Together {
 
   /** Unless it has been done. */
   async join(): Promise<void> {
-    if (this.ranks === alone) this.ranks = await joinRanks({ timeout: this.timeout, signal: this.signal });
+    if (this.ranks !== alone) return;
+    this.number ??= runs++;
+    const name = `run/${this.number}/${this.joins++}`;
+    this.ranks = await joinRanks({ name, timeout: this.timeout, signal: this.signal });
+    this.writes = this.ranks.rank === 0;
+    this.ranks.setStep(this.step);
   }
 
   /** The ranks, for what goes on beside the steps; without a name: for the steps. */
@@ -37,18 +50,33 @@ export class Together {
     if (name === undefined) return Promise.resolve(this.ranks);
     const there = this.channels.get(name) ?? this.ranks.channel(name);
     this.channels.set(name, there);
+    void this.tellStep(there);
     return there;
   }
 
-  /** Leaves the other ranks; they are told when that is because of an error. */
-  async part(error?: unknown): Promise<void> {
+  /** The step under way, for messages. */
+  setStep(step: number): void {
+    this.step = step;
+    this.ranks.setStep(step);
+    for (const channel of this.channels.values()) void this.tellStep(channel);
+  }
+
+  private tellStep(channel: Promise<Ranks>): Promise<void> {
+    return channel.then(
+      (ranks) => ranks.setStep(this.step),
+      () => undefined, // whoever wants it learns why
+    );
+  }
+
+  /** Leaves the other ranks; they are told `why` unless the run is over. */
+  async part(why?: unknown): Promise<void> {
     const channels = await Promise.allSettled(this.channels.values());
     const all = [...channels.flatMap((c) => (c.status === 'fulfilled' ? [c.value] : [])), this.ranks];
     this.ranks = alone;
     this.channels.clear();
-    const message = error instanceof Error ? error.message : String(error);
-    if (error !== undefined) await Promise.all(all.map((ranks) => ranks.fail(message)));
-    for (const ranks of all) await ranks.leave().catch(() => undefined);
+    const message = why instanceof Error ? why.message : String(why);
+    if (why !== undefined) await Promise.all(all.map((ranks) => ranks.fail(message)));
+    await Promise.allSettled(all.map((ranks) => ranks.leave()));
   }
 
   /**

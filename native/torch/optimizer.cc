@@ -152,7 +152,10 @@ std::vector<std::pair<std::string, at::Tensor>> Optimizer::state() const {
 
 void Optimizer::shard(std::shared_ptr<RankGroup> group) {
   if (group->world_size() < 2) return;
+  const bool again = group_ && group_->rank() == group->rank() && group_->world_size() == group->world_size();
+  if (group_ && !again) throw std::runtime_error("A sharded optimizer stays with its rank and their number");
   group_ = std::move(group);
+  if (again) return;  // the same ranks have met anew: the parts are what they were
   for (size_t i = 0; i < slots_.size(); ++i) {
     Slot& s = slots_[i];
     s.begin = s.end = 0;

@@ -54,6 +54,10 @@ class RankGroup {
 
   /// Tells the others why this rank ends, so that they do not wait. Never throws.
   void fail(const std::string& message) noexcept;
+  /// The same when the process ends, from any thread: takes at most a second.
+  void last_words(const std::string& message);
+  /// Nothing but statistics works afterwards. The destructor does it as well.
+  void leave() noexcept;
   struct Statistics {
     int64_t bytes = 0;      // handed over for exchanges
     double waiting = 0;     // seconds in meetings, until the last rank came

@@ -3,6 +3,7 @@
 #include <condition_variable>
 #include <cstdlib>
 #include <deque>
+#include <map>
 #include <mutex>
 #include <thread>
 
@@ -11,6 +12,7 @@
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
 #include "torch/error.h"
+#include "torch/host_address.h"
 #include "torch/torch_min.h"
 
 namespace fg {
@@ -33,24 +35,48 @@ std::string words(const std::exception& e) {
 
 [[noreturn]] void lost(const std::string& message) { throw CodedError("ERR_RANK_LOST", message); }
 
+/// The process of rank 0 holds the meeting point to its end: its runs meet there, one after another or at once.
+void hold(int port, const c10::intrusive_ptr<c10d::Store>& store) {
+  static std::mutex mutex;
+  static auto* held = new std::map<int, c10::intrusive_ptr<c10d::Store>>;  // never freed: others read to the last
+  const std::lock_guard lock(mutex);
+  held->emplace(port, store);
+}
+
+/// Why the meeting point cannot be held or reached, from libtorch's words.
+std::string why_not(const StoreOptions& o, const std::string& text) {
+  const std::string port = "MASTER_PORT " + std::to_string(o.port);
+  if (o.serve && text.find("in use") != std::string::npos)
+    return port + " is taken on this machine: choose another one";
+  if (o.serve && text.find("failed to listen") != std::string::npos) {
+    const size_t at = text.rfind("message: ");
+    return "Rank 0 cannot listen at " + port + ": " + (at == std::string::npos ? text : text.substr(at + 9));
+  }
+  if (!resolves(o.host)) return "This machine knows no address for MASTER_ADDR '" + o.host + "'";
+  if (o.serve)
+    return "Rank 0 does not reach itself at MASTER_ADDR:MASTER_PORT, " + address(o) + ", within " + seconds(o.timeout) +
+           ": MASTER_ADDR must be a name or an address of the machine of rank 0";
+  if (text.find("Ping failed") != std::string::npos)
+    return "Something answers at MASTER_ADDR:MASTER_PORT, " + address(o) + ", but it is not rank 0 of a run";
+  return "Nobody answers at MASTER_ADDR:MASTER_PORT, " + address(o) + ", within " + seconds(o.timeout) +
+         ": is rank 0 running there, and are both set to the same on all ranks?";
+}
+
 c10::intrusive_ptr<c10d::Store> open_store(const StoreOptions& o) {
   c10d::TCPStoreOptions options;
   options.port = static_cast<std::uint16_t>(o.port);
-  options.isServer = o.serve;
+  options.isServer = options.multiTenant = o.serve;
   options.waitWorkers = false;
   options.timeout = o.timeout;
   // What goes wrong becomes an error; libtorch would print it besides, with its stack.
   if (!std::getenv("TORCH_CPP_LOG_LEVEL")) FLAGS_caffe2_log_level = 3;
   options.useLibUV = false;  // libtorch's libuv symbols would bind to Node's
   try {
-    return c10::make_intrusive<c10d::TCPStore>(o.host, options);
+    c10::intrusive_ptr<c10d::Store> store = c10::make_intrusive<c10d::TCPStore>(o.host, options);
+    if (o.serve) hold(o.port, store);
+    return store;
   } catch (const std::exception& e) {
-    const std::string text = words(e);
-    if (o.serve && text.find("in use") != std::string::npos)
-      lost("MASTER_PORT " + std::to_string(o.port) + " is taken on this machine: choose another one");
-    if (o.serve) lost("This process has rank 0 and must listen at " + address(o) + ", but cannot: " + text);
-    lost("Nobody answers at MASTER_ADDR:MASTER_PORT, " + address(o) + ", within " + seconds(o.timeout) +
-         ": is rank 0 running there, and are both set to the same on all ranks? (" + text + ")");
+    lost(why_not(o, words(e)));
   }
 }
 
@@ -121,9 +147,8 @@ struct RankStore::Line {
     if (answer->error) {
       try {
         std::rethrow_exception(answer->error);
-      } catch (const std::exception& e) {
-        lost("The meeting point at " + address(options) + " is gone, and with it rank 0 or what launched it (" +
-             words(e) + ")");
+      } catch (const std::exception&) {
+        lost("The meeting point at " + address(options) + " is gone, and with it rank 0 or what launched it");
       }
     }
     return std::move(answer->value);

@@ -1,7 +1,7 @@
 // What goes wrong between processes: every survivor ends in time and says which rank is missing, and the run goes on from its checkpoint.
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { spawn } from 'node:child_process';
-import { cpSync, existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -23,19 +23,19 @@ const config = (more: object = {}) => ({
 const survivors = (ranks: RankResult[], lost: number) => ranks.filter((_, rank) => rank !== lost);
 
 describe('a rank that is lost', () => {
-  const ways: [string, Record<string, unknown>][] = [
-    ['killed', { at: 3, signal: 'SIGKILL' }],
-    ['stopped', { at: 3, signal: 'SIGSTOP' }],
-    ['gone without a word', { leave: 3 }],
+  const ways: [string, Record<string, unknown>, string][] = [
+    ['killed', { at: 3, signal: 'SIGKILL' }, '(has stopped answering|has given no sign of life for 2 s)'],
+    ['stopped', { at: 3, signal: 'SIGSTOP' }, 'has given no sign of life for 2 s'],
+    ['gone by process.exit', { leave: 3 }, 'ended'],
   ];
   test.each(ways)(
     '%s: the others end within the timeout, naming it and the step; the checkpoint is whole and goes on',
-    async (_, how) => {
+    async (_, how, words) => {
       const output = outputDir();
       const job: Job = { config: config({ outputDir: output, saveSteps: 2 }), ranks: { 1: how } };
       const ranks = await runRanks(3, job, 12_000);
       for (const rank of survivors(ranks, 1)) {
-        expect(rank.error).toMatch(/^Rank 1 .*\(step 4\)/);
+        expect(rank.error).toMatch(new RegExp(`^Rank 1 ${words} \\(step 4\\)`));
         expect(rank.code).toBe('ERR_RANK_LOST');
         expect(rank.steps.at(-1)!.step).toBe(3);
       }
@@ -66,9 +66,21 @@ describe('a rank that is lost', () => {
 });
 
 describe('ranks that do not agree are refused before the first step', () => {
+  const otherData = join(mkdtempSync(join(tmpdir(), 'fg-data-')), 'other.jsonl');
+  beforeAll(() => writeFileSync(otherData, '{"prompt":"1+1=","answer":"2"}\n'.repeat(8)));
+  afterAll(() => rmSync(join(otherData, '..'), { recursive: true }));
   const cases: [string, Record<string, unknown>, RegExp][] = [
     ['an option', { config: { learningRate: 2e-4 } }, /learningRate is 0\.0001 on rank 0, but 0\.0002 on rank 1/],
-    ['the data', { skipRows: 1 }, /the data set is "40 rows, .*" on rank 0, but "39 rows, .*" on rank 1/],
+    [
+      'the data',
+      { skipRows: 1 },
+      /the data set is in memory \(40 rows, SHA-256 \w+\) on rank 0, but in memory \(39 rows, SHA-256 \w+\) on rank 1/,
+    ],
+    [
+      'the file of the data',
+      { data: otherData },
+      /the data set is in memory \(40 rows, .*\) on rank 0, but \S+other\.jsonl \(8 rows, SHA-256 \w+\) on rank 1/,
+    ],
     ['a reward function', { reward: 'length' }, /reward function 'sum' is .* on rank 0, but nothing on rank 1/],
   ];
   test.each(cases)(
@@ -88,9 +100,17 @@ describe('ranks that do not agree are refused before the first step', () => {
     weights[weights.length - 2]! ^= 1;
     writeFileSync(join(model, 'model.safetensors'), weights);
     const ranks = await runRanks(2, { config: config(), ranks: { 1: { model } } }, 30_000);
-    for (const rank of ranks) expect(rank.error).toMatch(/the model is "\w+" on rank 0, but "\w+" on rank 1/);
+    for (const rank of ranks)
+      expect(rank.error).toMatch(/the model is \S+demo\/model \(weights \w+\) on rank 0, but \S+ \(weights \w+\) on rank 1/);
   }, 60_000);
 });
+
+test('a checkpoint of steps of another size: what perDeviceTrainBatchSize would do', async () => {
+  const job = { config: config({ maxSteps: 2, outputDir: outputDir(), resume: 'auto' }) };
+  expect((await runRanks(1, job))[0]).toMatchObject({ error: undefined });
+  for (const rank of await runRanks(2, { config: { ...job.config, maxSteps: 4 } }))
+    expect(rank.error).toMatch(/perDeviceTrainBatchSize times the number of processes was 8 and is now 16 \(8 x 2\); 4 would do/);
+}, 60_000);
 
 describe('places where nobody meets', () => {
   const one = (env: Record<string, string>) =>
@@ -122,9 +142,26 @@ describe('places where nobody meets', () => {
 
   test('nobody is there, or the others do not come; nothing else is printed', async () => {
     const missing = JSON.parse(await one(await here({ RANK: '1' }))) as { error: string };
-    expect(missing.error).toMatch(/^Nobody answers at MASTER_ADDR:MASTER_PORT, 127\.0\.0\.1:\d+, within 1 s: is rank 0 running there/);
+    expect(missing.error).toMatch(
+      /^Nobody answers at MASTER_ADDR:MASTER_PORT, 127\.0\.0\.1:\d+, within 1 s: is rank 0 running there, and are both set to the same on all ranks\?$/,
+    );
     const alone = JSON.parse(await one(await here())) as { error: string };
     expect(alone.error).toMatch(/^Rank 1 has not come within 1 s \(before the first step\): was it started/);
+  }, 30_000);
+
+  test('MASTER_ADDR is no name, or that of another machine', async () => {
+    const unknown = JSON.parse(await one(await here({ MASTER_ADDR: 'nowhere.invalid' }))) as { error: string };
+    expect(unknown.error).toBe("This machine knows no address for MASTER_ADDR 'nowhere.invalid'");
+    const elsewhere = JSON.parse(await one(await here({ MASTER_ADDR: '192.0.2.1' }))) as { error: string }; // of nobody (RFC 5737)
+    expect(elsewhere.error).toMatch(
+      /^Rank 0 does not reach itself at MASTER_ADDR:MASTER_PORT, 192\.0\.2\.1:\d+, within 1 s: MASTER_ADDR must be a name or an address of the machine of rank 0$/,
+    );
+  }, 30_000);
+
+  test('a network interface that is not there', async () => {
+    const out = JSON.parse(await one(await here({ GLOO_SOCKET_IFNAME: 'eth99' }))) as { error: string; code: string };
+    expect(out.error).toMatch(/^GLOO_SOCKET_IFNAME names 'eth99', but this machine has no such network interface .*; it has .*\blo\b/);
+    expect(out.code).toBe('ERR_INVALID_ARG');
   }, 30_000);
 
   test('a world of one needs no meeting', async () => {
@@ -136,86 +173,4 @@ describe('places where nobody meets', () => {
     expect(await one(await here({ RANK: '2' }))).toMatch(/RANK 2 is not below WORLD_SIZE 2/);
     expect(await one(await here({ MASTER_PORT: '70000' }))).toMatch(/port from 1 to 65535 for MASTER_PORT/);
   }, 30_000);
-});
-
-describe('launch', () => {
-  const cli = join(__dirname, '../../scripts/cli.mjs');
-  const run = (args: string[], onOutput?: (text: string, kill: (signal: NodeJS.Signals) => void) => void) =>
-    new Promise<{ exit: number | null; err: string }>((resolve) => {
-      const child = spawn(process.execPath, [cli, 'launch', ...args], { env: { ...process.env, NODE_OPTIONS: '', FUSED_GRPO_DEBUG: '' } });
-      let err = '';
-      child.stderr.on('data', (chunk) => {
-        err += String(chunk);
-        onOutput?.(err, (signal) => void child.kill(signal));
-      });
-      child.on('close', (exit) => resolve({ exit, err }));
-    });
-  const training = (output: string, reward: string, ...more: string[]) => {
-    const data = join(folder, 'prompts.jsonl');
-    writeFileSync(data, Array.from({ length: 12 }, (_, i) => JSON.stringify({ prompt: `${i}+1=`, answer: String(i + 1) })).join('\n'));
-    const module = join(folder, `${count++}.mjs`);
-    writeFileSync(module, reward);
-    return [
-      ...['--', 'train', '--model', demoModel, '--data', data, '--reward', module, '--output', output],
-      ...['--max-steps', '6', '--per-device-train-batch-size', '8', '--num-generations', '4', '--max-completion-length', '8'],
-      ...['--save-steps', '1', '--ddp-timeout', '5', ...more],
-    ];
-  };
-  const good = `export default ({ completions }) => completions.map((c) => c.length);`;
-
-  test('two processes; one voice; a report', async () => {
-    const output = outputDir();
-    const { exit, err } = await run(['--nproc', '2', ...training(output, good)]);
-    expect([exit, err]).toEqual([0, expect.stringMatching(/Done: /)]);
-    expect(err.match(/Done: /g)).toHaveLength(1);
-    expect(existsSync(join(output, 'report.html'))).toBe(true);
-  }, 60_000);
-
-  test('a rank dies: started again, the run goes on and ends well', async () => {
-    const output = outputDir();
-    const mark = join(folder, 'died');
-    const reward = `import { existsSync, writeFileSync } from 'node:fs';
-export default ({ completions, trainerState }) => {
-  if (process.env.RANK === '1' && trainerState.step === 3 && !existsSync(${JSON.stringify(mark)})) {
-    writeFileSync(${JSON.stringify(mark)}, '');
-    process.kill(process.pid, 'SIGKILL');
-  }
-  return completions.map((c) => c.length);
-};`;
-    const { exit, err } = await run(['--nproc', '2', '--max-restarts', '1', ...training(output, reward, '--resume', 'auto')]);
-    expect([exit, err]).toEqual([
-      0,
-      expect.stringMatching(/Rank 1 was ended by SIGKILL; starting all again \(1 of 1\)[\s\S]*Going on after step 3[\s\S]*Done: /),
-    ]);
-    const steps = readFileSync(join(output, 'metrics.jsonl'), 'utf8')
-      .trim()
-      .split('\n')
-      .map((line) => (JSON.parse(line) as { step: number }).step);
-    expect(steps).toEqual([1, 2, 3, 4, 5, 6]);
-  }, 60_000);
-
-  test('a mistake is told once with its rank, and ends with its exit code', async () => {
-    const reward = `export default ({ completions }) => { if (process.env.RANK === '1') throw new Error('what?'); return completions.map(() => 0); };`;
-    const { exit, err } = await run(['--nproc', '2', ...training(outputDir(), reward)]);
-    expect(exit).toBe(1);
-    expect(err).toMatch(/\[rank 1\] fused-grpo: Reward function .*what\?/);
-    expect(err).toMatch(/Rank \d ended with exit code 1; the run has ended/);
-    expect((await run(['--nproc', '2'])).err).toMatch(/launch needs a command after --/);
-    expect((await run(training(outputDir(), good))).err).toMatch(/--nproc/);
-  }, 60_000);
-
-  test('Ctrl-C: saved, 130, and it goes on', async () => {
-    const output = outputDir();
-    const slow = `export default async ({ completions }) => { await new Promise((r) => setTimeout(r, 300)); return completions.map((c) => c.length); };`;
-    let sent = false;
-    const first = await run(['--nproc', '2', ...training(output, slow)], (text, kill) => {
-      if (!sent && /train 1\/6/.test(text)) {
-        sent = true;
-        kill('SIGINT');
-      }
-    });
-    expect([first.exit, first.err]).toEqual([130, expect.stringMatching(/Interrupted/)]);
-    const second = await run(['--nproc', '2', ...training(output, good, '--resume', 'auto')]);
-    expect([second.exit, second.err]).toEqual([0, expect.stringMatching(/Going on after step [1-5]/)]);
-  }, 60_000);
 });

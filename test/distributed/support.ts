@@ -11,6 +11,8 @@ export interface Job {
   trainer?: 'grpo' | 'ppo' | 'sft' | 'reward';
   model?: string;
   reward?: string;
+  /** What is done with trainers: see rank.cjs. */
+  plan?: 'once' | 'again' | 'inTurn' | 'sideBySide';
   evaluate?: boolean;
   /** Options of openAICompatible: servers sample. */
   servers?: object;
@@ -20,7 +22,10 @@ export interface Job {
 }
 
 export interface RankResult {
-  steps: { step: number; metrics: Record<string, number> }[];
+  /** `of`: which loop, where there are several. */
+  steps: { step: number; metrics: Record<string, number>; of?: string }[];
+  /** The loops that came to their end. */
+  ends: (string | undefined)[];
   error?: string;
   code?: string;
   exit: number | null;
@@ -60,11 +65,12 @@ function runRank(job: Job, env: Record<string, string>, limit: number, within: s
       const lines = out
         .split('\n')
         .filter(Boolean)
-        .map((line) => JSON.parse(line) as { step?: number; metrics: Record<string, number>; error?: string; code?: string });
+        .map((line) => JSON.parse(line) as Partial<RankResult['steps'][0]> & { end?: boolean; error?: string; code?: string });
       const failed = lines.find((l) => l.error !== undefined);
       const steps = lines.filter((l) => l.step !== undefined) as RankResult['steps'];
+      const ends = lines.filter((l) => l.end).map((l) => l.of);
       const error = failed?.error ?? (exit === 0 || exit === 3 ? undefined : err || undefined);
-      resolve({ steps, error, code: failed?.code, exit, seconds: (performance.now() - begin) / 1000 });
+      resolve({ steps, ends, error, code: failed?.code, exit, seconds: (performance.now() - begin) / 1000 });
     });
   });
 }

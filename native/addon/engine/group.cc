@@ -52,6 +52,7 @@ Napi::Function GroupHandle::define(Napi::Env env) {
                          InstanceMethod("meet", &GroupHandle::meet),
                          InstanceMethod("setStep", &GroupHandle::set_step),
                          InstanceMethod("fail", &GroupHandle::fail),
+                         InstanceMethod("lastWords", &GroupHandle::last_words),
                          InstanceMethod("statistics", &GroupHandle::statistics),
                          InstanceMethod("leave", &GroupHandle::leave),
                      });
@@ -63,7 +64,7 @@ GroupHandle::GroupHandle(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Grou
 
 std::shared_ptr<RankGroup> GroupHandle::of(const Napi::Value& value) {
   if (!value.IsObject() || !value.As<Napi::Object>().CheckTypeTag(&kGroupTag)) return nullptr;
-  std::shared_ptr<RankGroup> group = Unwrap(value.As<Napi::Object>())->joined_->group;
+  std::shared_ptr<RankGroup> group = Unwrap(value.As<Napi::Object>())->joined_->now();
   joined(group);
   return group;
 }
@@ -72,7 +73,7 @@ Napi::Value GroupHandle::join(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     return submit(info,
                   [options = options_of(object_at(info[0], "options"))](Joined& j, const std::atomic<bool>& abort) {
-                    j.group = std::make_shared<RankGroup>(options, abort);
+                    j.exchange(std::make_shared<RankGroup>(options, abort));
                     return [](Napi::Env env) { return env.Undefined(); };
                   });
   });
@@ -110,7 +111,7 @@ Napi::Value GroupHandle::meet(const Napi::CallbackInfo& info) {
 Napi::Value GroupHandle::set_step(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     if (!info[0].IsNumber()) throw bad_argument("step", "a number");
-    if (joined_->group) joined_->group->set_step(info[0].As<Napi::Number>().Int64Value());
+    if (const auto group = joined_->now()) group->set_step(info[0].As<Napi::Number>().Int64Value());
     return info.Env().Undefined();
   });
 }
@@ -124,10 +125,18 @@ Napi::Value GroupHandle::fail(const Napi::CallbackInfo& info) {
   });
 }
 
+Napi::Value GroupHandle::last_words(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const std::string message = string_of(info[0], "message");
+    if (const auto group = joined_->now()) group->last_words(message);
+    return info.Env().Undefined();
+  });
+}
+
 Napi::Value GroupHandle::statistics(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     auto out = Napi::Object::New(info.Env());
-    const auto& group = joined_->group;
+    const auto group = joined_->now();
     const RankGroup::Statistics s = group ? group->statistics() : RankGroup::Statistics{};
     out.Set("bytes", Napi::Number::New(info.Env(), static_cast<double>(s.bytes)));
     out.Set("waiting", Napi::Number::New(info.Env(), s.waiting));
@@ -139,7 +148,7 @@ Napi::Value GroupHandle::statistics(const Napi::CallbackInfo& info) {
 Napi::Value GroupHandle::leave(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     return submit(info, [](Joined& j, const std::atomic<bool>&) {
-      j.group.reset();
+      if (const auto group = j.exchange(nullptr)) group->leave();  // an optimizer may hold it longer
       return [](Napi::Env env) { return env.Undefined(); };
     });
   });

@@ -1,6 +1,8 @@
 #pragma once
 // The JavaScript handle of a RankGroup.
 #include <memory>
+#include <mutex>
+#include <utility>
 
 #include "addon/engine/convert.h"
 #include "addon/engine/owner_thread.h"
@@ -19,6 +21,16 @@ class GroupHandle : public Napi::ObjectWrap<GroupHandle> {
  private:
   struct Joined {
     std::shared_ptr<RankGroup> group;
+    std::mutex mutex;  // of `group` where it changes, and where another thread than the group's own reads it
+
+    std::shared_ptr<RankGroup> exchange(std::shared_ptr<RankGroup> next) {
+      const std::lock_guard lock(mutex);
+      return std::exchange(group, std::move(next));
+    }
+    std::shared_ptr<RankGroup> now() {
+      const std::lock_guard lock(mutex);
+      return group;
+    }
   };
   Napi::Value join(const Napi::CallbackInfo& info);    // ({ rank, worldSize, host, port, serve, prefix, timeout (ms) })
   Napi::Value gather(const Napi::CallbackInfo& info);  // (Uint8Array) -> call<Uint8Array[]>
@@ -26,6 +38,7 @@ class GroupHandle : public Napi::ObjectWrap<GroupHandle> {
   Napi::Value meet(const Napi::CallbackInfo& info);        // () -> call<void>
   Napi::Value set_step(const Napi::CallbackInfo& info);    // (step)
   Napi::Value fail(const Napi::CallbackInfo& info);        // (message) -> call<void>
+  Napi::Value last_words(const Napi::CallbackInfo& info);  // (message): at the process's end
   Napi::Value statistics(const Napi::CallbackInfo& info);  // () -> { bytes, waiting, exchanging }
   Napi::Value leave(const Napi::CallbackInfo& info);       // () -> call<void>
 
