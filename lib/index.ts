@@ -13,6 +13,7 @@ export type { Adapter, LoraOptions } from './engine/adapter.js';
 export { Tensor, type TensorData, type TensorDtype, type TensorOptions } from './engine/tensor.js';
 export type { GenerateOptions, LoadOptions, ScoreOptions } from './engine/options.js';
 export type { ChatMessage } from './engine/chat.js';
+export type { Trainer } from './trainer/trainer.js';
 export { GRPOTrainer, type GRPOTrainerOptions } from './trainer/grpo-trainer.js';
 export { PPOTrainer, type PPOTrainerOptions } from './trainer/ppo-trainer.js';
 export { ppoConfigOptions, type PPOConfig } from './trainer/ppo-config.js';

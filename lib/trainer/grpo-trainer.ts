@@ -19,6 +19,7 @@ import type { RolloutFn, SyncWeights } from './rollout-function.js';
 import { RolloutSource } from './rollout-source.js';
 import type { Rollout } from './rollout.js';
 import { Run } from './run.js';
+import { Trainer } from './trainer.js';
 import { SampleLog, sampleOf } from './samples.js';
 import { externalSampler, type ExternalSampler } from './sampler.js';
 import { countSteps, layoutOf, learningRateAt, stepsPerRollout } from './schedule.js';
@@ -100,11 +101,12 @@ const GRPO: TrainerSetup = { kind: 'grpo', name: 'GRPOTrainer', resolve: resolve
  * Errors: TypeError/RangeError for options; FusedGrpoError with a code for data, model, reward and training failures. Whatever ends a
  * run early, the steps made so far are saved first.
  */
-export class GRPOTrainer implements AsyncIterable<GRPOStep> {
+export class GRPOTrainer extends Trainer<GRPOStep> {
   /** The options with all defaults filled in. */
   readonly config: ResolvedGRPOConfig;
   private readonly rewards: NamedReward[];
-  private readonly run: Run;
+  /** @internal */
+  protected override readonly run: Run;
   private readonly rollouts: RolloutSource;
   private readonly critic?: Critic;
   private readonly external?: ExternalSampler;
@@ -118,6 +120,7 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
     private readonly options: GRPOTrainerOptions,
     /** @internal */ setup: TrainerSetup = GRPO,
   ) {
+    super();
     if (options === null || typeof options !== 'object') throw invalidType(`${setup.name} options`, 'an object', options);
     rejectUnknown(setup.name, options, setup.critic ? [...OPTION_NAMES, 'valueModel'] : OPTION_NAMES);
     this.config = setup.resolve(options.config ?? {});
@@ -159,40 +162,16 @@ export class GRPOTrainer implements AsyncIterable<GRPOStep> {
     return this.run.policy;
   }
 
-  /** Optimizer steps of the whole run; 0 until training has begun. */
-  get totalSteps(): number {
-    return this.run.totalSteps;
-  }
-
-  /** The step to come (0-based): also after resuming. */
-  get currentStep(): number {
-    return this.run.step;
-  }
-
-  /** Trains to the end; returns the last step. */
-  async train(): Promise<GRPOStep | undefined> {
-    let last: GRPOStep | undefined;
-    for await (const step of this) last = step;
-    return last;
-  }
-
-  /** Frees what this trainer loaded: not a Policy that was passed in. */
-  dispose(): void {
-    this.run.dispose();
+  override dispose(): void {
+    super.dispose();
     this.rollouts.dispose();
     this.critic?.dispose();
-  }
-
-  /** dispose(), for `using`. */
-  [Symbol.dispose](): void {
-    this.dispose();
   }
 
   private get stepsPerRollout(): number {
     return stepsPerRollout(this.config);
   }
 
-  /** Trains: one step for each turn of the loop. Leaving the loop saves; entering it again goes on. One loop at a time (ERR_TRAINING). */
   async *[Symbol.asyncIterator](): AsyncGenerator<GRPOStep, void, undefined> {
     const { run } = this;
     await run.start(

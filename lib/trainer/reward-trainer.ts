@@ -16,6 +16,7 @@ import type { Dataset, Row } from './dataset.js';
 import { resolveRewardConfig, type ResolvedRewardConfig, type RewardConfig } from './reward-config.js';
 import { checkPreferenceRow } from './rows.js';
 import { Run } from './run.js';
+import { Trainer } from './trainer.js';
 import type { RankMetrics } from './types.js';
 import { layoutOf, learningRateAt } from './schedule.js';
 
@@ -103,15 +104,17 @@ const warn = (text: string | undefined): void => {
  * does not end with it; pairs with a side of more than `maxLength` tokens are left out. Writes what SFTTrainer writes; model/ opens in
  * transformers (AutoModelForSequenceClassification) and in RewardModel.load. Errors as GRPOTrainer's.
  */
-export class RewardTrainer implements AsyncIterable<RewardStep> {
+export class RewardTrainer extends Trainer<RewardStep> {
   /** The options with all defaults filled in. */
   readonly config: ResolvedRewardConfig;
-  private readonly run: Run<ScalarModel>;
+  /** @internal */
+  protected override readonly run: Run<ScalarModel>;
   private reader?: PairReader;
   private evaluation?: Pair[];
   private loaded?: RewardModel;
 
   constructor(private readonly options: RewardTrainerOptions) {
+    super();
     if (options === null || typeof options !== 'object') throw invalidType('RewardTrainer options', 'an object', options);
     rejectUnknown('RewardTrainer', options, OPTION_NAMES);
     const { model } = options;
@@ -140,33 +143,6 @@ export class RewardTrainer implements AsyncIterable<RewardStep> {
     return (this.loaded ??= model instanceof RewardModel ? model : RewardModel.of(this.run.policy, 'reward'));
   }
 
-  /** Optimizer steps of the whole run; 0 until training has begun. */
-  get totalSteps(): number {
-    return this.run.totalSteps;
-  }
-
-  /** The step to come (0-based): also after resuming. */
-  get currentStep(): number {
-    return this.run.step;
-  }
-
-  /** Trains to the end; returns the last step. */
-  async train(): Promise<RewardStep | undefined> {
-    let last: RewardStep | undefined;
-    for await (const step of this) last = step;
-    return last;
-  }
-
-  /** Frees what this trainer loaded: not a RewardModel that was passed in. */
-  dispose(): void {
-    this.run.dispose();
-  }
-  /** dispose(), for `using`. */
-  [Symbol.dispose](): void {
-    this.dispose();
-  }
-
-  /** Trains: one step for each turn of the loop. */
   async *[Symbol.asyncIterator](): AsyncGenerator<RewardStep, void, undefined> {
     const { run, config } = this;
     const batchSize = config.perDeviceTrainBatchSize * config.gradientAccumulationSteps * worldSize();

@@ -9,6 +9,7 @@ import { ownStretch } from '../distributed/share.js';
 import type { Dataset, Row } from './dataset.js';
 import { checkSFTRow } from './rows.js';
 import { Run } from './run.js';
+import { Trainer } from './trainer.js';
 import type { RankMetrics } from './types.js';
 import { layoutOf, learningRateAt } from './schedule.js';
 import type { TrainBatch } from '../engine/training.js';
@@ -69,12 +70,14 @@ export interface SFTTrainerOptions {
  * Supervised fine-tuning by next-token likelihood: the cold start of GRPO recipes. Loss: mean over the step's completion tokens.
  * Completions end with the model's end-of-sequence token, so that it learns to stop.
  */
-export class SFTTrainer implements AsyncIterable<SFTStep> {
+export class SFTTrainer extends Trainer<SFTStep> {
   /** The options with all defaults filled in. */
   readonly config: ResolvedSFTConfig;
-  private readonly run: Run;
+  /** @internal */
+  protected override readonly run: Run;
 
   constructor(private readonly options: SFTTrainerOptions) {
+    super();
     if (options === null || typeof options !== 'object') throw invalidType('SFTTrainer options', 'an object', options);
     rejectUnknown('SFTTrainer', options, ['model', 'trainDataset', 'columnMapping', 'config', 'signal', 'loggers', 'onStep']);
     this.config = resolveSFTConfig(options.config ?? {});
@@ -97,34 +100,6 @@ export class SFTTrainer implements AsyncIterable<SFTStep> {
     return this.run.policy;
   }
 
-  /** Optimizer steps of the whole run; 0 until training has begun. */
-  get totalSteps(): number {
-    return this.run.totalSteps;
-  }
-
-  /** The step to come (0-based): also after resuming. */
-  get currentStep(): number {
-    return this.run.step;
-  }
-
-  /** Trains to the end; returns the last step. */
-  async train(): Promise<SFTStep | undefined> {
-    let last: SFTStep | undefined;
-    for await (const step of this) last = step;
-    return last;
-  }
-
-  /** Frees what this trainer loaded: not a Policy that was passed in. */
-  dispose(): void {
-    this.run.dispose();
-  }
-
-  /** dispose(), for `using`. */
-  [Symbol.dispose](): void {
-    this.dispose();
-  }
-
-  /** Trains: one step for each turn of the loop. */
   async *[Symbol.asyncIterator](): AsyncGenerator<SFTStep, void, undefined> {
     const { run, config } = this;
     const batchSize = config.perDeviceTrainBatchSize * config.gradientAccumulationSteps * worldSize();

@@ -1,7 +1,8 @@
 // The row algorithm, once for all instruction sets: included inside an anonymous namespace by rows_*.cc after they have
 // defined `Vec` (kWidth, F, set, load<D>, store<D>, max, add, sub, mul, fma, split, raise, hmax, hsum) and
 // `FlushDenormals`. A Vec with kPairs also loads and stores two vectors at a time, whose elements may lie in any order
-// between the two, and finds the largest of 16-bit elements as integers. No standard inline function may be called
+// between the two, and finds the largest of 16-bit elements as integers; one with kMasks loads and stores less than a
+// vector. No standard inline function may be called
 // here: the linker could keep this copy, compiled for this instruction set.
 //
 // 2^x, x = y scale, y = z - max: `split` gives r = x - n, small, and n in a form that `raise` takes; raise(p, n) is
@@ -32,6 +33,32 @@ inline void store_pair(Element<D>* p, Vec::F a, Vec::F b) {
     V::template store_pair<D>(p, a, b);
   else
     Vec::store<D>(p, a), Vec::store<D>(p + Vec::kWidth, b);
+}
+
+/// The first n elements of a vector, `fill` behind them.
+template <DType D, class V = Vec>
+inline Vec::F load_tail(const Element<D>* p, int64_t n, float fill) {
+  if constexpr (V::kMasks) {
+    return V::template load_tail<D>(p, n, fill);
+  } else {
+    alignas(64) Element<D> raw[V::kWidth] = {};
+    alignas(64) float wide[V::kWidth];
+    memcpy(raw, p, size_t(n) * sizeof(*raw));
+    V::template store<DType::f32>(wide, V::template load<D>(raw));
+    for (int64_t i = n; i < V::kWidth; ++i) wide[i] = fill;
+    return V::template load<DType::f32>(wide);
+  }
+}
+
+template <DType D, class V = Vec>
+inline void store_tail(Element<D>* p, Vec::F v, int64_t n) {
+  if constexpr (V::kMasks) {
+    V::template store_tail<D>(p, v, n);
+  } else {
+    alignas(64) Element<D> raw[V::kWidth];
+    V::template store<D>(raw, v);
+    memcpy(p, raw, size_t(n) * sizeof(*raw));
+  }
 }
 
 /// Fetches what lies at the place of two vectors from column i on in the row that starts at `row`, if there is one.
@@ -89,7 +116,7 @@ inline float block_max_16(const uint16_t* z, int64_t n) {
     if (v < least) least = v;
   }
   const uint16_t found = uint16_t(most >= 0 ? most : least);
-  return V::hmax(V::template load_tail<D>(&found, 1, kFloatLowest));
+  return V::hmax(load_tail<D, V>(&found, 1, kFloatLowest));
 }
 
 template <DType D, class V = Vec>
@@ -107,7 +134,7 @@ inline float block_max(const Element<D>* z, int64_t n) {
         load_group<D, 3>(z, nullptr, i, v);
         for (int j = 0; j < kGroup; ++j) m[j] = Vec::max(m[j], v[j]);
       },
-      [&](int64_t i, int64_t count) { m[0] = Vec::max(m[0], Vec::load_tail<D>(z + i, count, kFloatLowest)); });
+      [&](int64_t i, int64_t count) { m[0] = Vec::max(m[0], load_tail<D>(z + i, count, kFloatLowest)); });
   return Vec::hmax(Vec::max(Vec::max(m[0], m[1]), Vec::max(m[2], m[3])));
 }
 
@@ -164,7 +191,7 @@ inline BlockSums block_sums(const Element<D>* z, int64_t n, float max, float sca
         add(y, i);
       },
       [&](int64_t i, int64_t count) {
-        Vec::F y[1] = {Vec::load_tail<D>(z + i, count, -__builtin_inff())};
+        Vec::F y[1] = {load_tail<D>(z + i, count, -__builtin_inff())};
         add(y, i);
       });
   return {Vec::hsum(Vec::add(Vec::add(s[0], s[1]), Vec::add(s[2], s[3]))),
@@ -222,9 +249,9 @@ void row_gradient(const Element<D>* z, Element<D>* g, int64_t n, float scale, co
         store_group<D>(g, i, y);
       },
       [&](int64_t i, int64_t count) {
-        Vec::F y[1] = {Vec::load_tail<D>(z + i, count, -__builtin_inff())};
+        Vec::F y[1] = {load_tail<D>(z + i, count, -__builtin_inff())};
         value(y);
-        Vec::store_tail<D>(g + i, y[0], count);
+        store_tail<D>(g + i, y[0], count);
       });
 }
 
@@ -249,7 +276,7 @@ void gradient_of_powers(const RowPowers& kept, Element<D>* g, int64_t n, float s
           for (int j = 0; j < kGroup; j += 2) prefetch_pair<D, 2>(ahead, i + j * Vec::kWidth);
           store_group<D>(out, i, v);
         },
-        [&](int64_t i, int64_t left) { Vec::store_tail<D>(out + i, value(i), left); });
+        [&](int64_t i, int64_t left) { store_tail<D>(out + i, value(i), left); });
   }
 }
 

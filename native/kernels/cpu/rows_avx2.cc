@@ -11,16 +11,11 @@
 namespace fg::kernels {
 namespace {
 
-/// Denormal results cost a hundred cycles each and are below every tolerance: 0 inside a sweep.
-struct FlushDenormals {
-  unsigned saved = _mm_getcsr();
-  FlushDenormals() { _mm_setcsr(saved | 0x8040); }
-  ~FlushDenormals() { _mm_setcsr(saved); }
-};
+#include "kernels/cpu/flush_denormals.inl"
 
 struct Vec {
   static constexpr int64_t kWidth = 8;
-  static constexpr bool kPrefetch = true, kPairs = true, kClamp = true;
+  static constexpr bool kPrefetch = true, kPairs = true, kClamp = true, kMasks = false;
   static constexpr float kFloor = -127;
   using F = __m256;
   static F set(float v) { return _mm256_set1_ps(v); }
@@ -121,21 +116,6 @@ struct Vec {
       _mm256_storeu_ps(p, v);
     else
       _mm_storeu_si128(reinterpret_cast<__m128i*>(p), narrow<D>(v));
-  }
-  template <DType D, class E>
-  static F load_tail(const E* p, int64_t n, float fill) {
-    alignas(32) E raw[kWidth] = {};
-    alignas(32) float wide[kWidth];
-    memcpy(raw, p, size_t(n) * sizeof(E));
-    _mm256_store_ps(wide, load<D>(raw));
-    for (int64_t i = n; i < kWidth; ++i) wide[i] = fill;
-    return _mm256_load_ps(wide);
-  }
-  template <DType D, class E>
-  static void store_tail(E* p, F v, int64_t n) {
-    alignas(32) E raw[kWidth];
-    store<D>(raw, v);
-    memcpy(p, raw, size_t(n) * sizeof(E));
   }
 };
 

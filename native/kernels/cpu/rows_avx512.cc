@@ -13,16 +13,11 @@
 namespace fg::kernels {
 namespace {
 
-/// Denormal results cost a hundred cycles each and are below every tolerance: 0 inside a sweep.
-struct FlushDenormals {
-  unsigned saved = _mm_getcsr();
-  FlushDenormals() { _mm_setcsr(saved | 0x8040); }
-  ~FlushDenormals() { _mm_setcsr(saved); }
-};
+#include "kernels/cpu/flush_denormals.inl"
 
 struct Vec {
   static constexpr int64_t kWidth = 16;
-  static constexpr bool kPrefetch = true, kPairs = true, kClamp = false;
+  static constexpr bool kPrefetch = true, kPairs = true, kClamp = false, kMasks = true;
   static constexpr float kFloor = -200;
   using F = __m512;
   static F set(float v) { return _mm512_set1_ps(v); }

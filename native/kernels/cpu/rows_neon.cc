@@ -16,7 +16,7 @@ struct FlushDenormals {
 
 struct Vec {
   static constexpr int64_t kWidth = 4;
-  static constexpr bool kPrefetch = true, kPairs = false, kClamp = true;
+  static constexpr bool kPrefetch = true, kPairs = false, kClamp = true, kMasks = false;
   static constexpr float kFloor = -127;
   using F = float32x4_t;
   static F set(float v) { return vdupq_n_f32(v); }
@@ -60,21 +60,6 @@ struct Vec {
     } else {
       vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(v)));
     }
-  }
-  template <DType D, class E>
-  static F load_tail(const E* p, int64_t n, float fill) {
-    E raw[kWidth] = {};
-    float wide[kWidth];
-    memcpy(raw, p, size_t(n) * sizeof(E));
-    vst1q_f32(wide, load<D>(raw));
-    for (int64_t i = n; i < kWidth; ++i) wide[i] = fill;
-    return vld1q_f32(wide);
-  }
-  template <DType D, class E>
-  static void store_tail(E* p, F v, int64_t n) {
-    E raw[kWidth];
-    store<D>(raw, v);
-    memcpy(p, raw, size_t(n) * sizeof(E));
   }
 };
 

@@ -13,7 +13,7 @@ struct FlushDenormals {
 
 struct Vec {
   static constexpr int64_t kWidth = 4;
-  static constexpr bool kPrefetch = false, kPairs = false, kClamp = true;
+  static constexpr bool kPrefetch = false, kPairs = false, kClamp = true, kMasks = false;
   static constexpr float kFloor = -127;
   typedef float F __attribute__((vector_size(16)));
   typedef int32_t I __attribute__((vector_size(16)));
@@ -70,20 +70,6 @@ struct Vec {
     } else {
       for (int i = 0; i < 4; ++i) p[i] = float_to_f16(v[i]);
     }
-  }
-  template <DType D, class E>
-  static F load_tail(const E* p, int64_t n, float fill) {
-    E raw[kWidth] = {};
-    memcpy(raw, p, size_t(n) * sizeof(E));
-    F v = load<D>(raw);
-    for (int64_t i = n; i < kWidth; ++i) v[i] = fill;
-    return v;
-  }
-  template <DType D, class E>
-  static void store_tail(E* p, F v, int64_t n) {
-    E raw[kWidth];
-    store<D>(raw, v);
-    memcpy(p, raw, size_t(n) * sizeof(E));
   }
 };
 
