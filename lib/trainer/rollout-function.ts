@@ -1,7 +1,7 @@
 // Completions from elsewhere: what a user's rollout function is given, and what it returns.
 import type { ChatMessage } from '../engine/chat.js';
 import type { Row } from './dataset.js';
-import type { TrainerState } from './rewards.js';
+import type { TrainerState } from './reward-types.js';
 import type { RolloutReport } from '../rollouts/stats.js';
 
 /** What every prompt has. */

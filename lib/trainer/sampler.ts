@@ -7,7 +7,7 @@ import { addReports, emptyReport, type RolloutReport } from '../rollouts/stats.j
 import { callWithRetries, pause } from './calls.js';
 import type { ResolvedGRPOConfig } from './config.js';
 import type { Row } from './dataset.js';
-import type { TrainerState } from './rewards.js';
+import type { TrainerState } from './reward-types.js';
 import { checkRollout } from './rollout-check.js';
 import type { RolloutFn, RolloutPrompt, RolloutRequest, SyncWeights } from './rollout-function.js';
 import type { Completion } from './rollout.js';

@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import { rewards } from '../../lib/index.js';
-import type { RewardInput } from '../../lib/trainer/rewards.js';
+import type { RewardInput } from '../../lib/trainer/reward-types.js';
 import { inputOf } from './support.js';
 
 const r = String.raw;

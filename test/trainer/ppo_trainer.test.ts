@@ -10,7 +10,8 @@ import { ScalarModel } from '../../lib/engine/scalar-model.js';
 import { Critic } from '../../lib/trainer/critic.js';
 import { resolvePPOConfig, type PPOConfig } from '../../lib/trainer/ppo-config.js';
 import { PPOTrainer, type PPOTrainerOptions } from '../../lib/trainer/ppo-trainer.js';
-import { nameRewards, scoreRewards, type RewardInput } from '../../lib/trainer/rewards.js';
+import type { RewardInput } from '../../lib/trainer/reward-types.js';
+import { nameRewards, scoreRewards } from '../../lib/trainer/rewards.js';
 import type { GRPOStep, StepMetrics } from '../../lib/trainer/types.js';
 import { collect, newFolder, numbers, trainDataset } from './support.js';
 

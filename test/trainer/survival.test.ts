@@ -8,7 +8,7 @@ import { demoModel } from '../../lib/demo/lesson.js';
 import { listCheckpoints } from '../../lib/trainer/checkpoint.js';
 import type { GRPOConfig } from '../../lib/trainer/config.js';
 import { GRPOTrainer } from '../../lib/trainer/grpo-trainer.js';
-import type { RewardFn } from '../../lib/trainer/rewards.js';
+import type { RewardFn } from '../../lib/trainer/reward-types.js';
 import type { GRPOStep } from '../../lib/trainer/types.js';
 
 import { evalDataset, logOf, newFolder, run, small, trainDataset, warningsOf, weightsOf } from './support.js';
