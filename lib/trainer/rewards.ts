@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { FusedGrpoError, invalidType } from '../errors.js';
 import { CallFailed, callWithRetries, mapLimited, type CallOptions } from './calls.js';
+import { ours } from '../realm.js';
 import { ModelReward, RewardModel } from '../reward/reward-model.js';
 import type { ResolvedGRPOConfig } from './config.js';
 import { checkSteps, isStepRewards, meanStepReward, type StepRewards } from './process-rewards.js';
@@ -136,7 +137,7 @@ export const scoreOptions = (
 function cloned<T>(value: T): T {
   if (value === null || typeof value !== 'object') return value;
   try {
-    return structuredClone(value);
+    return ours(structuredClone(value));
   } catch {
     return value;
   }
