@@ -62,6 +62,9 @@ const OPTION_NAMES = [
   ...['model', 'rewardFuncs', 'trainDataset', 'evalDataset', 'columnMapping', 'config', 'refModel', 'signal', 'loggers', 'onStep'],
   ...['rollout', 'syncWeights'],
 ];
+const NOT_YET =
+  'evaluate() asks the policy, which is loaded when training begins: call it in the loop, or afterwards. `npx fused-grpo eval` measures a ' +
+  'model as it is';
 // Changing one of these on resume would change which rows and samples come next.
 const LAYOUT_OPTIONS = [
   'numGenerations',
@@ -233,11 +236,13 @@ export class GRPOTrainer<Row extends object = TextRow, Added = unknown> implemen
     return source.take(source.length!);
   }
 
-  /** The policy as it is on evalDataset: greedy and sampled rewards, pass@1 and pass@K. Between steps, or after the run. */
+  /** The policy as it is on evalDataset: greedy and sampled rewards, pass@1 and pass@K. Between steps, or after the run; before it, ERR_TRAINING. */
   async evaluate(): Promise<EvalMetrics> {
     const rows = (this.evalRows ??= await this.readEvalRows());
     if (!rows) throw incompatible('evaluate() needs evalDataset');
-    const { run, config, rewards, external, policy } = this;
+    const { run, config, rewards, external } = this;
+    const { policy } = run;
+    if (!policy) throw new FusedGrpoError('ERR_TRAINING', NOT_YET);
     const { policyVersion } = run.version;
     const state = { step: run.step, totalSteps: run.totalSteps, epoch: run.epoch };
     if (memoryOf(rewards) || external) await this.rollouts.finishAhead();

@@ -109,6 +109,7 @@ describe('accuracyReward', () => {
       "accuracyReward needs a column 'solution' or 'answer' in the data set; it has 'truth'",
     );
     expect(() => accuracyReward(inputOf(['1']))).toThrow('it has none beside the prompt');
+    expect(() => accuracyReward(inputOf(['1']))).toThrow(expect.objectContaining({ code: 'ERR_DATA' }));
     expect(() => getAccuracyReward({ colum: 'x' } as never)).toThrow(/Unknown option 'colum'.*did you mean 'column'/);
     expect(() => getAccuracyReward({ column: 3 } as never)).toThrow(/a column name for column/);
     expect(() => getAccuracyReward({ requireMarked: 'yes' } as never)).toThrow(/true or false for requireMarked/);

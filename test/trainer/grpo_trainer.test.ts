@@ -148,7 +148,7 @@ describe('the algorithm', () => {
           expect(prompts[3]).not.toBe(prompts[4]);
           expect(completionTokens.every((t) => t instanceof Int32Array && t.length >= 1 && t.length <= 4)).toBe(true);
           expect(trainerState).toMatchObject({ step: 0, totalSteps: 1 });
-          return completions.map((c) => (c).length);
+          return completions.map((c) => c.length);
         },
       },
     );

@@ -149,8 +149,8 @@ describe('training', () => {
 });
 
 test.each([
-  [{ config: { scaleRewards: 'group' } }, /scaleRewards/],
-  [{ config: { generateAhead: true } }, /generateAhead/],
+  [{ config: { scaleRewards: 'group' } }, /PPO has no 'scaleRewards': a critic takes the place of the group/],
+  [{ config: { generateAhead: true } }, /PPO has no 'generateAhead': the critic would judge a rollout while it is being trained/],
   [{ config: { lam: 2 } }, /a number from 0 to 1 for lam/],
   [{ config: { importanceSamplingLevel: 'sequence' } }, /PPO an advantage for each/],
   [{ valueModel: 3 }, /valueModel/],

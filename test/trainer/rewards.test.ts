@@ -18,7 +18,7 @@ test('sync and async functions, weighted; null leaves a completion to the others
   expect([...total]).toEqual([12, 4, 6]);
   expect([...byFunction[1]!]).toEqual([10, NaN, NaN]);
   expect([...(await score(() => new Float32Array([1, 2, 3]))).total]).toEqual([1, 2, 3]);
-  expect([...(await score((() => [true, false, true]))).total]).toEqual([1, 0, 1]);
+  expect([...(await score(() => [true, false, true])).total]).toEqual([1, 0, 1]);
   expect([...(await score(() => [null, 1, 2])).total]).toEqual([NaN, 1, 2]);
 });
 

@@ -204,6 +204,10 @@ describe('evaluation', () => {
     expect(metrics.evalPassAtK).toBeCloseTo(groups.filter((g) => g.some(passed)).length / 25, 12);
     expect(metrics.evalReward).toBeCloseTo(mean(sampled), 12);
     expect(metrics.evalRewardGreedy).toBeCloseTo(mean(greedy), 12);
+    const early = new GRPOTrainer({ model: demoModel(), rewardFuncs: spy, trainDataset, evalDataset: rows });
+    await expect(early.evaluate()).rejects.toThrow(
+      /evaluate\(\) asks the policy, which is loaded when training begins: call it in the loop/,
+    );
     const again = await trainer.evaluate();
     expect({ ...again, evalSeconds: 0 }).toEqual({ ...metrics, evalSeconds: 0 });
     trainer.dispose();
