@@ -187,6 +187,23 @@ export async function scoreRewards(rewards: NamedReward[], input: AnyRewardInput
   };
 }
 
+const told = new WeakSet<NamedReward[]>();
+
+/** Says once a run that a completion got no reward at all (TRL says so, too): it teaches nothing, and often a column is not what a function expects. */
+export function warnOfSilence(rewards: NamedReward[], { total, failed }: ScoredRewards, promptOf: (i: number) => unknown): void {
+  const without = total.findIndex(Number.isNaN);
+  if (without < 0 || failed.length > 0 || told.has(rewards)) return;
+  told.add(rewards);
+  const who = rewards.length === 1 ? `Reward function '${rewards[0]!.name}'` : 'No reward function';
+  const verb = rewards.length === 1 ? 'had nothing (null) to say' : 'had anything to say (all returned null)';
+  const prompt = JSON.stringify(promptOf(without)).slice(0, 80);
+  const silent = total.filter(Number.isNaN).length;
+  process.emitWarning(
+    `${who} ${verb} about ${silent} of ${total.length} completions (the first prompt: ${prompt}): they teach nothing. This is said once`,
+    'FusedGrpoWarning',
+  );
+}
+
 /** The sum over functions `of`; NaN where none of them had anything to say. */
 function weighted(rewards: NamedReward[], byFunction: Float64Array[], of: number[], count: number): Float64Array {
   return Float64Array.from({ length: count }, (_, i) => {

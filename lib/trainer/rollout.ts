@@ -12,7 +12,7 @@ import { samplerCorrection } from './loss.js';
 import type { SamplerImportanceSampling } from '../ops/types.js';
 import { type SampleContext } from './sampler.js';
 import type { AnyRewardInput, TrainerState } from './reward-types.js';
-import { scoreOptions, type NamedReward, type ScoredRewards } from './rewards.js';
+import { scoreOptions, warnOfSilence, type NamedReward, type ScoredRewards } from './rewards.js';
 
 export interface Completion {
   text: string;
@@ -160,6 +160,7 @@ export async function sampleGroups(context: RolloutContext, rows: Row[], place: 
   const scored = await rewardJointly(ranks, rewarding, rows, completions, numGenerations, (some, theirs) =>
     rewardInput(some, theirs, numGenerations, state),
   );
+  if (ranks.rank === 0) warnOfSilence(context.rewards, scored, (i) => rows[Math.floor(i / numGenerations)]!.prompt);
   const seconds = { generate: middle - begin, reward: now() - middle };
   const kept = completions.map(({ columns: _, ...completion }) => completion); // the reward functions have had them
   return { rows, promptTokens, completions: kept, scored, seconds };
