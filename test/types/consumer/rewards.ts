@@ -78,7 +78,7 @@ new GRPOTrainer<Sum, { calls: number }>({
   model,
   rewardFuncs: ({ answer, calls }) => answer.map((text, i) => text.length - (calls[i] ?? 0)),
   trainDataset: sums,
-  rollout: ({ prompts }) => prompts.map(() => []),
+  rollout: ({ prompts }) => prompts.map(({ row }) => [{ tokens: [row.answer.length], finishReason: 'stop', columns: { calls: 1 } }]),
 });
 
 // one completion at a time
