@@ -40,7 +40,18 @@ export type {
 export { openAICompatible, type ServerRollout } from './rollouts/openai-compatible.js';
 export type { OpenAICompatibleOptions, ReloadFn } from './rollouts/options.js';
 export type { RolloutReport, ServerNumbers } from './rollouts/stats.js';
-export type { RewardFn, RewardInput, RewardValue, TrainerState } from './trainer/rewards.js';
+export type {
+  AnyRewardFn,
+  AnyRewardInput,
+  AnyRow,
+  RewardFn,
+  RewardFuncs,
+  RewardInput,
+  RewardInputOf,
+  RewardValue,
+  TextRow,
+  TrainerState,
+} from './trainer/reward-types.js';
 export type { StepReward, StepRewards as CompletionSteps } from './trainer/process-rewards.js';
 export type { Dataset, Row } from './trainer/dataset.js';
 export type { ColumnMapping } from './data/columns.js';
@@ -51,4 +62,4 @@ export type { Logger, RunEnd, RunStart } from './loggers/types.js';
 export { TensorBoardLogger } from './loggers/tensorboard.js';
 export * as rewards from './rewards/index.js';
 export { accuracyReward, perCompletion, reasoningAccuracyReward, thinkFormatReward } from './rewards/index.js';
-export type { OneCompletion, OneCompletionFn, PerCompletionOptions } from './rewards/index.js';
+export type { OneCompletion, OneCompletionFn, OneCompletionOf, PerCompletionFn, PerCompletionOptions } from './rewards/index.js';

@@ -6,6 +6,7 @@ import { basename, dirname, join } from 'node:path';
 import { addonScripts, type AddonName } from './addons.js';
 import { FusedGrpoError } from './errors.js';
 import { packageRoot } from './place.js';
+import { inThisRealm } from './realm.js';
 import type { CoreAddon } from './ops/addon.js';
 import type { EngineAddon } from './engine/addon.js';
 
@@ -35,7 +36,8 @@ function load(name: AddonName): unknown {
   if (name === 'engine') process.env.OMP_WAIT_POLICY ??= 'PASSIVE';
   try {
     if (identity?.torch && kind !== 'build') openLibtorch();
-    return (loaded[name] = bindings({ bindings: basename(file), module_root: dirname(file), try: [['module_root', 'bindings']] }));
+    const addon = bindings({ bindings: basename(file), module_root: dirname(file), try: [['module_root', 'bindings']] }) as object;
+    return (loaded[name] = name === 'core' ? inThisRealm(addon) : addon); // the engine's calls end in engine/call.ts
   } catch (cause) {
     if (cause instanceof FusedGrpoError) throw cause;
     const meaning = addonScripts().explain(name, kind, cause instanceof Error ? cause.message : String(cause));

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 
 /** What the docstring above it explains: entries of tables and presets, and parts of a small object inside a property or a result. */
 const EXPLAINED =
-  /^(?:presets|algorithmConfigs|\w+ConfigOptions)\.|^[a-z]\w*\.__type\.|\.\w+\.__type\.|^(?:LossRequirements|LossConfigOf|Resolved|ValueOf|OptionalLayout|\w+ConfigOf)\.__type\./;
+  /^(?:presets|algorithmConfigs|\w+ConfigOptions)\.|^[a-z]\w*\.__type\.|\.\w+\.__type\.|^(?:LossRequirements|NeedsReference|LossConfigOf|Resolved|ValueOf|OptionalLayout|\w+ConfigOf)\.__type\./;
 
 class Collected {
   warnings = [];

@@ -6,7 +6,7 @@ import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import addons from './addons/index.cjs';
-import { SetupError, fetchSet, root } from './deps.mjs';
+import { SetupError, fetchSet, removeLeftovers, root } from './deps.mjs';
 import { findLibtorch } from './libtorch.mjs';
 import { takeLock } from './lock.mjs';
 import { CMAKE_ARCHITECTURES, cudaChoice } from './nvcc.mjs';
@@ -264,6 +264,7 @@ function main(argv) {
   const { parts, force, torch } = parseBuildArguments(argv);
   const build = { ts: () => buildTypeScript(force), core: () => buildCore(force), engine: () => buildEngine(force, torch) };
   withLock(() => {
+    removeLeftovers();
     const done = [...new Set(parts)].map((part) => build[part]());
     if (process.env.FUSED_GRPO_SAY_DONE) log(done.some(Boolean) ? 'Built.' : 'Everything is up to date.');
   });

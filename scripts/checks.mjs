@@ -1,10 +1,10 @@
 // What `doctor` looks at before it loads anything: each check says what was found, and the one command that mends it.
 // Order: what others depend on comes first. Needs no network and builds nothing.
-import { existsSync, mkdtempSync, readdirSync, rmSync, statfsSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, statfsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import addons from './addons/index.cjs';
-import { SETS, depsFolder, findPython, root } from './deps.mjs';
+import { SETS, depsFolder, findPython, leftovers, root } from './deps.mjs';
 import { inspectLibtorch, locateLibtorch } from './libtorch.mjs';
 import { productState } from './state.mjs';
 import { ask, findCompiler, installCommand, usableCmake } from './toolchain.mjs';
@@ -168,12 +168,17 @@ function engineCheck(state, torch) {
   return plain;
 }
 
-/** A failed or killed fetch leaves a .part folder that only takes space. */
-function leftovers() {
-  if (!existsSync(depsFolder)) return [];
-  const parts = readdirSync(depsFolder).filter((name) => name.endsWith('.part'));
+/** A killed fetch leaves a .part folder that only takes space. */
+function interrupted() {
+  const parts = leftovers();
   return parts.length
-    ? [{ name: 'leftovers', status: 'note', found: `${parts.join(', ')} in ${depsFolder}: an interrupted fetch; the next one removes it` }]
+    ? [
+        {
+          name: 'leftovers',
+          status: 'note',
+          found: `${parts.join(', ')} in ${depsFolder}: an interrupted fetch; the next build removes it`,
+        },
+      ]
     : [];
 }
 
@@ -203,6 +208,6 @@ export function machineChecks() {
     torchCheck,
     addonCheck('core', core),
     engineCheck(engine, torch),
-    ...leftovers(),
+    ...interrupted(),
   ];
 }

@@ -1,9 +1,10 @@
 // Third-party build inputs, fetched with pip into a private folder (.deps/ in the package's own folder; git ignores it).
 // Why one pip call a set, into a .part folder that is renamed at the end: see docs/LOG.md ("pip --target").
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import place from './addons/place.cjs';
+import { isRunning } from './lock.mjs';
 
 export const root = place.root;
 export const depsFolder = place.depsFolder();
@@ -111,6 +112,16 @@ function explainPip(name, output) {
   );
 }
 
+/** What fetches have left that were killed: <set>.<pid>.part. */
+export function leftovers() {
+  if (!existsSync(depsFolder)) return [];
+  return readdirSync(depsFolder).filter((name) => name.endsWith('.part') && !isRunning(Number(/\.(\d+)\.part$/.exec(name)?.[1] ?? NaN)));
+}
+
+export function removeLeftovers() {
+  for (const name of leftovers()) rmSync(join(depsFolder, name), { recursive: true, force: true });
+}
+
 /** Fetches a set once and returns its folder. */
 export function fetchSet(name, log = (text) => process.stderr.write(text + '\n')) {
   const { pins, target, size } = SETS[name];
@@ -127,8 +138,8 @@ export function fetchSet(name, log = (text) => process.stderr.write(text + '\n')
       'free some space, or set FUSED_GRPO_DEPS to a folder on a larger disk',
     );
   log(`Fetching ${pins.join(', ')} with pip (once, into ${folder}) ...`);
-  const part = `${folder}.part`;
-  rmSync(part, { recursive: true, force: true });
+  removeLeftovers();
+  const part = `${folder}.${process.pid}.part`;
   // On a terminal pip shows its own progress bar; elsewhere only its errors matter.
   const shown = process.stderr.isTTY ? [] : ['--quiet'];
   const pip = spawnSync(

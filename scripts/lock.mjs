@@ -20,8 +20,13 @@ function ownerAlive(lock, waited) {
     return true; // it has just been given back: try again
   }
   if (!owner) return waited < 4; // the owner may not have written its pid yet
+  return isRunning(owner);
+}
+
+/** Whether there is a process of this number. */
+export function isRunning(pid) {
   try {
-    process.kill(owner, 0);
+    process.kill(pid, 0);
     return true;
   } catch (error) {
     return error.code === 'EPERM';

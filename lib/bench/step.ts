@@ -5,7 +5,8 @@ import { Training } from '../engine/training.js';
 import { FusedGrpoError } from '../errors.js';
 import { resolveGRPOConfig } from '../trainer/config.js';
 import { stepLoss } from '../trainer/loss.js';
-import { nameRewards, type RewardInput } from '../trainer/rewards.js';
+import type { AnyRewardInput } from '../trainer/reward-types.js';
+import { nameRewards } from '../trainer/rewards.js';
 import { minibatch, toBatch, trainedTokens } from '../trainer/batch.js';
 import { drawRollout, type RolloutContext } from '../trainer/rollout.js';
 import { noise } from './data.js';
@@ -66,7 +67,7 @@ function promptsOf(shape: StepShape, vocab: number): Int32Array[] {
 }
 
 /** Any reward that differs within a group will do: the share of even token ids. */
-const evenTokens = ({ completionTokens }: RewardInput): number[] =>
+const evenTokens = ({ completionTokens }: AnyRewardInput): number[] =>
   completionTokens.map((tokens) => tokens.filter((id) => id % 2 === 0).length / tokens.length);
 
 interface Laps {

@@ -1,6 +1,6 @@
 // The demo's task: sums of two numbers below 100, checked by computing them.
 import { permutation } from '../random.js';
-import type { RewardInput } from '../trainer/rewards.js';
+import type { AnyRewardInput } from '../trainer/reward-types.js';
 
 export interface Problem {
   /** "47+38=": what the model is given. Also the data set's `prompt` column. */
@@ -28,5 +28,5 @@ export function arithmeticProblems(): { train: Problem[]; heldOut: Problem[] } {
 }
 
 /** 1 for the right number and nothing else, 0 otherwise. */
-export const correctAnswer = ({ completions, answer }: RewardInput): number[] =>
+export const correctAnswer = ({ completions, answer }: AnyRewardInput): number[] =>
   completions.map((text, i) => ((text as string).trim() === (answer as string[])[i] ? 1 : 0));

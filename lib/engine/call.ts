@@ -1,5 +1,6 @@
 // Native calls as promises that an AbortSignal can stop, and native errors as this package's.
 import { FusedGrpoError, invalidType, type ErrorCode } from '../errors.js';
+import { ourError, ours } from '../realm.js';
 import type { NativeCall } from './addon.js';
 
 const CODES = new Set<string>([
@@ -9,7 +10,8 @@ const CODES = new Set<string>([
 ]);
 
 /** A native error with a code of ours becomes a FusedGrpoError; TypeErrors, RangeErrors and anything else stay what they are. */
-export function fromNative(error: unknown): unknown {
+export function fromNative(thrown: unknown): unknown {
+  const error = ourError(thrown);
   if (!(error instanceof Error) || error instanceof TypeError || error instanceof RangeError) return error;
   const code = (error as { code?: unknown }).code;
   return typeof code === 'string' && CODES.has(code) ? new FusedGrpoError(code as ErrorCode, error.message, { cause: error }) : error;
@@ -34,7 +36,7 @@ export async function settle<T>(start: () => NativeCall<T>, signal?: AbortSignal
     const call = start();
     abort = () => call.abort();
     signal?.addEventListener('abort', abort, { once: true });
-    return await call.promise;
+    return ours(await call.promise);
   } catch (error) {
     if (signal?.aborted && (error as { code?: unknown }).code === 'ERR_ABORTED') throw signal.reason;
     throw fromNative(error);

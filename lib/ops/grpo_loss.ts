@@ -14,11 +14,13 @@ import type { Entropies } from './selective_logp.js';
 import type {
   AdvantageConfig,
   GroupAdvantages,
+  GradientOf,
   LogitsInput,
   LossConfig,
   LossConfigOf,
   LossMetrics,
   LossType,
+  NeedsReference,
   PolicyBatch,
   RewardsOrAdvantages,
 } from './types.js';
@@ -50,7 +52,10 @@ export type GrpoLossResult<Logits = Float32Array | Uint16Array, Entropy extends 
 } & Entropies<Entropy>;
 
 /** LossConfig and AdvantageConfig with the op's own options; the lossType says what else is needed. */
-export type GrpoLossConfigOf<T extends LossType, E extends boolean> = Omit<GrpoLossConfig, 'entropy'> & { entropy?: E } & LossConfigOf<T>;
+export type GrpoLossConfigOf<T extends LossType, E extends boolean, B extends number = number> = Omit<GrpoLossConfig, 'entropy'> & {
+  entropy?: E;
+  beta?: B;
+} & LossConfigOf<T>;
 
 interface AdvantageArguments {
   advantages?: unknown;
@@ -72,9 +77,9 @@ export function advantagesOrRewards(batch: RewardsOrAdvantages, config: Advantag
 }
 
 /** With logits in a Tensor: on its device, off the event loop; rewards become advantages before, on the CPU. */
-export function grpoLoss<T extends LossType = LossType, E extends boolean = true>(
-  batch: OnTensor<GrpoLossBatch>,
-  config?: GrpoLossConfigOf<T, E>,
+export function grpoLoss<T extends LossType = LossType, E extends boolean = true, B extends number = number>(
+  batch: OnTensor<GrpoLossBatch> & OnTensor<NeedsReference<B>>,
+  config?: GrpoLossConfigOf<T, E, B>,
 ): Promise<GrpoLossResult<Tensor, E>>;
 /**
  * GRPO's loss and the gradient of the logits in one native call: rewards -> advantages -> log-probs -> ratio -> clip -> KL ->
@@ -90,10 +95,12 @@ export function grpoLoss<T extends LossType = LossType, E extends boolean = true
  *   { lossType: 'dapo', epsilon: 0.2, epsilonHigh: 0.28 },
  * );
  */
-export function grpoLoss<T extends LossType = LossType, E extends boolean = true>(
-  batch: GrpoLossBatch,
-  config?: GrpoLossConfigOf<T, E>,
-): GrpoLossResult<Float32Array | Uint16Array, E>;
+export function grpoLoss<
+  T extends LossType = LossType,
+  E extends boolean = true,
+  B extends number = number,
+  Logits extends Float32Array | Uint16Array = Float32Array | Uint16Array,
+>(batch: GrpoLossBatch & { logits: Logits } & NeedsReference<B>, config?: GrpoLossConfigOf<T, E, B>): GrpoLossResult<GradientOf<Logits>, E>;
 export function grpoLoss(
   batch: GrpoLossBatch | OnTensor<GrpoLossBatch>,
   config: GrpoLossConfig = {},

@@ -24,6 +24,7 @@ export type { OnTensor } from './tensors.js';
 export type {
   AdvantageConfig,
   GroupAdvantages,
+  GradientOf,
   Groups,
   ClippedLossType,
   ImportanceSamplingLevel,
@@ -37,6 +38,7 @@ export type {
   LossRequirements,
   LossMetrics,
   LossType,
+  NeedsReference,
   PolicyBatch,
   Rewards,
   RewardsOrAdvantages,

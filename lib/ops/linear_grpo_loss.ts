@@ -16,6 +16,7 @@ import type {
   LossConfigOf,
   LossMetrics,
   LossType,
+  NeedsReference,
   PolicyBatch,
   RewardsOrAdvantages,
 } from './types.js';
@@ -116,9 +117,9 @@ function workspace(value: number | undefined, { hidden, weight }: Matrices): num
  * @throws as grpoLoss; tokens and log-probs are checked before any product. After an error a gradWeight that was given holds part of a sum.
  * @see docs/losses.md for the losses
  */
-export async function linearGrpoLoss<T extends LossType = LossType, E extends boolean = true>(
-  batch: LinearGrpoLossBatch,
-  config?: Omit<LinearGrpoLossConfig, 'entropy'> & { entropy?: E } & LossConfigOf<T>,
+export async function linearGrpoLoss<T extends LossType = LossType, E extends boolean = true, B extends number = number>(
+  batch: LinearGrpoLossBatch & NeedsReference<B>,
+  config?: Omit<LinearGrpoLossConfig, 'entropy'> & { entropy?: E; beta?: B } & LossConfigOf<T>,
 ): Promise<LinearGrpoLossResult<E>> {
   return (await onMatrices(batch, config ?? {})) as LinearGrpoLossResult<E>;
 }

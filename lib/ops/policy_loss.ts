@@ -4,7 +4,7 @@ import type { NativeMetrics } from './addon.js';
 import { layout, optionalTyped, rowsOf, typed, type Layout } from './check.js';
 import { lossArguments, type LossArguments } from './config.js';
 import { classOf, lengthOf, readOnce, type Typed } from './inputs.js';
-import type { LossConfig, LossConfigOf, LossMetrics, LossType, PolicyBatch } from './types.js';
+import type { LossConfig, LossConfigOf, LossMetrics, LossType, NeedsReference, PolicyBatch } from './types.js';
 
 export const BATCH_NAMES = [
   'oldLogps',
@@ -116,7 +116,10 @@ export function policyLossArguments(batch: PolicyLossBatch, config: LossConfig, 
  * @throws RangeError ERR_NON_FINITE naming the selected position whose log-prob is NaN or infinite
  * @see docs/losses.md for the formulas and their sources
  */
-export function policyLoss<T extends LossType = LossType>(batch: PolicyLossBatch, config?: LossConfigOf<T>): PolicyLossResult {
+export function policyLoss<T extends LossType = LossType, B extends number = number>(
+  batch: PolicyLossBatch & NeedsReference<B>,
+  config?: LossConfigOf<T> & { beta?: B },
+): PolicyLossResult {
   const args = policyLossArguments(batch, config ?? {});
   const { gradLogps, gradEntropies, metrics } = core().policyLoss(args.native);
   return {

@@ -5,7 +5,7 @@ import { readOnce } from './inputs.js';
 import { hostArrays, nativeTensors, needsReading, onTensor, type OnTensor, type Tensor } from './tensors.js';
 import { settle } from '../engine/call.js';
 import { tensorOps } from '../engine/tensor.js';
-import type { LogitsInput, SequenceLayout } from './types.js';
+import type { GradientOf, LogitsInput, SequenceLayout } from './types.js';
 
 const LOGITS_NAMES = ['logits', 'dtype', 'vocabSize', 'targets', 'rowStride', 'sequenceStride'] as const;
 const COMMON_NAMES = [...LOGITS_NAMES, 'temperature', 'mask', 'offsets', 'completionLength'] as const;
@@ -117,7 +117,9 @@ export function selectiveLogpBackward(input: OnTensor<SelectiveLogpBackwardInput
  * @returns gradLogits in the logits' dtype; rows behind the mask are exactly 0
  * @throws as selectiveLogp; a bad row is found after other rows were written, so that logits given in place are lost then
  */
-export function selectiveLogpBackward(input: SelectiveLogpBackwardInput): { gradLogits: Float32Array | Uint16Array };
+export function selectiveLogpBackward<Logits extends Float32Array | Uint16Array = Float32Array | Uint16Array>(
+  input: SelectiveLogpBackwardInput & { logits: Logits },
+): { gradLogits: GradientOf<Logits> };
 export function selectiveLogpBackward(
   input: SelectiveLogpBackwardInput | OnTensor<SelectiveLogpBackwardInput>,
 ): { gradLogits: Float32Array | Uint16Array } | Promise<{ gradLogits: Tensor }> {

@@ -25,16 +25,19 @@ export type LogitsArray =
        * Float32Array, or Uint16Array holding bfloat16 or float16 bits (then `dtype` is required). Or a Tensor of the engine: the op then runs
        * where the Tensor is and returns a promise.
        */
-      logits: Float32Array;
+      logits: Float32Array | Uint16Array;
       /** What the elements are. Default: 'float32'; a Uint16Array needs 'bfloat16' or 'float16'. */
-      dtype?: 'float32';
+      dtype: LogitsDtype;
     }
   | {
-      /** Where the class is known only when the program runs, or for half precision. */
-      logits: Float32Array | Uint16Array;
-      /** 'bfloat16' or 'float16' for a Uint16Array. */
-      dtype: LogitsDtype;
+      /** The same, where the class is known when the code is compiled. (The last of the two: compilers' messages are about it.) */
+      logits: Float32Array;
+      /** Not needed. */
+      dtype?: 'float32';
     };
+
+/** The array that a gradient of such logits is in. */
+export type GradientOf<Logits extends Float32Array | Uint16Array> = Logits extends Float32Array ? Float32Array : Uint16Array;
 
 /** How rows of logits lie, and what they predict. */
 export interface LogitsLayout {
@@ -243,6 +246,9 @@ export interface TokenArrays {
   /** Uint8Array(B): completions that hit the length limit (see maskTruncatedCompletions). */
   truncated?: Uint8Array;
 }
+
+/** What a beta asks of the batch, where it is known (and not 0) when the code is compiled: refLogps. Any other is let pass: calls check it. */
+export type NeedsReference<Beta extends number> = number extends Beta ? unknown : Beta extends 0 ? unknown : { refLogps: Float32Array };
 
 /** Everything token-sized that the loss is made of. */
 export type PolicyBatch = TokenArrays & SequenceLayout;

@@ -3,7 +3,7 @@ import { basename, dirname, resolve } from 'node:path';
 import { ScalarModel } from '../engine/scalar-model.js';
 import { FusedGrpoError, invalidType, invalidValue, rejectUnknown } from '../errors.js';
 import { ofThisCopy } from '../place.js';
-import type { RewardInput } from '../trainer/rewards.js';
+import type { AnyRewardInput } from '../trainer/reward-types.js';
 import { checkLength, encodeItem, scoredPart, type RewardItem } from './texts.js';
 import { RunningMoments } from './transform.js';
 
@@ -154,7 +154,7 @@ export class ModelReward {
     if (this.model.transform === 'normalize') this.moments.state = value;
   }
 
-  async score({ prompts, completions }: RewardInput, signal?: AbortSignal): Promise<Float64Array> {
+  async score({ prompts, completions }: AnyRewardInput, signal?: AbortSignal): Promise<Float64Array> {
     const scores = await this.model.score(
       prompts.map((prompt, i) => ({ prompt, completion: completions[i]! })),
       { signal },

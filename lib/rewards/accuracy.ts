@@ -1,7 +1,7 @@
 // Rewards for right answers: TRL's accuracy_reward, reasoning_accuracy_reward and get_cosine_scaled_reward.
 import { invalidType, rejectUnknown } from '../errors.js';
 import { number } from '../ops/check.js';
-import type { RewardFn, RewardInput } from '../trainer/rewards.js';
+import type { AnyRewardFn, AnyRewardInput } from '../trainer/reward-types.js';
 import { givesAnswer, readReference, type Reference } from './answer.js';
 import { column, texts } from './text.js';
 
@@ -23,12 +23,12 @@ function checkAccuracyOptions(who: string, options: AccuracyOptions, more: strin
 }
 
 /** The same function under a name for the metrics. */
-export function named(name: string, fn: RewardFn): RewardFn {
+export function named<Fn extends AnyRewardFn>(name: string, fn: Fn): Fn {
   return Object.defineProperty(fn, 'name', { value: name });
 }
 
 /** (B) whether each text gives its reference; null where the reference cannot be read. */
-function judge(input: RewardInput, answers: string[], options: AccuracyOptions, who: string): (boolean | null)[] {
+function judge(input: AnyRewardInput, answers: string[], options: AccuracyOptions, who: string): (boolean | null)[] {
   const references = column(input, options.column === undefined ? COLUMNS : [options.column], who);
   const read = new Map<unknown, Reference | undefined>(); // the completions of a group share theirs
   return answers.map((text, i) => {
@@ -47,7 +47,7 @@ const points = (right: boolean | null): number | null => (right === null ? null 
  * separators, units, roots, functions of variables, sets, tuples, intervals, matrices, equations), as the letter of a multiple choice, or
  * else as text without regard to case. docs/recipes.md says what counts as equal.
  */
-export function getAccuracyReward(options: AccuracyOptions = {}): RewardFn {
+export function getAccuracyReward(options: AccuracyOptions = {}): AnyRewardFn {
   checkAccuracyOptions('getAccuracyReward options', options);
   return named('accuracyReward', (input) => judge(input, texts(input), options, 'accuracyReward').map(points));
 }
@@ -56,7 +56,7 @@ export function getAccuracyReward(options: AccuracyOptions = {}): RewardFn {
  * 1 for a right answer, 0 for a wrong one, null where the reference (column `solution`, else `answer`) cannot be read. TRL's
  * accuracy_reward, without Python: see getAccuracyReward for what is compared and how.
  */
-export const accuracyReward: RewardFn = getAccuracyReward();
+export const accuracyReward: AnyRewardFn = getAccuracyReward();
 
 /** Of getReasoningAccuracyReward. */
 export interface ReasoningAccuracyOptions extends AccuracyOptions {
@@ -70,7 +70,7 @@ function afterReasoning(text: string, delimiters: string[]): string | undefined 
 }
 
 /** Makes a reasoningAccuracyReward with options. */
-export function getReasoningAccuracyReward(options: ReasoningAccuracyOptions = {}): RewardFn {
+export function getReasoningAccuracyReward(options: ReasoningAccuracyOptions = {}): AnyRewardFn {
   checkAccuracyOptions('getReasoningAccuracyReward options', options, ['reasoningDelimiters']);
   const { reasoningDelimiters: delimiters = ['</think>'] } = options;
   if (!Array.isArray(delimiters) || delimiters.length === 0 || !delimiters.every((d) => typeof d === 'string' && d !== ''))
@@ -88,7 +88,7 @@ export function getReasoningAccuracyReward(options: ReasoningAccuracyOptions = {
 }
 
 /** accuracyReward of what follows </think>: an answer in the reasoning does not count, and reasoning that does not end gets 0. */
-export const reasoningAccuracyReward: RewardFn = getReasoningAccuracyReward();
+export const reasoningAccuracyReward: AnyRewardFn = getReasoningAccuracyReward();
 
 /** Of getCosineScaledReward. */
 export interface CosineScaledOptions extends AccuracyOptions {
@@ -111,7 +111,7 @@ const COSINE_DEFAULTS = { minValueWrong: -1, maxValueWrong: -0.5, minValueCorrec
  * long + (short - long) (1 + cos(pi t)) / 2, between the rewards of the shortest and the longest completion (arXiv:2502.03373,
  * appendix C.1). null where the reference cannot be read.
  */
-export function getCosineScaledReward(options: CosineScaledOptions): RewardFn {
+export function getCosineScaledReward(options: CosineScaledOptions): AnyRewardFn {
   checkAccuracyOptions('getCosineScaledReward options', options, ['maxLen', ...Object.keys(COSINE_DEFAULTS)]);
   const maxLen = number('maxLen', options.maxLen, { above: 0 });
   const v = { ...COSINE_DEFAULTS };

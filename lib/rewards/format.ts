@@ -1,6 +1,6 @@
 // Rewards for the shape of a completion: TRL's think_format_reward, and DeepSeek-R1-Zero's template with <answer>.
 import { invalidType, rejectUnknown } from '../errors.js';
-import type { RewardFn, RewardInput } from '../trainer/rewards.js';
+import type { AnyRewardFn, AnyRewardInput } from '../trainer/reward-types.js';
 import { named } from './accuracy.js';
 import { textOf, texts } from './text.js';
 
@@ -18,7 +18,7 @@ export interface ThinkFormatOptions {
 const count = (text: string, part: string): number => text.split(part).length - 1;
 
 /** The text of each completion with the <think> that its prompt opened. */
-function whole(input: RewardInput, opened: boolean | undefined): string[] {
+function whole(input: AnyRewardInput, opened: boolean | undefined): string[] {
   return texts(input).map((text, i) => {
     const prompt = input.prompts[i]!;
     const isOpen = opened ?? (typeof prompt === 'string' && textOf(prompt).trimEnd().endsWith(OPEN));
@@ -39,7 +39,7 @@ function check(who: string, options: ThinkFormatOptions): void {
 }
 
 /** Makes a thinkFormatReward with options. */
-export function getThinkFormatReward(options: ThinkFormatOptions = {}): RewardFn {
+export function getThinkFormatReward(options: ThinkFormatOptions = {}): AnyRewardFn {
   check('getThinkFormatReward options', options);
   return named('thinkFormatReward', (input) =>
     whole(input, options.openedByPrompt).map((text) => (behindThinking(text) === undefined ? 0 : 1)),
@@ -47,10 +47,10 @@ export function getThinkFormatReward(options: ThinkFormatOptions = {}): RewardFn
 }
 
 /** 1 for a completion that begins with <think> and has exactly one <think> and one </think>; else 0. */
-export const thinkFormatReward: RewardFn = getThinkFormatReward();
+export const thinkFormatReward: AnyRewardFn = getThinkFormatReward();
 
 /** Makes a thinkAnswerFormatReward with options. */
-export function getThinkAnswerFormatReward(options: ThinkFormatOptions = {}): RewardFn {
+export function getThinkAnswerFormatReward(options: ThinkFormatOptions = {}): AnyRewardFn {
   check('getThinkAnswerFormatReward options', options);
   return named('thinkAnswerFormatReward', (input) =>
     whole(input, options.openedByPrompt).map((text) => {
@@ -62,4 +62,4 @@ export function getThinkAnswerFormatReward(options: ThinkFormatOptions = {}): Re
 }
 
 /** 1 for <think>...</think> <answer>...</answer> and nothing else (the template of DeepSeek-R1-Zero, arXiv:2501.12948); else 0. */
-export const thinkAnswerFormatReward: RewardFn = getThinkAnswerFormatReward();
+export const thinkAnswerFormatReward: AnyRewardFn = getThinkAnswerFormatReward();

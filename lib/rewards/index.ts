@@ -23,6 +23,13 @@ export {
   type RepetitionPenaltyOptions,
   type SoftOverlongOptions,
 } from './lengths.js';
-export { perCompletion, type OneCompletion, type OneCompletionFn, type PerCompletionOptions } from './per-completion.js';
+export {
+  perCompletion,
+  type OneCompletion,
+  type OneCompletionFn,
+  type OneCompletionOf,
+  type PerCompletionFn,
+  type PerCompletionOptions,
+} from './per-completion.js';
 export { answersAgree } from './answers-agree.js';
 export { textOf } from './text.js';

@@ -1,6 +1,6 @@
 // DeepSeek-R1's language consistency reward: the share of words that are of the language wanted, told by their script.
 import { invalidType, invalidValue, rejectUnknown } from '../errors.js';
-import type { RewardFn, RewardInput } from '../trainer/rewards.js';
+import type { AnyRewardFn, AnyRewardInput } from '../trainer/reward-types.js';
 import { named } from './accuracy.js';
 import { textOf, texts } from './text.js';
 
@@ -82,7 +82,7 @@ function wordsByScript(text: string, own: readonly string[]): Map<string, number
 const largest = (counts: Map<string, number>): string | undefined => [...counts].sort((a, b) => b[1] - a[1])[0]?.[0];
 
 /** The scripts of the language that a prompt is written in. */
-function scriptsOfPrompt(prompt: RewardInput['prompts'][number]): string[] {
+function scriptsOfPrompt(prompt: AnyRewardInput['prompts'][number]): string[] {
   const counts = wordsByScript(textOf(prompt), []);
   if (counts.has('Hiragana') || counts.has('Katakana')) return SCRIPTS.ja!;
   return [largest(counts) ?? 'Latin'];
@@ -99,7 +99,7 @@ function share(text: string, scripts: string[]): number | null {
  * languages in the reasoning (arXiv:2501.12948, section 2.3.2), to be added to the reward for the answer. It tells English from Chinese,
  * not English from French: both are Latin. Formulas, LaTeX commands, code and numbers do not count; null where no word is left.
  */
-export function getLanguageConsistencyReward(options: LanguageConsistencyOptions = {}): RewardFn {
+export function getLanguageConsistencyReward(options: LanguageConsistencyOptions = {}): AnyRewardFn {
   rejectUnknown('getLanguageConsistencyReward options', options, ['language', 'part']);
   const { language = 'en', part = 'reasoning' } = options;
   if (typeof language !== 'string') throw invalidType('language', "a language code or 'prompt'", language);
@@ -115,4 +115,4 @@ export function getLanguageConsistencyReward(options: LanguageConsistencyOptions
 }
 
 /** getLanguageConsistencyReward for English reasoning. */
-export const languageConsistencyReward: RewardFn = getLanguageConsistencyReward();
+export const languageConsistencyReward: AnyRewardFn = getLanguageConsistencyReward();

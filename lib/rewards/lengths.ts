@@ -1,7 +1,7 @@
 // Rewards made of token counts alone: TRL's get_soft_overlong_punishment and get_repetition_penalty_reward.
 import { invalidValue, rejectUnknown } from '../errors.js';
 import { number } from '../ops/check.js';
-import type { RewardFn } from '../trainer/rewards.js';
+import type { AnyRewardFn } from '../trainer/reward-types.js';
 import { named } from './accuracy.js';
 
 /** Of getSoftOverlongPunishment. */
@@ -16,7 +16,7 @@ export interface SoftOverlongOptions {
  * 0 up to L - c tokens, falling linearly to -1 at L, -1 beyond (L maxCompletionLength, c softPunishCache): equation 13 of DAPO,
  * arXiv:2503.14476.
  */
-export function getSoftOverlongPunishment(options: SoftOverlongOptions): RewardFn {
+export function getSoftOverlongPunishment(options: SoftOverlongOptions): AnyRewardFn {
   rejectUnknown('getSoftOverlongPunishment options', options, ['maxCompletionLength', 'softPunishCache']);
   const limit = number('maxCompletionLength', options.maxCompletionLength, { integer: true, min: 1 });
   const cache = number('softPunishCache', options.softPunishCache, { integer: true, min: 0 });
@@ -60,7 +60,7 @@ function distinctNgrams(tokens: Int32Array, size: number): number {
  * (1 - different n-grams / n-grams) maxPenalty, over a completion's tokens: 0 without repetition, towards maxPenalty for nothing else.
  * Completions shorter than an n-gram get 0. arXiv:2502.03373, appendix C.2.
  */
-export function getRepetitionPenaltyReward(options: RepetitionPenaltyOptions = {}): RewardFn {
+export function getRepetitionPenaltyReward(options: RepetitionPenaltyOptions = {}): AnyRewardFn {
   rejectUnknown('getRepetitionPenaltyReward options', options, ['ngramSize', 'maxPenalty']);
   const size = number('ngramSize', options.ngramSize ?? 3, { integer: true, min: 1 });
   const maxPenalty = number('maxPenalty', options.maxPenalty ?? -1, { max: 0 });

@@ -46,7 +46,7 @@ export interface GRPOConfig {
   resume?: string;
   /** 'tensorboard': event files in outputDir/tensorboard, beside metrics.jsonl. Default "none". */
   reportTo?: 'none' | 'tensorboard';
-  /** A step whose loss or gradient is not finite is left out (weights and moments stay as they are; outputDir/non-finite/ names the sequences); after this many more in a row the run ends. 0: at the first. An integer of at least 0. Default 3. */
+  /** A step whose loss or gradient is not finite is left out (weights and moments stay as they are; outputDir/non-finite/ names the sequences or pairs); after this many more in a row the run ends. 0: at the first. An integer of at least 0. Default 3. */
   maxSkippedSteps?: number;
   /** With several ranks: seconds without a sign of life after which a rank is missing, and the others end. A number above 0. Default 120. */
   ddpTimeout?: number;
@@ -257,7 +257,7 @@ export interface PPOConfig {
   resume?: string;
   /** 'tensorboard': event files in outputDir/tensorboard, beside metrics.jsonl. Default "none". */
   reportTo?: 'none' | 'tensorboard';
-  /** A step whose loss or gradient is not finite is left out (weights and moments stay as they are; outputDir/non-finite/ names the sequences); after this many more in a row the run ends. 0: at the first. An integer of at least 0. Default 3. */
+  /** A step whose loss or gradient is not finite is left out (weights and moments stay as they are; outputDir/non-finite/ names the sequences or pairs); after this many more in a row the run ends. 0: at the first. An integer of at least 0. Default 3. */
   maxSkippedSteps?: number;
   /** With several ranks: seconds without a sign of life after which a rank is missing, and the others end. A number above 0. Default 120. */
   ddpTimeout?: number;
@@ -466,7 +466,7 @@ export interface SFTConfig {
   resume?: string;
   /** 'tensorboard': event files in outputDir/tensorboard, beside metrics.jsonl. Default "none". */
   reportTo?: 'none' | 'tensorboard';
-  /** A step whose loss or gradient is not finite is left out (weights and moments stay as they are; outputDir/non-finite/ names the sequences); after this many more in a row the run ends. 0: at the first. An integer of at least 0. Default 3. */
+  /** A step whose loss or gradient is not finite is left out (weights and moments stay as they are; outputDir/non-finite/ names the sequences or pairs); after this many more in a row the run ends. 0: at the first. An integer of at least 0. Default 3. */
   maxSkippedSteps?: number;
   /** With several ranks: seconds without a sign of life after which a rank is missing, and the others end. A number above 0. Default 120. */
   ddpTimeout?: number;
@@ -542,7 +542,7 @@ export interface RewardConfig {
   resume?: string;
   /** 'tensorboard': event files in outputDir/tensorboard, beside metrics.jsonl. Default "none". */
   reportTo?: 'none' | 'tensorboard';
-  /** A step whose loss or gradient is not finite is left out (weights and moments stay as they are; outputDir/non-finite/ names the sequences); after this many more in a row the run ends. 0: at the first. An integer of at least 0. Default 3. */
+  /** A step whose loss or gradient is not finite is left out (weights and moments stay as they are; outputDir/non-finite/ names the sequences or pairs); after this many more in a row the run ends. 0: at the first. An integer of at least 0. Default 3. */
   maxSkippedSteps?: number;
   /** With several ranks: seconds without a sign of life after which a rank is missing, and the others end. A number above 0. Default 120. */
   ddpTimeout?: number;

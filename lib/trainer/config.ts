@@ -78,7 +78,7 @@ export const commonOptions = {
     default: 3,
     min: 0,
     description:
-      'A step whose loss or gradient is not finite is left out (weights and moments stay as they are; outputDir/non-finite/ names the sequences); after this many more in a row the run ends. 0: at the first',
+      'A step whose loss or gradient is not finite is left out (weights and moments stay as they are; outputDir/non-finite/ names the sequences or pairs); after this many more in a row the run ends. 0: at the first',
   },
   ddpTimeout: {
     type: 'number',

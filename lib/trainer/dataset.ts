@@ -9,7 +9,7 @@ import { permutation } from '../random.js';
 
 export type { Row };
 /** The path of a .jsonl, .json (an array of objects) or .parquet file, or rows. */
-export type Dataset = string | Iterable<Row> | AsyncIterable<Row>;
+export type Dataset<Of extends object = object> = string | Iterable<Of> | AsyncIterable<Of>;
 
 /** How many rows have been handed out: `epoch` whole passes and `index` rows of the current one. */
 export interface Cursor {
@@ -126,7 +126,7 @@ export interface OpenOptions {
   streamBytes?: number;
 }
 
-async function* placed(rows: Iterable<Row> | AsyncIterable<Row>): AsyncGenerator<PlacedRow> {
+async function* placed(rows: Iterable<object> | AsyncIterable<object>): AsyncGenerator<PlacedRow> {
   let index = 0;
   for await (const row of rows as AsyncIterable<Row>) yield { row, where: `row ${index++}` };
 }
@@ -149,7 +149,7 @@ async function* checked(rows: AsyncIterable<PlacedRow>, options: RowOptions): As
 }
 
 /** Rows of an iterable once, in their order, renamed and checked. */
-export const eachRow = (rows: Iterable<Row> | AsyncIterable<Row>, options: RowOptions): AsyncGenerator<Row> =>
+export const eachRow = (rows: Iterable<object> | AsyncIterable<object>, options: RowOptions): AsyncGenerator<Row> =>
   checked(placed(rows), options);
 
 /** All rows of a file once, in their order, each with what names it. */

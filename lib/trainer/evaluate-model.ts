@@ -5,8 +5,8 @@ import type { ColumnMapping } from '../data/columns.js';
 import { grpoConfigOptions, resolveGRPOConfig, type GRPOConfig } from './config.js';
 import { openDataset, type Dataset, type Row } from './dataset.js';
 import { evaluatePolicy, type EvalMetrics } from './evaluate.js';
-import { nameRewards, type RewardFn } from './rewards.js';
-import type { RewardModel } from '../reward/reward-model.js';
+import type { RewardFuncs } from './reward-types.js';
+import { nameRewards } from './rewards.js';
 import { checkPromptRow } from './rows.js';
 
 /** The options of GRPOConfig that say how completions are drawn and scored. */
@@ -18,7 +18,7 @@ export const EVAL_OPTIONS = [
 export interface EvaluateModelOptions {
   /** A folder, a run's folder, or the id of a model of the hub. */
   model: string;
-  rewardFuncs: RewardFn | RewardModel | readonly (RewardFn | RewardModel)[];
+  rewardFuncs: RewardFuncs;
   /** Rows { prompt, ...columns for the reward }. */
   dataset: Dataset;
   columnMapping?: ColumnMapping;

@@ -1,6 +1,7 @@
 // Evaluation: greedy and sampled completions of every row of a data set, scored by the run's reward functions.
 import type { Row } from './dataset.js';
-import { scoreOptions, type NamedReward, type TrainerState } from './rewards.js';
+import type { TrainerState } from './reward-types.js';
+import { scoreOptions, type NamedReward } from './rewards.js';
 import { alone, type Ranks } from '../distributed/ranks.js';
 import { rewardJointly, sampleJointly } from './jointly.js';
 import { encodePrompts, rewardInput, type Completion } from './rollout.js';

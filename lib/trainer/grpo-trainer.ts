@@ -3,14 +3,14 @@ import type { ColumnMapping } from '../data/columns.js';
 import { Policy } from '../engine/policy.js';
 import { FusedGrpoError, incompatible, invalidType, rejectUnknown } from '../errors.js';
 import type { Logger } from '../loggers/types.js';
-import type { RewardModel } from '../reward/reward-model.js';
 import type { ValueResult } from '../engine/training.js';
 import { stepLoss } from './loss.js';
 import { resolveGRPOConfig, type GRPOConfig, type ResolvedGRPOConfig } from './config.js';
-import { openDataset, type Dataset, type Row } from './dataset.js';
+import { openDataset, type Dataset, type Row as DataRow } from './dataset.js';
 import { checkPromptRow } from './rows.js';
-import { memoryOf, nameRewards, setMemory, type NamedReward, type RewardFn } from './rewards.js';
+import type { RewardFuncs, TextRow } from './reward-types.js';
 import type { TrainerCheckpoint } from './checkpoint.js';
+import { memoryOf, nameRewards, setMemory, type NamedReward } from './rewards.js';
 import type { Critic } from './critic.js';
 import { combineValues } from './combine.js';
 import { minibatch, ownPart, toBatch, trainedTokens } from './batch.js';
@@ -26,20 +26,20 @@ import { countSteps, layoutOf, learningRateAt, stepsPerRollout } from './schedul
 import { stepMetrics } from './step-metrics.js';
 import type { GRPOStep } from './types.js';
 
-/** What a GRPOTrainer is made of. */
-export interface GRPOTrainerOptions {
+/** What a GRPOTrainer is made of. `Row`, `Added`: see GRPOTrainer. */
+export interface GRPOTrainerOptions<Row extends object = TextRow, Added = unknown> {
   /** A folder in Hugging Face layout, or a loaded Policy (which stays the caller's to dispose). */
   model: string | Policy;
   /** Functions, or loaded reward models (which stay the caller's to dispose): one, or several whose rewards are added by `rewardWeights`. */
-  rewardFuncs: RewardFn | RewardModel | (RewardFn | RewardModel)[];
+  rewardFuncs: RewardFuncs<Row & NoInfer<Added>>;
   /** Rows of { prompt: string | ChatMessage[], ...columns }; the columns reach the reward functions. */
-  trainDataset: Dataset;
+  trainDataset: Dataset<Row>;
   /** Our column <- the data set's name for it: { prompt: 'question', answer: 'solution' }. evalDataset's columns are renamed as well. */
   columnMapping?: ColumnMapping;
   /** Options; defaults are those of TRL. */
   config?: GRPOConfig;
   /** Rows as in trainDataset: evaluated every config.evalSteps steps and at the end, by the same reward functions. */
-  evalDataset?: Dataset;
+  evalDataset?: Dataset<Row>;
   /**
    * The reference of the KL term (beta > 0); default: the model as it is when the run begins. With a LoRA adapter: its base model, which is
    * the same one with the adapter left out, so that there is no second copy.
@@ -64,6 +64,9 @@ const OPTION_NAMES = [
   ...['model', 'rewardFuncs', 'trainDataset', 'evalDataset', 'columnMapping', 'config', 'refModel', 'signal', 'loggers', 'onStep'],
   ...['rollout', 'syncWeights'],
 ];
+const NOT_YET =
+  'evaluate() asks the policy, which is loaded when training begins: call it in the loop, or afterwards. `npx fused-grpo eval` measures a ' +
+  'model as it is';
 // Changing one of these on resume would change which rows and samples come next.
 const LAYOUT_OPTIONS = [
   'numGenerations',
@@ -100,8 +103,12 @@ const GRPO: TrainerSetup = { kind: 'grpo', name: 'GRPOTrainer', resolve: resolve
  * With `config.outputDir` it writes metrics.jsonl, samples.jsonl, config.json (of the run), checkpoint-<step>/ and, at the end, model/.
  * Errors: TypeError/RangeError for options; FusedGrpoError with a code for data, model, reward and training failures. Whatever ends a
  * run early, the steps made so far are saved first.
+ *
+ * `Row` types what the reward functions get: it is that of the data sets' rows; of a file a text prompt and columns of any kind are taken for
+ * granted, and `new GRPOTrainer<{ prompt: ChatMessage[]; answer: string }>(...)` says otherwise. `Added`: further columns of reward functions,
+ * which columnMapping or a rollout function makes.
  */
-export class GRPOTrainer extends Trainer<GRPOStep> {
+export class GRPOTrainer<Row extends object = TextRow, Added = unknown> extends Trainer<GRPOStep> {
   /** The options with all defaults filled in. */
   readonly config: ResolvedGRPOConfig;
   private readonly rewards: NamedReward[];
@@ -110,17 +117,17 @@ export class GRPOTrainer extends Trainer<GRPOStep> {
   private readonly rollouts: RolloutSource;
   private readonly critic?: Critic;
   private readonly external?: ExternalSampler;
-  private evalRows?: Row[];
+  private evalRows?: DataRow[];
   /** An evaluation has begun and not ended. */
   private evaluationDue = false;
   private readonly sampleLog = new SampleLog();
   private lastRollout?: Rollout;
 
-  constructor(
-    private readonly options: GRPOTrainerOptions,
-    /** @internal */ setup: TrainerSetup = GRPO,
-  ) {
+  private readonly options: Pick<GRPOTrainerOptions<object>, 'evalDataset' | 'columnMapping' | 'onStep'>;
+
+  constructor(options: GRPOTrainerOptions<Row, Added>, /** @internal */ setup: TrainerSetup = GRPO) {
     super();
+    this.options = options;
     if (options === null || typeof options !== 'object') throw invalidType(`${setup.name} options`, 'an object', options);
     rejectUnknown(setup.name, options, setup.critic ? [...OPTION_NAMES, 'valueModel'] : OPTION_NAMES);
     this.config = setup.resolve(options.config ?? {});
@@ -209,7 +216,7 @@ export class GRPOTrainer extends Trainer<GRPOStep> {
     if (run.ranks.worldSize > 1) await this.rollouts.again();
   }
 
-  private async readEvalRows(): Promise<Row[] | undefined> {
+  private async readEvalRows(): Promise<DataRow[] | undefined> {
     const { evalDataset } = this.options;
     if (evalDataset === undefined) return undefined;
     const source = await openDataset(evalDataset, {
@@ -218,11 +225,13 @@ export class GRPOTrainer extends Trainer<GRPOStep> {
     return source.take(source.length!);
   }
 
-  /** The policy as it is on evalDataset: greedy and sampled rewards, pass@1 and pass@K. Between steps, or after the run. */
+  /** The policy as it is on evalDataset: greedy and sampled rewards, pass@1 and pass@K. Between steps, or after the run; before it, ERR_TRAINING. */
   async evaluate(): Promise<EvalMetrics> {
     const rows = (this.evalRows ??= await this.readEvalRows());
     if (!rows) throw incompatible('evaluate() needs evalDataset');
-    const { run, config, rewards, external, policy } = this;
+    const { run, config, rewards, external } = this;
+    const { policy } = run;
+    if (!policy) throw new FusedGrpoError('ERR_TRAINING', NOT_YET);
     const { policyVersion } = run.version;
     const state = { step: run.step, totalSteps: run.totalSteps, epoch: run.epoch };
     if (memoryOf(rewards) || external) await this.rollouts.finishAhead();

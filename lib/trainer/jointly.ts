@@ -2,7 +2,8 @@
 import type { Ranks } from '../distributed/ranks.js';
 import { shareOf, startOf } from '../distributed/share.js';
 import type { Row } from './dataset.js';
-import { memoryOf, scoreRewards, setMemory, type NamedReward, type RewardInput, type ScoredRewards, type ScoreOptions } from './rewards.js';
+import type { AnyRewardInput } from './reward-types.js';
+import { memoryOf, scoreRewards, setMemory, type NamedReward, type ScoredRewards, type ScoreOptions } from './rewards.js';
 import type { Completion } from './rollout.js';
 import { sampleCompletions, type SampleContext, type SampleRequest } from './sampler.js';
 
@@ -58,7 +59,7 @@ export async function rewardJointly(
   rows: Row[],
   completions: Completion[],
   per: number,
-  inputOf: (rows: Row[], completions: Completion[]) => RewardInput,
+  inputOf: (rows: Row[], completions: Completion[]) => AnyRewardInput,
 ): Promise<ScoredRewards> {
   const { rewards, options } = context;
   const score = (some: Row[], theirs: Completion[]) => scoreRewards(rewards, inputOf(some, theirs), options);

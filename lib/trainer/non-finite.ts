@@ -1,7 +1,8 @@
-// A step whose loss or gradient is not finite: which sequences are to blame, and what is written down about them.
+// A step whose loss or gradient is not finite: which sequences (or pairs) are to blame, and what is written down about them.
 import { join } from 'node:path';
 import type { TrainBatch, TrainLoss, Training } from '../engine/training.js';
 import { FusedGrpoError } from '../errors.js';
+import type { Ranks } from '../distributed/ranks.js';
 import { makeFolder, writeFileAtomic } from './files.js';
 
 /** Steps left out so far, and how many of them in a row. */
@@ -33,14 +34,24 @@ function alone(batch: TrainBatch, s: number): TrainBatch {
   };
 }
 
-/** The sequences that alone give something that is not finite, with why. Costs a step; leaves no gradients behind. */
-async function culprits(training: Training, batch: TrainBatch, loss: TrainLoss, signal: AbortSignal): Promise<Map<number, string>> {
+/** What a step was made of, one by one: those to blame are to be found among them. */
+export interface Suspects {
+  /** In the plural, for the message and the file. */
+  what: 'sequences' | 'pairs';
+  count: number;
+  /** Accumulates the gradients of number `s` alone; undefined where it has none. */
+  accumulate: (s: number) => Promise<unknown> | undefined;
+  describe: (s: number) => object;
+}
+
+/** Those that alone give something that is not finite, with why. Costs a step; leaves no gradients behind. */
+async function culprits(training: Training, { count, accumulate }: Suspects): Promise<Map<number, string>> {
   const found = new Map<number, string>();
-  for (let s = 0; s < batch.promptLengths.length; ++s) {
-    const one = alone(batch, s);
-    if (one.tokens.length === one.promptLengths[0]) continue;
+  for (let s = 0; s < count; ++s) {
+    const accumulated = accumulate(s);
+    if (!accumulated) continue;
     try {
-      await training.accumulate(one, loss, { microBatchTokens: 0, fused: true, signal });
+      await accumulated;
       const norm = await training.gradientNorm();
       await training.zeroGrad();
       if (!Number.isFinite(norm)) found.set(s, 'its gradient is not finite');
@@ -60,29 +71,43 @@ export interface Reader {
   decode?: (tokens: Int32Array) => string;
 }
 
-function described(policy: Reader, batch: TrainBatch, s: number, why: string): object {
-  const { tokens, promptLengths, advantages, oldLogps, refLogps, samplerLogps } = alone(batch, s);
+function describedSequence(policy: Reader, batch: TrainBatch): object {
+  const { tokens, promptLengths, advantages, oldLogps, refLogps, samplerLogps } = batch;
   const [prompt, completion] = [tokens.slice(0, promptLengths[0]), tokens.slice(promptLengths[0])];
   const text = policy.tokenizer && policy.decode ? { prompt: policy.decode(prompt), completion: policy.decode(completion) } : {};
   const logps = { oldLogps: listed(oldLogps), refLogps: listed(refLogps), samplerLogps: listed(samplerLogps) };
-  return { index: s, why, ...text, promptTokens: [...prompt], completionTokens: [...completion], advantages: listed(advantages), ...logps };
+  return { ...text, promptTokens: [...prompt], completionTokens: [...completion], advantages: listed(advantages), ...logps };
 }
 
-/** Looks for the sequences to blame and writes them to outputDir/non-finite/step-<step>.json; returns that file's name. */
+/** The sequences of a batch. */
+export function sequencesOf(batch: TrainBatch, loss: TrainLoss, training: Training, policy: Reader, signal: AbortSignal): Suspects {
+  return {
+    ...{ what: 'sequences', count: batch.promptLengths.length },
+    accumulate: (s) => {
+      const one = alone(batch, s);
+      if (one.tokens.length === one.promptLengths[0]) return undefined;
+      return training.accumulate(one, loss, { microBatchTokens: 0, fused: true, signal });
+    },
+    describe: (s) => describedSequence(policy, alone(batch, s)),
+  };
+}
+
+/** Looks for those to blame and writes them to outputDir/non-finite/step-<step>.json; returns where they are, in words. */
 export async function recordNonFinite(
   error: FusedGrpoError,
   step: number,
-  batch: TrainBatch,
-  loss: TrainLoss,
-  run: { policy: Reader; training: Training; outputDir?: string; rank?: number; signal: AbortSignal },
+  suspects: Suspects,
+  run: { training: Training; outputDir?: string; ranks: Pick<Ranks, 'rank' | 'worldSize'> },
 ): Promise<string | undefined> {
-  if (run.outputDir === undefined) return undefined;
-  const found = await culprits(run.training, batch, loss, run.signal);
-  const sequences = [...found].map(([s, why]) => described(run.policy, batch, s, why));
-  const folder = join(run.outputDir, 'non-finite');
+  const { outputDir, ranks } = run;
+  if (outputDir === undefined) return undefined;
+  const { what, describe } = suspects;
+  const found = await culprits(run.training, suspects);
+  const blamed = [...found].map(([index, why]) => ({ index, why, ...describe(index) }));
+  const folder = join(outputDir, 'non-finite');
   makeFolder(folder);
-  const file = join(folder, run.rank === undefined ? `step-${step}.json` : `step-${step}-rank-${run.rank}.json`);
-  const note = sequences.length === 0 ? { note: 'no sequence alone is not finite: their sum is' } : {};
-  writeFileAtomic(file, JSON.stringify({ step, error: error.message, ...note, sequences }, null, 1) + '\n');
-  return file;
+  const file = join(folder, ranks.worldSize > 1 ? `step-${step}-rank-${ranks.rank}.json` : `step-${step}.json`);
+  const note = blamed.length === 0 ? { note: `none of the ${what} alone is not finite: their sum is` } : {};
+  writeFileAtomic(file, JSON.stringify({ step, error: error.message, ...note, [what]: blamed }, null, 1) + '\n');
+  return `the ${what} are in ${file}`;
 }

@@ -1,8 +1,16 @@
 // PPOConfig: GRPOConfig without what belongs to groups, and what belongs to a critic by TRL's PPOConfig names in camelCase.
 import type { PPOConfig } from './config-types.js';
-import { incompatible } from '../errors.js';
+import { incompatible, unknownOption } from '../errors.js';
 import { resolveOptions, type OptionTable } from '../options.js';
 import { completeConfig, grpoConfigOptions, type Resolved, type ResolvedGRPOConfig } from './config.js';
+
+const NO_GROUP = 'a critic takes the place of the group';
+/** Options of GRPOConfig that PPOConfig has not, and why. */
+const NOT_HERE: Record<string, string> = {
+  ...{ scaleRewards: NO_GROUP, baseline: NO_GROUP, transform: NO_GROUP, multiObjectiveAggregation: NO_GROUP },
+  ...{ dynamicSampling: NO_GROUP, maxResamples: NO_GROUP, skipZeroAdvantages: NO_GROUP },
+  generateAhead: 'the critic would judge a rollout while it is being trained',
+};
 
 const {
   scaleRewards: _scale,
@@ -12,7 +20,7 @@ const {
   dynamicSampling: _dynamic,
   maxResamples: _resamples,
   skipZeroAdvantages: _skip,
-  generateAhead: _ahead, // the critic would judge a rollout while it is being trained
+  generateAhead: _ahead,
   ...shared
 } = grpoConfigOptions;
 
@@ -73,6 +81,8 @@ export const NO_GROUPS = {
 
 /** Checks a PPOConfig and fills in the defaults. Throws TypeError/RangeError naming the option. */
 export function resolvePPOConfig(config: PPOConfig): ResolvedPPOConfig {
+  const other = Object.keys(config ?? {}).find((name) => Object.hasOwn(NOT_HERE, name));
+  if (other !== undefined) throw unknownOption(`PPO has no '${other}': ${NOT_HERE[other]}`);
   const given = config.beta === 0 && config.klInReward === undefined ? { ...config, klInReward: false } : config;
   const c = resolveOptions('PPOConfig', ppoConfigOptions, given) as unknown as ResolvedPPOConfig;
   // What a critic does not need: one data path, and these say that rewards are left as they are.

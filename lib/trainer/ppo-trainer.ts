@@ -2,9 +2,10 @@ import { invalidType } from '../errors.js';
 import { Critic } from './critic.js';
 import { GRPOTrainer, type GRPOTrainerOptions } from './grpo-trainer.js';
 import { resolvePPOConfig, type PPOConfig, type ResolvedPPOConfig } from './ppo-config.js';
+import type { TextRow } from './reward-types.js';
 
-/** What a PPOTrainer is made of. */
-export interface PPOTrainerOptions extends Omit<GRPOTrainerOptions, 'config'> {
+/** What a PPOTrainer is made of. `Row`, `Added`: see GRPOTrainer. */
+export interface PPOTrainerOptions<Row extends object = TextRow, Added = unknown> extends Omit<GRPOTrainerOptions<Row, Added>, 'config'> {
   /** Options; defaults are those of TRL. */
   config?: PPOConfig;
   /**
@@ -20,11 +21,11 @@ export interface PPOTrainerOptions extends Omit<GRPOTrainerOptions, 'config'> {
  * and both are trained. Everything else (sampling, rewards, the clipped loss, checkpoints, metrics) is GRPOTrainer's, and so are errors.
  * Rewards of whole completions stand at their last token; a function may reward steps as well.
  */
-export class PPOTrainer extends GRPOTrainer {
+export class PPOTrainer<Row extends object = TextRow, Added = unknown> extends GRPOTrainer<Row, Added> {
   /** The options with all defaults filled in. */
   declare readonly config: ResolvedPPOConfig;
 
-  constructor(options: PPOTrainerOptions) {
+  constructor(options: PPOTrainerOptions<Row, Added>) {
     const { valueModel, ...rest } = options ?? {};
     if (valueModel !== undefined && (typeof valueModel !== 'string' || valueModel === ''))
       throw invalidType('valueModel', 'the path of a checkpoint folder', valueModel);

@@ -1,6 +1,6 @@
 // Reward models from preferences: Bradley-Terry on pairs of a better and a worse answer.
 import { readScalarFolder, ScalarModel } from '../engine/scalar-model.js';
-import type { PairResult } from '../engine/training.js';
+import type { PairBatch, PairResult } from '../engine/training.js';
 import type { ColumnMapping } from '../data/columns.js';
 import { FusedGrpoError, invalidType, rejectUnknown } from '../errors.js';
 import { resolveModel } from '../hub/resolve.js';
@@ -15,6 +15,7 @@ import { divided } from './jointly.js';
 import type { Dataset, Row } from './dataset.js';
 import { resolveRewardConfig, type ResolvedRewardConfig, type RewardConfig } from './reward-config.js';
 import { checkPreferenceRow } from './rows.js';
+import { recordNonFinite, type Suspects } from './non-finite.js';
 import { Run } from './run.js';
 import { Trainer } from './trainer.js';
 import type { RankMetrics } from './types.js';
@@ -94,6 +95,8 @@ export interface RewardTrainerOptions {
 const OPTION_NAMES = ['model', 'trainDataset', 'evalDataset', 'columnMapping', 'config', 'signal', 'loggers', 'onStep'];
 const NONE = Float32Array.of(NaN);
 const NOT_MADE: PairResult = { loss: NaN, pairs: 0, accuracy: NaN, margin: NaN, chosen: NONE, rejected: NONE };
+
+const tokensOf = ({ chosen, rejected }: Pair): number => chosen.length + rejected.length;
 
 const warn = (text: string | undefined): void => {
   if (text !== undefined) process.emitWarning(text, 'FusedGrpoWarning');
@@ -184,19 +187,25 @@ export class RewardTrainer extends Trainer<RewardStep> {
     const { run, config } = this;
     const begin = performance.now();
     const pairs = rows.map((row) => this.reader!.read(row));
-    const batch = pairBatch(ownStretch(pairs, ({ chosen, rejected }) => chosen.length + rejected.length, run.ranks));
-    const { centerRewardsCoefficient } = config;
+    const own = ownStretch(rows, (row) => tokensOf(this.reader!.read(row)), run.ranks);
+    const batchOf = (some: Row[]) => pairBatch(some.map((row) => this.reader!.read(row)));
+    const { centerRewardsCoefficient, outputDir } = config;
+    const given = { normalizer: pairs.length, centerRewardsCoefficient };
     const learningRate = learningRateAt(config, run.step, run.totalSteps);
     const trained = await run.optimize(
-      (training, options) => training.accumulatePairs(batch, { ...options, normalizer: pairs.length, centerRewardsCoefficient }),
+      (training, options) => training.accumulatePairs(batchOf(own), { ...options, ...given }),
       combinePairs,
       learningRate,
-      { result: NOT_MADE },
+      {
+        result: NOT_MADE,
+        record: (error) =>
+          recordNonFinite(error, run.step + 1, this.suspects(own, batchOf, given), { training: run.training, outputDir, ranks: run.ranks }),
+      },
     );
     const step = run.step + 1;
     const rewards = [...trained.chosen, ...trained.rejected];
     const total = (performance.now() - begin) / 1000;
-    const tokens = pairs.reduce((n, { chosen, rejected }) => n + chosen.length + rejected.length, 0);
+    const tokens = pairs.reduce((n, pair) => n + tokensOf(pair), 0);
     const { loss, accuracy, margin, gradNorm } = trained;
     return {
       step,
@@ -210,6 +219,23 @@ export class RewardTrainer extends Trainer<RewardStep> {
         ...(trained.ranks ? { ranks: trained.ranks } : {}),
         seconds: { ...trained.seconds, total },
         peakMemoryBytes: process.resourceUsage().maxRSS * 1024,
+      },
+    };
+  }
+
+  /** The pairs of a step, for when it is not finite. */
+  private suspects(
+    rows: Row[],
+    batchOf: (some: Row[]) => PairBatch,
+    given: { normalizer: number; centerRewardsCoefficient: number },
+  ): Suspects {
+    const { training, signal } = this.run;
+    return {
+      ...{ what: 'pairs', count: rows.length },
+      accumulate: (s) => training.accumulatePairs(batchOf([rows[s]!]), { ...given, microBatchTokens: 0, signal }),
+      describe: (s) => {
+        const { chosen, rejected } = this.reader!.read(rows[s]!);
+        return { ...rows[s], chosenTokens: [...chosen], rejectedTokens: [...rejected] };
       },
     };
   }

@@ -1,50 +1,16 @@
 // Calling reward functions: user code, so everything it can do wrong is told in plain words.
 import { createHash } from 'node:crypto';
 import { FusedGrpoError, invalidType } from '../errors.js';
-import type { ChatMessage } from '../engine/chat.js';
 import { CallFailed, callWithRetries, mapLimited, type CallOptions } from './calls.js';
+import { ours } from '../realm.js';
 import { ModelReward, RewardModel } from '../reward/reward-model.js';
 import type { ResolvedGRPOConfig } from './config.js';
 import { checkSteps, isStepRewards, meanStepReward, type StepRewards } from './process-rewards.js';
-
-/** What every reward function can see of the run. */
-export interface TrainerState {
-  /** Steps made so far. */
-  step: number;
-  /** Steps of the whole run. */
-  totalSteps: number;
-  /** Passes over the data set so far, a fraction. */
-  epoch: number;
-}
-
-/**
- * What a reward function receives: one entry per completion (B of them, the numGenerations completions of a prompt side by side), plus
- * every other column of the data set, repeated for each completion.
- * For conversational prompts a completion is `[{ role: 'assistant', content }]`, as in TRL; else it is a string.
- */
-export interface RewardInput {
-  /** (B) as in the data set. */
-  prompts: (string | ChatMessage[])[];
-  /** (B) texts, or for conversations lists of one message. */
-  completions: (string | ChatMessage[])[];
-  /** (B) token ids, the end token included. */
-  completionTokens: Int32Array[];
-  /** Where the run is. */
-  trainerState: TrainerState;
-  /** Aborted when the call has timed out, another function's failure has ended the step, or the run was aborted: pass it to fetch(). */
-  signal?: AbortSignal;
-  [column: string]: unknown;
-}
-
-/** Of one completion. null: the function has nothing to say about it. */
-export type RewardValue = number | null | undefined | StepRewards;
-
-/** One number per completion, or for process supervision the rewards of its steps. */
-export type RewardFn = (input: RewardInput) => ArrayLike<RewardValue> | Promise<ArrayLike<RewardValue>>;
+import type { AnyRewardFn, AnyRewardInput } from './reward-types.js';
 
 export interface NamedReward {
   name: string;
-  fn: (input: RewardInput, signal?: AbortSignal) => ReturnType<RewardFn>;
+  fn: (input: AnyRewardInput, signal?: AbortSignal) => ReturnType<AnyRewardFn>;
   weight: number;
   /** A digest of its source; several ranks must have the same. */
   code: string;
@@ -83,7 +49,7 @@ export function nameRewards(rewardFuncs: unknown, weights?: number[]): NamedRewa
     if (fn instanceof RewardModel) return { name: uniqueName(fn.name, used), ...ofModel(fn), weight, code: `a reward model (${fn.path})` };
     if (typeof fn !== 'function')
       throw invalidType(Array.isArray(rewardFuncs) ? `rewardFuncs[${i}]` : 'rewardFuncs', 'a function or a RewardModel', fn);
-    const call = fn as RewardFn;
+    const call = fn as AnyRewardFn;
     return { name: uniqueName(call.name || `reward${i}`, used), fn: (input) => call(input), weight, code: digestOf(String(call)) };
   });
 }
@@ -171,20 +137,20 @@ export const scoreOptions = (
 function cloned<T>(value: T): T {
   if (value === null || typeof value !== 'object') return value;
   try {
-    return structuredClone(value);
+    return ours(structuredClone(value));
   } catch {
     return value;
   }
 }
 
 /** Each reward function gets its own: user code may sort, reverse or overwrite what it is given. */
-const copyOf = (input: RewardInput): RewardInput =>
+const copyOf = (input: AnyRewardInput): AnyRewardInput =>
   Object.fromEntries(
     Object.entries(input).map(([name, value]) => [name, Array.isArray(value) ? value.map(cloned) : cloned(value)]),
-  ) as RewardInput;
+  ) as AnyRewardInput;
 
 /** Runs all reward functions (concurrently where they are async) and sums them with their weights. */
-export async function scoreRewards(rewards: NamedReward[], input: RewardInput, options: ScoreOptions): Promise<ScoredRewards> {
+export async function scoreRewards(rewards: NamedReward[], input: AnyRewardInput, options: ScoreOptions): Promise<ScoredRewards> {
   const count = input.completions.length;
   const failed: string[] = [];
   const checked = await mapLimited<NamedReward, Checked>(
@@ -219,6 +185,23 @@ export async function scoreRewards(rewards: NamedReward[], input: RewardInput, o
     outcome: weighted(rewards, byFunction, outcome, count),
     failed,
   };
+}
+
+const told = new WeakSet<NamedReward[]>();
+
+/** Says once a run that a completion got no reward at all (TRL says so, too): it teaches nothing, and often a column is not what a function expects. */
+export function warnOfSilence(rewards: NamedReward[], { total, failed }: ScoredRewards, promptOf: (i: number) => unknown): void {
+  const without = total.findIndex(Number.isNaN);
+  if (without < 0 || failed.length > 0 || told.has(rewards)) return;
+  told.add(rewards);
+  const who = rewards.length === 1 ? `Reward function '${rewards[0]!.name}'` : 'No reward function';
+  const verb = rewards.length === 1 ? 'had nothing (null) to say' : 'had anything to say (all returned null)';
+  const prompt = JSON.stringify(promptOf(without)).slice(0, 80);
+  const silent = total.filter(Number.isNaN).length;
+  process.emitWarning(
+    `${who} ${verb} about ${silent} of ${total.length} completions (the first prompt: ${prompt}): they teach nothing. This is said once`,
+    'FusedGrpoWarning',
+  );
 }
 
 /** The sum over functions `of`; NaN where none of them had anything to say. */

@@ -1,7 +1,6 @@
 // Completions from elsewhere: what a user's rollout function is given, and what it returns.
 import type { ChatMessage } from '../engine/chat.js';
-import type { Row } from './dataset.js';
-import type { TrainerState } from './rewards.js';
+import type { AnyRow, TrainerState } from './reward-types.js';
 import type { RolloutReport } from '../rollouts/stats.js';
 
 /** What every prompt has. */
@@ -11,7 +10,7 @@ export interface AnyPrompt {
   /** As text: as it stands in the data set, or rendered by the chat template. */
   text: string;
   /** The data set's row, with all of its columns. */
-  row: Row;
+  row: AnyRow;
   /** For engines that take one seed per prompt: below 2^31; depends on the run's seed, the rollout and the prompt's place in it. */
   seed: number;
 }

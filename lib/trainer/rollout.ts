@@ -11,7 +11,8 @@ import type { Row } from './dataset.js';
 import { samplerCorrection } from './loss.js';
 import type { SamplerImportanceSampling } from '../ops/types.js';
 import { type SampleContext } from './sampler.js';
-import { scoreOptions, type NamedReward, type RewardInput, type ScoredRewards, type TrainerState } from './rewards.js';
+import type { AnyRewardInput, TrainerState } from './reward-types.js';
+import { scoreOptions, warnOfSilence, type NamedReward, type ScoredRewards } from './rewards.js';
 
 export interface Completion {
   text: string;
@@ -95,7 +96,7 @@ export function encodePrompts(context: Pick<RolloutContext, 'policy' | 'config'>
 }
 
 /** What reward functions receive for the completions of `rows`, numGenerations of each row side by side. */
-export function rewardInput(rows: Row[], completions: Completion[], numGenerations: number, trainerState: TrainerState): RewardInput {
+export function rewardInput(rows: Row[], completions: Completion[], numGenerations: number, trainerState: TrainerState): AnyRewardInput {
   const repeat = <T>(values: T[]) => values.flatMap((v) => Array.from({ length: numGenerations }, () => v));
   const columns = new Set(rows.flatMap((row) => Object.keys(row)));
   columns.delete('prompt');
@@ -159,6 +160,7 @@ export async function sampleGroups(context: RolloutContext, rows: Row[], place: 
   const scored = await rewardJointly(ranks, rewarding, rows, completions, numGenerations, (some, theirs) =>
     rewardInput(some, theirs, numGenerations, state),
   );
+  if (ranks.rank === 0) warnOfSilence(context.rewards, scored, (i) => rows[Math.floor(i / numGenerations)]!.prompt);
   const seconds = { generate: middle - begin, reward: now() - middle };
   const kept = completions.map(({ columns: _, ...completion }) => completion); // the reward functions have had them
   return { rows, promptTokens, completions: kept, scored, seconds };

@@ -94,6 +94,6 @@ export interface SecondModel {
 /** How a step that is not finite is told. */
 export interface NotMade<R> {
   result: R;
-  /** Writes down which part of the batch is to blame; returns the file's name. */
+  /** Writes down which part of the batch is to blame; returns where, in words. */
   record?: (error: FusedGrpoError) => Promise<string | undefined>;
 }

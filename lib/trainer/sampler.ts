@@ -1,5 +1,4 @@
 // What samples completions: the policy itself, or a user's rollout function.
-import type { ChatMessage } from '../engine/chat.js';
 import type { Policy } from '../engine/policy.js';
 import { FusedGrpoError, incompatible, invalidType } from '../errors.js';
 import { hash31 } from '../random.js';
@@ -7,7 +6,7 @@ import { addReports, emptyReport, type RolloutReport } from '../rollouts/stats.j
 import { callWithRetries, pause } from './calls.js';
 import type { ResolvedGRPOConfig } from './config.js';
 import type { Row } from './dataset.js';
-import type { TrainerState } from './rewards.js';
+import type { AnyRow, TrainerState } from './reward-types.js';
 import { checkRollout } from './rollout-check.js';
 import type { RolloutFn, RolloutPrompt, RolloutRequest, SyncWeights } from './rollout-function.js';
 import type { Completion } from './rollout.js';
@@ -165,7 +164,7 @@ export class ExternalSampler {
       purpose,
       prompts: rows.map((row, i) => {
         const own = hash31(seed, PURPOSES.indexOf(purpose), index, promptOffset + i);
-        return promptOf(policy, row, promptTokens[i]!, own);
+        return promptOf(policy, row as AnyRow, promptTokens[i]!, own);
       }),
       numGenerations: request.numGenerations,
       sampling: {
@@ -180,8 +179,8 @@ export class ExternalSampler {
   }
 }
 
-function promptOf(policy: Policy, row: Row, tokens: Int32Array, seed: number): RolloutPrompt {
-  const prompt = row.prompt as string | ChatMessage[];
+function promptOf(policy: Policy, row: AnyRow, tokens: Int32Array, seed: number): RolloutPrompt {
+  const { prompt } = row;
   if (typeof prompt === 'string') return { kind: 'text', text: prompt, tokens, row, seed };
   return { kind: 'chat', messages: prompt, text: policy.render(prompt), tokens, row, seed };
 }

@@ -104,10 +104,10 @@ export function stepMetrics(from: StepFacts): StepMetrics {
     rewardStd: mean(known(groupStd)),
     rewardQuantiles: quantiles(known(rollout.rewards)),
     rewards: Object.fromEntries(
-      from.rewards.map(({ name }, k) => [
-        name,
-        { mean: mean(known(rollout.rewardsByFunction[k]!)), std: std(known(rollout.rewardsByFunction[k]!)) },
-      ]),
+      from.rewards
+        .map(({ name }, k) => [name, known(rollout.rewardsByFunction[k]!)] as const)
+        .filter(([, said]) => said.length > 0)
+        .map(([name, said]) => [name, { mean: mean(said), std: std(said) }]),
     ),
     ...(rollout.rewardsFailed ? { rewardFailures: failures(rollout, from.rewards) } : {}),
     fracRewardZeroStd: groupStd.filter((s) => s === 0).length / Math.max(1, groupStd.length),

@@ -27,7 +27,7 @@ export interface StepMetrics extends Partial<EvalMetrics>, Partial<CriticMetrics
   rewardStd: number;
   /** Of the weighted rewards of single completions. */
   rewardQuantiles: { min: number; q25: number; median: number; q75: number; max: number };
-  /** Per reward function. */
+  /** Per reward function; without those that had nothing to say about any completion. */
   rewards: Record<string, { mean: number; std: number }>;
   /** Completions that a failed reward function left without its reward, by function; absent when none failed (rewardErrors 'skip'). */
   rewardFailures?: Record<string, number>;

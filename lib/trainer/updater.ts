@@ -2,7 +2,7 @@
 import { Training, type AccumulateResult, type GradientOptions, type TrainBatch, type TrainLoss } from '../engine/training.js';
 import { FusedGrpoError } from '../errors.js';
 import { combineAccumulated } from './combine.js';
-import { isNonFinite, recordNonFinite, type Skipped } from './non-finite.js';
+import { isNonFinite, recordNonFinite, sequencesOf, type Skipped } from './non-finite.js';
 import type { CommonConfig, NotMade, SecondModel, Trained, Updated } from './run-types.js';
 import { Elsewhere, rankMetrics, type Together } from './together.js';
 
@@ -35,7 +35,6 @@ export class Updater {
   async update(batch: TrainBatch, loss: TrainLoss, learningRate: number, other?: SecondModel): Promise<Trained> {
     const { fused = true, skipZeroAdvantages = false, workspaceBytes, outputDir } = this.config;
     const { training, signal, policy, step } = this.run;
-    const { rank, worldSize } = this.together.ranks;
     const trained = await this.optimize(
       async (_, options) => {
         if (other) await this.jointly(() => other.accumulate(options));
@@ -46,9 +45,8 @@ export class Updater {
       {
         result: NOT_MADE,
         record: (error) =>
-          recordNonFinite(error, step + 1, batch, loss, {
-            ...{ policy: policy, training, outputDir, signal },
-            rank: worldSize > 1 ? rank : undefined,
+          recordNonFinite(error, step + 1, sequencesOf(batch, loss, training, policy, signal), {
+            ...{ training, outputDir, ranks: this.together.ranks },
           }),
       },
     ).catch(async (error: unknown) => {
@@ -83,8 +81,8 @@ export class Updater {
 
   private async skip(error: FusedGrpoError, record: NotMade<unknown>['record']): Promise<void> {
     const { maxSkippedSteps } = this.config;
-    const file = error instanceof Elsewhere ? undefined : await record?.(error);
-    const where = file === undefined ? '' : `; the sequences are in ${file}`;
+    const there = error instanceof Elsewhere ? undefined : await record?.(error);
+    const where = there === undefined ? '' : `; ${there}`;
     if (this.skipped.inRow >= maxSkippedSteps)
       throw new FusedGrpoError(
         error.code,

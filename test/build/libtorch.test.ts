@@ -1,7 +1,8 @@
 import { describe, expect, test } from '@jest/globals';
-import { existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { evaluate, plant, temporary } from './scripts.js';
+import { evaluate, plant, root, temporary } from './scripts.js';
 
 const header = (version: string) =>
   version
@@ -102,15 +103,29 @@ describe('fetching with a pip that fails', () => {
     const deps = temporary();
     expect(pip(body, deps).problem).toContain(problem);
     expect(existsSync(join(deps, 'clang-format'))).toBe(false);
-    expect(existsSync(join(deps, 'clang-format.part'))).toBe(false);
+    expect(readdirSync(deps)).toEqual([]);
   });
   test('one that is interrupted half-way leaves nothing that counts, and the next one starts afresh', () => {
     const deps = temporary();
-    mkdirSync(join(deps, 'clang-format.part/old'), { recursive: true });
+    mkdirSync(join(deps, 'clang-format.999999999.part/old'), { recursive: true });
     const make = 'while [ "$1" != --target ]; do shift; done; mkdir -p "$2"; echo x > "$2/file"';
     expect(pip(make, deps)).toBe(join(deps, 'clang-format'));
     expect(existsSync(join(deps, 'clang-format/old'))).toBe(false);
+    expect(readdirSync(deps)).toEqual(['clang-format']);
     expect(readFileSync(join(deps, 'clang-format/.set'), 'utf8')).toBe('clang-format==19.1.7');
     expect(pip('exit 1', deps)).toBe(join(deps, 'clang-format')); // there already: pip is not asked again
   });
+});
+
+test('a build removes what a killed fetch left, and leaves alone what another process is fetching', () => {
+  const deps = temporary();
+  const [dead, alive] = ['torch.999999999.part', `cmake.${process.pid}.part`];
+  for (const name of [dead, alive]) mkdirSync(join(deps, name));
+  expect(evaluate('deps.mjs', 'm.leftovers()', { FUSED_GRPO_DEPS: deps })).toEqual([dead]);
+  const { status } = spawnSync(process.execPath, [join(root, 'scripts/build.mjs'), 'ts'], {
+    env: { ...process.env, FUSED_GRPO_DEPS: deps },
+    encoding: 'utf8',
+  });
+  expect(status).toBe(0);
+  expect(readdirSync(deps)).toEqual([alive]);
 });

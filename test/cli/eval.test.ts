@@ -97,6 +97,13 @@ test('built-in rewards, weights and the threshold', async () => {
   expect(found).toMatchObject({ evalPassThreshold: 0.5 });
 });
 
+test('data without the column that a built-in reward reads are bad input: exit code 2', async () => {
+  wordy('unanswered.jsonl', [{ prompt: '1+1=', result: '2' }]);
+  const { code, err } = await cli(['--model', demoModel(), '--data', 'unanswered.jsonl', '--reward', 'accuracy']);
+  expect(code).toBe(2);
+  expect(err).toContain("accuracyReward needs a column 'solution' or 'answer' in the data set; it has 'result'");
+});
+
 describe('refused before anything is loaded', () => {
   const nothing = { ...processContext().api, evaluate: () => ({ ...processContext().api.evaluate(), evaluateModel: () => { throw new Error('evaluated'); } }) }; // prettier-ignore
   test.each<[string, string[], RegExp]>([

@@ -26,7 +26,7 @@ const CASES: Record<string, () => unknown> = {
   'target below 0': () => rows({ targets: Int32Array.of(0, 1, 2, -100) }),
   'targets before log-probs': () => grpoLoss(batch({ targets: Int32Array.of(0, 0, 0, 9), oldLogps: Float32Array.of(NaN, 0, 0, 0) })),
   'old log-prob NaN': () => grpoLoss(batch({ oldLogps: Float32Array.of(0, 0, NaN, 0) })),
-  'reference infinite': () => grpoLoss(batch({ refLogps: Float32Array.of(0, 0, 0, Infinity) }), { beta: 1 }),
+  'reference infinite': () => grpoLoss({ ...batch({}), refLogps: Float32Array.of(0, 0, 0, Infinity) }, { beta: 1 }),
   'advantage NaN': () => grpoLoss(batch({ advantages: Float32Array.of(1, NaN) })),
   'reward NaN': () => grpoLoss(batch({ advantages: undefined, rewards: [1, NaN], numGenerations: 2 })),
   'reward NaN, excluded': () => groupAdvantages([1, NaN, 3, 4], { numGenerations: 2, nonFinite: 'exclude' }),

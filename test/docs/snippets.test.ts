@@ -10,7 +10,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { processContext } from '../../lib/cli/context.js';
 import { runCli } from '../../lib/cli/main.js';
-import * as api from '../../lib/index.js';
+import { blocksOf, withImports } from '../support/blocks.js';
 
 const root = join(__dirname, '../..');
 /** Pages whose snippets a test of their own runs, on their own terms. */
@@ -25,21 +25,6 @@ const ELSEWHERE: Record<string, string> = {
   'docs/training.md': 'training.test.ts',
 };
 const pages = ['README.md', ...readdirSync(join(root, 'docs')).filter((f) => f.endsWith('.md') && f !== 'LOG.md').map((f) => `docs/${f}`)]; // prettier-ignore
-
-interface Block {
-  language: string;
-  code: string;
-  directive: string;
-  line: number;
-}
-
-function blocksOf(text: string): Block[] {
-  return [...text.matchAll(/^(?:<!-- test: (.*) -->\n)?```(\w*)\n([\s\S]*?)^```$/gm)].map(
-    ({ 1: directive = '', 2: language, 3: code, index }) => ({
-      ...{ directive, language: language!, code: code!, line: text.slice(0, index).split('\n').length },
-    }),
-  );
-}
 
 const folders: string[] = [];
 afterAll(() => folders.forEach((f) => rmSync(f, { recursive: true, force: true })));
@@ -70,13 +55,6 @@ function run(folder: string, command: string, args: string[]): string {
   const { status, signal, stdout, stderr } = spawnSync(command, args, { cwd: folder, encoding: 'utf8', env, timeout: 100_000 });
   expect({ status, signal, stderr: status === 0 ? '' : stderr }).toEqual({ status: 0, signal: null, stderr: '' });
   return stdout;
-}
-
-/** Names of the package that a snippet uses without importing them, as pages do that have said so before. */
-function withImports(code: string): string {
-  if (/from 'fused-grpo'/.test(code)) return code;
-  const used = Object.keys(api).filter((name) => new RegExp(`\\b${name}\\b`).test(code));
-  return used.length ? `import { ${used.join(', ')} } from 'fused-grpo';\n${code}` : code;
 }
 
 const RUN: Record<string, (folder: string, code: string) => string> = {
@@ -118,7 +96,7 @@ describe.each(pages.filter((page) => !ELSEWHERE[page]))('%s', (page) => {
       if (directive && given === undefined) expect(directive).toMatch(/^skip because .{10}/);
       if (language === 'sh') await checkCommands(code);
       if ((!directive || given) && RUN[language]) printed = RUN[language](folder, given ? `${given}\n${withImports(code)}` : code);
-      else if (!directive) expect(['json', 'yaml', 'cmake']).toContain(language); // read by what stands beside them
+      else if (!directive) expect(['json', 'yaml', 'cmake', 'ts']).toContain(language); // read by what stands beside them; ts: compiled by test/types
       const [before, after] = [...printed.matchAll(/^ {2}greedy +([\d.]+) %/gm)].map(([, share]) => Number(share));
       if (language === 'sh' && after !== undefined) expect(after).toBeGreaterThan(before! + 10); // it was evaluated, trained, evaluated
     },

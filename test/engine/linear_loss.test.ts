@@ -38,7 +38,7 @@ const token = {
 /** What the whole logits give, brought back through the head. */
 function expected(config: GrpoLossConfig) {
   const whole = grpoLoss({ logits: logits.slice(), vocabSize: V, ...token }, config);
-  const g = whole.gradLogits as Float32Array;
+  const g = whole.gradLogits;
   const gradHidden = new Float64Array(N * H);
   const gradWeight = new Float64Array(V * H);
   for (let t = 0; t < N; ++t)

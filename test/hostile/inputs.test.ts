@@ -68,7 +68,9 @@ describe('memory that changes during the call', () => {
     overlapping.set(ids);
     apart.set(new Float32Array(Int32Array.from(ids).buffer), 4);
     const expected = api.grpoLoss(batch(Int32Array.from(ids), apart));
+    const kept = api.grpoLoss(batch(overlapping, together.subarray(0, 4 * V)), { inPlace: false });
     const result = api.grpoLoss(batch(overlapping, together.subarray(0, 4 * V)));
+    expect({ ...kept }).toEqual({ ...result });
     expect(result.loss).toBe(expected.loss);
     expect(result.gradLogits).toEqual(expected.gradLogits);
   });

@@ -5,7 +5,7 @@ import { correctAnswer } from '../../lib/demo/arithmetic.js';
 import { demoModel } from '../../lib/demo/lesson.js';
 import { GRPOTrainer } from '../../lib/trainer/grpo-trainer.js';
 import { SFTTrainer } from '../../lib/trainer/sft-trainer.js';
-import type { RewardInput } from '../../lib/trainer/rewards.js';
+import type { RewardInput } from '../../lib/trainer/reward-types.js';
 import { collect, evalDataset, small, trainDataset } from '../trainer/support.js';
 
 type Reaction = (trainer: GRPOTrainer, input: RewardInput) => unknown;

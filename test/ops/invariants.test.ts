@@ -171,7 +171,7 @@ describe.each(CONFIGS)('%s', (lossType, config) => {
         mask: b.mask,
         offsets: b.offsets,
       });
-      expect(distance(out.gradient, gradLogits as Float32Array)).toBeLessThanOrEqual(1e-6);
+      expect(distance(out.gradient, gradLogits)).toBeLessThanOrEqual(1e-6);
       expect(out.metrics.ratio).toEqual({ min: 1, mean: 1, max: 1 });
       expect(out.metrics.clipRatio).toEqual({ low: 0, high: 0, region: 0 });
     }

@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import { rewards } from '../../lib/index.js';
-import type { RewardInput } from '../../lib/trainer/rewards.js';
+import type { RewardInput } from '../../lib/trainer/reward-types.js';
 import { inputOf } from './support.js';
 
 const r = String.raw;
@@ -109,6 +109,7 @@ describe('accuracyReward', () => {
       "accuracyReward needs a column 'solution' or 'answer' in the data set; it has 'truth'",
     );
     expect(() => accuracyReward(inputOf(['1']))).toThrow('it has none beside the prompt');
+    expect(() => accuracyReward(inputOf(['1']))).toThrow(expect.objectContaining({ code: 'ERR_DATA' }));
     expect(() => getAccuracyReward({ colum: 'x' } as never)).toThrow(/Unknown option 'colum'.*did you mean 'column'/);
     expect(() => getAccuracyReward({ column: 3 } as never)).toThrow(/a column name for column/);
     expect(() => getAccuracyReward({ requireMarked: 'yes' } as never)).toThrow(/true or false for requireMarked/);

@@ -10,7 +10,7 @@ test('each completion with its row; results in order', async () => {
   const reward = perCompletion(async function judge(one) {
     seen.push(one);
     await sleep(10 - 2 * (one.answer as number));
-    return one.answer === 3 ? null : (one.completion as string).length;
+    return one.answer === 3 ? null : one.completion.length;
   });
   expect(reward.name).toBe('judge');
   expect(await reward(input)).toEqual([1, 2, null, 4, 1]);

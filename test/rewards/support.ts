@@ -1,4 +1,4 @@
-import type { RewardInput } from '../../lib/trainer/rewards.js';
+import type { RewardInput } from '../../lib/trainer/reward-types.js';
 
 /** What a trainer would hand to a reward function. */
 export function inputOf(completions: string[], columns: Record<string, unknown> = {}): RewardInput {

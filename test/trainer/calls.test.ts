@@ -4,7 +4,8 @@ import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { callWithRetries, mapLimited } from '../../lib/trainer/calls.js';
-import { nameRewards, scoreRewards, type RewardFn, type RewardInput, type ScoreOptions } from '../../lib/trainer/rewards.js';
+import type { RewardFn, RewardInput } from '../../lib/trainer/reward-types.js';
+import { nameRewards, scoreRewards, type ScoreOptions } from '../../lib/trainer/rewards.js';
 import { FusedGrpoError } from '../../lib/errors.js';
 
 const input: RewardInput = {

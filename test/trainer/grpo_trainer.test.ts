@@ -143,12 +143,12 @@ describe('the algorithm', () => {
         rewardFuncs: ({ prompts, completions, completionTokens, answer, trainerState }) => {
           seen = completions.length;
           const wanted = new Map(trainDataset.map((p) => [p.prompt, p.answer]));
-          expect(prompts.every((prompt, i) => wanted.get(prompt as string) === (answer as string[])[i])).toBe(true);
+          expect(prompts.every((prompt, i) => wanted.get(prompt) === (answer as string[])[i])).toBe(true);
           expect(prompts[0]).toBe(prompts[3]);
           expect(prompts[3]).not.toBe(prompts[4]);
           expect(completionTokens.every((t) => t instanceof Int32Array && t.length >= 1 && t.length <= 4)).toBe(true);
           expect(trainerState).toMatchObject({ step: 0, totalSteps: 1 });
-          return completions.map((c) => (c as string).length);
+          return completions.map((c) => c.length);
         },
       },
     );

@@ -10,7 +10,8 @@ import { ScalarModel } from '../../lib/engine/scalar-model.js';
 import { Critic } from '../../lib/trainer/critic.js';
 import { resolvePPOConfig, type PPOConfig } from '../../lib/trainer/ppo-config.js';
 import { PPOTrainer, type PPOTrainerOptions } from '../../lib/trainer/ppo-trainer.js';
-import { nameRewards, scoreRewards, type RewardInput } from '../../lib/trainer/rewards.js';
+import type { RewardInput } from '../../lib/trainer/reward-types.js';
+import { nameRewards, scoreRewards } from '../../lib/trainer/rewards.js';
 import type { GRPOStep, StepMetrics } from '../../lib/trainer/types.js';
 import { collect, newFolder, numbers, trainDataset } from './support.js';
 
@@ -148,8 +149,8 @@ describe('training', () => {
 });
 
 test.each([
-  [{ config: { scaleRewards: 'group' } }, /scaleRewards/],
-  [{ config: { generateAhead: true } }, /generateAhead/],
+  [{ config: { scaleRewards: 'group' } }, /PPO has no 'scaleRewards': a critic takes the place of the group/],
+  [{ config: { generateAhead: true } }, /PPO has no 'generateAhead': the critic would judge a rollout while it is being trained/],
   [{ config: { lam: 2 } }, /a number from 0 to 1 for lam/],
   [{ config: { importanceSamplingLevel: 'sequence' } }, /PPO an advantage for each/],
   [{ valueModel: 3 }, /valueModel/],

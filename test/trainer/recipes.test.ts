@@ -7,7 +7,8 @@ import { processAdvantages } from '../../lib/ops/process_advantages.js';
 import { rolloutAdvantages } from '../../lib/trainer/advantages.js';
 import { resolveGRPOConfig, type GRPOConfig } from '../../lib/trainer/config.js';
 import { GRPOTrainer, type GRPOTrainerOptions } from '../../lib/trainer/grpo-trainer.js';
-import { nameRewards, scoreRewards, type RewardFn, type RewardInput } from '../../lib/trainer/rewards.js';
+import type { RewardFn, RewardInput } from '../../lib/trainer/reward-types.js';
+import { nameRewards, scoreRewards } from '../../lib/trainer/rewards.js';
 import type { GRPOStep } from '../../lib/trainer/types.js';
 import { newFolder, numbers, run as runSmall, small, trainDataset, weightsOf } from './support.js';
 

@@ -4,7 +4,7 @@ import { spawn } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { correctAnswer } from '../../lib/demo/arithmetic.js';
-import type { RewardFn } from '../../lib/trainer/rewards.js';
+import type { RewardFn } from '../../lib/trainer/reward-types.js';
 import type { GRPOStep } from '../../lib/trainer/types.js';
 import { evalDataset, logOf, newFolder, numbers, run, small, trainDataset, warningsOf, weightsOf } from './support.js';
 

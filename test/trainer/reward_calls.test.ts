@@ -35,7 +35,7 @@ test('retries change nothing but the time; accuracyReward judges sums as the dem
   expect(losses(await train(flaky, { rewardRetries: 2, rewardRetryDelay: 0 }))).toEqual(plain);
   expect(calls).toBe(12);
   expect(losses(await train(rewards.accuracyReward))).toEqual(plain);
-  const one = perCompletion(async ({ completion, answer }) => ((completion as string).trim() === answer ? 1 : 0));
+  const one = perCompletion(async ({ completion, answer }) => (completion.trim() === answer ? 1 : 0));
   expect(losses(await train(one))).toEqual(plain);
 });
 

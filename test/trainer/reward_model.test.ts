@@ -9,7 +9,7 @@ import { ModelReward, RewardModel, sharedPrompts } from '../../lib/reward/reward
 import { RunningMoments } from '../../lib/reward/transform.js';
 import type { GRPOConfig } from '../../lib/trainer/config.js';
 import { GRPOTrainer } from '../../lib/trainer/grpo-trainer.js';
-import type { RewardInput } from '../../lib/trainer/rewards.js';
+import type { RewardInput } from '../../lib/trainer/reward-types.js';
 import { RewardTrainer } from '../../lib/trainer/reward-trainer.js';
 import type { StepMetrics } from '../../lib/trainer/types.js';
 import { goldenModels } from '../engine/support.js';

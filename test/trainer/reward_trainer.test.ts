@@ -176,6 +176,33 @@ describe('a run', () => {
     expect(m!.evalAccuracy).toBe(m!.accuracy);
   });
 
+  test('a step that is not finite is left out, and the pair to blame written down', async () => {
+    const outputDir = newFolder();
+    const rows = sums(8).map((row, i) => (i === 5 ? { ...row, margin: 1e300 } : row)); // too large for float32
+    const warnings: string[] = [];
+    const warned = jest.spyOn(process, 'emitWarning').mockImplementation((text) => void warnings.push(String(text)));
+    const config = { ...small, maxSteps: 3, perDeviceTrainBatchSize: 4, shuffleDataset: false, saveSteps: 1, saveTotalLimit: 3, outputDir };
+    const metrics = await train({ model: demoModel(), trainDataset: rows, config });
+    warned.mockRestore();
+    expect(metrics.map((m) => Number.isFinite(m.loss))).toEqual([true, false, true]);
+    expect(warnings.join()).toMatch(/step 2 was left out: .*; the pairs are in .*step-2\.json/);
+    const { pairs } = JSON.parse(readFileSync(join(outputDir, 'non-finite', 'step-2.json'), 'utf8')) as { pairs: object[] };
+    const { prompt, chosen, rejected } = rows[5]!;
+    expect(pairs).toEqual([
+      expect.objectContaining({
+        index: 1,
+        prompt,
+        chosen,
+        rejected,
+        margin: 1e300,
+        chosenTokens: expect.any(Array),
+        why: expect.any(String),
+      }),
+    ]);
+    const [before, after] = [1, 2].map((k) => readFileSync(join(outputDir, `checkpoint-${k}`, 'model.safetensors')));
+    expect(before!.equals(after!)).toBe(true);
+  });
+
   test('in bfloat16: learns, and goes on bit for bit', async () => {
     const rows = sums(8);
     const config: RewardConfig = { ...small, dtype: 'bfloat16', maxSteps: 40, learningRate: 1e-3 };

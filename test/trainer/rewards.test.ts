@@ -1,5 +1,6 @@
 import { expect, test } from '@jest/globals';
-import { nameRewards, scoreRewards, type RewardFn, type RewardInput } from '../../lib/trainer/rewards.js';
+import type { RewardFn, RewardInput } from '../../lib/trainer/reward-types.js';
+import { nameRewards, scoreRewards } from '../../lib/trainer/rewards.js';
 
 const input: RewardInput = {
   prompts: ['p', 'p', 'p'],
@@ -17,7 +18,7 @@ test('sync and async functions, weighted; null leaves a completion to the others
   expect([...total]).toEqual([12, 4, 6]);
   expect([...byFunction[1]!]).toEqual([10, NaN, NaN]);
   expect([...(await score(() => new Float32Array([1, 2, 3]))).total]).toEqual([1, 2, 3]);
-  expect([...(await score((() => [true, false, true]) as never)).total]).toEqual([1, 0, 1]);
+  expect([...(await score(() => [true, false, true])).total]).toEqual([1, 0, 1]);
   expect([...(await score(() => [null, 1, 2])).total]).toEqual([NaN, 1, 2]);
 });
 

@@ -10,6 +10,7 @@ import { ExternalSampler } from '../../lib/trainer/sampler.js';
 import { GRPOTrainer, type GRPOTrainerOptions } from '../../lib/trainer/grpo-trainer.js';
 import { PPOTrainer } from '../../lib/trainer/ppo-trainer.js';
 import { checkRollout } from '../../lib/trainer/rollout-check.js';
+import type { RewardFn } from '../../lib/trainer/reward-types.js';
 import type { RolloutCompletion, RolloutFn, RolloutRequest, SyncedWeights } from '../../lib/trainer/rollout-function.js';
 import type { GRPOStep } from '../../lib/trainer/types.js';
 import { collect, evalDataset, logOf, newFolder, numbers, run, small, trainDataset, weightsOf } from './support.js';
@@ -350,6 +351,20 @@ describe('what it returns is checked', () => {
     };
     const [first] = checkRollout([[given, given], [given, given]], limits); // prettier-ignore
     expect(first).toEqual({ text: '3 4', tokens: Int32Array.of(3, 4), logps: Float32Array.of(0, -2), finishReason: 'length' });
+  });
+
+  test('a completion without a column that others have gets null there', async () => {
+    const seen: unknown[] = [];
+    const rollout: RolloutFn = ({ prompts, numGenerations }) =>
+      prompts.map(() =>
+        Array.from({ length: numGenerations }, (_, g): RolloutCompletion => ({
+          ...{ tokens: [5 + g], finishReason: 'stop' },
+          ...(g % 2 ? { columns: { calls: g } } : {}),
+        })),
+      );
+    const rewardFuncs: RewardFn = ({ completions, calls }) => (seen.push(...calls), completions.map((_, i) => i % 3));
+    await run({ maxSteps: 1, perDeviceTrainBatchSize: 8, numGenerations: 4 }, { rollout, rewardFuncs });
+    expect(seen).toEqual([null, 1, null, 3, null, 1, null, 3]);
   });
 
   test('a column that reward functions have already, a mask under PPO', async () => {

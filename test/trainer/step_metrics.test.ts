@@ -1,13 +1,14 @@
-import { afterAll, expect, test } from '@jest/globals';
+import { afterAll, expect, jest, test } from '@jest/globals';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { correctAnswer } from '../../lib/demo/arithmetic.js';
 import { demoModel } from '../../lib/demo/lesson.js';
-import { GRPOTrainer } from '../../lib/trainer/grpo-trainer.js';
+import { GRPOTrainer, type GRPOTrainerOptions } from '../../lib/trainer/grpo-trainer.js';
+import type { RewardFn } from '../../lib/trainer/reward-types.js';
 import { rewardGroups, stepSamples } from '../../lib/trainer/samples.js';
 import { quantiles } from '../../lib/trainer/step-metrics.js';
-import type { RewardGroup, Sample } from '../../lib/trainer/types.js';
+import type { RewardGroup, Sample, StepMetrics } from '../../lib/trainer/types.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'metrics '));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -40,6 +41,32 @@ test('samples that are kept: best to worst, and the best of each followed prompt
   }));
   expect(stepSamples(samples).map((s) => s.reward)).toEqual([11, 7, 4, 0]);
   expect(stepSamples(samples, new Set(['p2', 'p5', 'none'])).map((s) => s.reward)).toEqual([11, 7, 4, 0, 8]); // p5's best is the best of all
+});
+
+test('a function that returned only nulls has no mean; completions without any reward are told once', async () => {
+  const warnings: string[] = [];
+  const warned = jest.spyOn(process, 'emitWarning').mockImplementation((text) => void warnings.push(String(text)));
+  const trainDataset = Array.from({ length: 8 }, (_, i) => ({ prompt: `${i}+1=`, answer: String(i + 1) }));
+  const silent: RewardFn = ({ completions, trainerState }) => completions.map((_, i) => (trainerState.step === 1 ? i % 2 : null));
+  const config = { numGenerations: 4, perDeviceTrainBatchSize: 8, maxCompletionLength: 3, maxSteps: 3 };
+  const stepsOf = async (rewardFuncs: GRPOTrainerOptions['rewardFuncs']) => {
+    const trainer = new GRPOTrainer({ model: demoModel(), rewardFuncs, trainDataset, config });
+    const steps: StepMetrics[] = [];
+    for await (const { metrics } of trainer) steps.push(metrics);
+    trainer.dispose();
+    return steps.map((m) => m.rewards);
+  };
+  const both = await stepsOf([correctAnswer, silent]);
+  expect(both.map((r) => Object.keys(r))).toEqual([['correctAnswer'], ['correctAnswer', 'silent'], ['correctAnswer']]);
+  expect(both[1]!.silent!.mean).toBe(0.5);
+  expect(warnings).toEqual([]);
+  expect((await stepsOf(silent)).map((r) => Object.keys(r))).toEqual([[], ['silent'], []]);
+  expect(warnings).toEqual([
+    expect.stringMatching(
+      /^Reward function 'silent' had nothing \(null\) to say about 8 of 8 completions \(the first prompt: "\d\+1="\): they teach nothing/,
+    ),
+  ]);
+  warned.mockRestore();
 });
 
 test('a run keeps what the report shows: rewards by group, and the first prompts whenever they come again', async () => {

@@ -6,9 +6,13 @@ import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { correctAnswer } from '../../lib/demo/arithmetic.js';
 import { demoModel } from '../../lib/demo/lesson.js';
+import { RewardModel } from '../../lib/reward/reward-model.js';
 import { listCheckpoints } from '../../lib/trainer/checkpoint.js';
 import type { GRPOConfig } from '../../lib/trainer/config.js';
+import { evaluateModel } from '../../lib/trainer/evaluate-model.js';
 import { GRPOTrainer } from '../../lib/trainer/grpo-trainer.js';
+import { PPOTrainer } from '../../lib/trainer/ppo-trainer.js';
+import { RewardTrainer } from '../../lib/trainer/reward-trainer.js';
 import { SFTTrainer } from '../../lib/trainer/sft-trainer.js';
 import type { GRPOStep, StepMetrics } from '../../lib/trainer/types.js';
 
@@ -53,6 +57,36 @@ test('an abort at any time: no half-applied step', async () => {
   }
   expect(steps.map((s) => numbers(s.metrics))).toEqual(all.map((s) => numbers(s.metrics)));
   expect(weightsOf(parts).equals(weightsOf(whole))).toBe(true);
+});
+
+describe('an abort rejects with the very reason, whoever is asked and whenever it comes', () => {
+  const model = demoModel();
+  const pairs = Array.from({ length: 16 }, () => ({ prompt: '1+1=', chosen: '2', rejected: '3' }));
+  const examples = Array.from({ length: 16 }, () => ({ prompt: '1+1=', completion: '2' }));
+  const config = { maxSteps: 1000, perDeviceTrainBatchSize: 8 };
+  const sampled = { ...config, maxCompletionLength: 8 };
+  const score = async (signal: AbortSignal) => {
+    const judge = await RewardModel.load(join(__dirname, '../golden/reward/model'), { signal });
+    await judge.score(new Array(4000).fill({ prompt: '1+1=', completion: '2' }), { signal }).finally(() => judge.dispose());
+  };
+  test.each<[string, (signal: AbortSignal) => Promise<unknown>]>([
+    ['GRPOTrainer', (signal) => new GRPOTrainer({ model, rewardFuncs: correctAnswer, trainDataset, config: sampled, signal }).train()],
+    ['PPOTrainer', (signal) => new PPOTrainer({ model, rewardFuncs: correctAnswer, trainDataset, config: sampled, signal }).train()],
+    ['SFTTrainer', (signal) => new SFTTrainer({ model, trainDataset: examples, config, signal }).train()],
+    ['RewardTrainer', (signal) => new RewardTrainer({ model, trainDataset: pairs, config, signal }).train()],
+    ['evaluateModel', (signal) => evaluateModel({ model, rewardFuncs: correctAnswer, dataset: trainDataset, numGenerations: 64, signal })],
+    ['RewardModel', score],
+  ])('%s', async (_, call) => {
+    for (const reason of [new Error('enough'), 'a text', undefined]) {
+      const [before, during] = [new AbortController(), new AbortController()];
+      before.abort(reason);
+      await expect(call(before.signal)).rejects.toBe(before.signal.reason);
+      setTimeout(() => during.abort(reason), 60);
+      const said = await call(during.signal).catch((error: unknown) => [error]);
+      expect(said).toEqual([during.signal.reason]);
+      expect((said as unknown[])[0]).toBe(during.signal.reason);
+    }
+  });
 });
 
 describe('in a worker thread', () => {

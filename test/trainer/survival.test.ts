@@ -8,7 +8,7 @@ import { demoModel } from '../../lib/demo/lesson.js';
 import { listCheckpoints } from '../../lib/trainer/checkpoint.js';
 import type { GRPOConfig } from '../../lib/trainer/config.js';
 import { GRPOTrainer } from '../../lib/trainer/grpo-trainer.js';
-import type { RewardFn } from '../../lib/trainer/rewards.js';
+import type { RewardFn } from '../../lib/trainer/reward-types.js';
 import type { GRPOStep } from '../../lib/trainer/types.js';
 
 import { evalDataset, logOf, newFolder, run, small, trainDataset, warningsOf, weightsOf } from './support.js';
@@ -204,6 +204,10 @@ describe('evaluation', () => {
     expect(metrics.evalPassAtK).toBeCloseTo(groups.filter((g) => g.some(passed)).length / 25, 12);
     expect(metrics.evalReward).toBeCloseTo(mean(sampled), 12);
     expect(metrics.evalRewardGreedy).toBeCloseTo(mean(greedy), 12);
+    const early = new GRPOTrainer({ model: demoModel(), rewardFuncs: spy, trainDataset, evalDataset: rows });
+    await expect(early.evaluate()).rejects.toThrow(
+      /evaluate\(\) asks the policy, which is loaded when training begins: call it in the loop/,
+    );
     const again = await trainer.evaluate();
     expect({ ...again, evalSeconds: 0 }).toEqual({ ...metrics, evalSeconds: 0 });
     trainer.dispose();

@@ -1,5 +1,5 @@
 // What must not compile. A line that does is an error: "Unused '@ts-expect-error' directive".
-import { Policy, gae, groupAdvantages, grpoLoss, informativeGroups, passAtKAdvantages, policyLoss, presets, processAdvantages, rewardsWithKl, selectiveLogp } from 'fused-grpo'; // prettier-ignore
+import { Policy, gae, groupAdvantages, grpoLoss, informativeGroups, linearGrpoLoss, passAtKAdvantages, policyLoss, presets, processAdvantages, rewardsWithKl, selectiveLogp, type Tensor } from 'fused-grpo'; // prettier-ignore
 
 const logits = new Float32Array(8);
 const targets = new Int32Array(4);
@@ -64,6 +64,15 @@ grpoLoss({ ...rows, advantages, completionLength: 2, maks: new Uint8Array(4) });
 // @ts-expect-error a slip in the configuration
 grpoLoss({ ...rows, advantages, completionLength: 2 }, { epsilonhigh: 0.28 });
 
+// @ts-expect-error beta without refLogps
+policyLoss(batch, { beta: 0.04 });
+// @ts-expect-error beta without refLogps
+grpoLoss({ ...rows, advantages, completionLength: 2 }, { lossType: 'dapo', beta: 0.04 });
+// @ts-expect-error the preset has a beta
+grpoLoss({ ...rows, advantages, completionLength: 2 }, presets.grpo);
+// @ts-expect-error the gradient of float32 logits
+grpoLoss({ ...rows, advantages, completionLength: 2 }).gradLogits satisfies Uint16Array;
+
 // @ts-expect-error cispo needs its bound
 policyLoss(batch, { lossType: 'cispo' });
 // @ts-expect-error dr_grpo divides by a length
@@ -79,9 +88,13 @@ policyLoss(batch, { lossType: 'reinforce', delta: 2 });
 // @ts-expect-error no such loss
 policyLoss(batch, { lossType: 'ppo' });
 
-export async function engine(policy: Policy): Promise<void> {
+export async function engine(policy: Policy, tensor: Tensor): Promise<void> {
   // @ts-expect-error not asked for
   (await policy.score(['x'], ['y'])).entropies.length;
+  // @ts-expect-error beta without refLogps
+  await grpoLoss({ logits: tensor, vocabSize: 2, targets, advantages, completionLength: 2 }, { beta: 0.04 });
+  // @ts-expect-error beta without refLogps
+  await linearGrpoLoss({ hidden: tensor, weight: tensor, targets, advantages, completionLength: 2 }, { beta: 0.04 });
   // @ts-expect-error one text is no list
   await policy.generate('x');
   // @ts-expect-error private

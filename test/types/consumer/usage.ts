@@ -45,6 +45,27 @@ const any: Float32Array | Uint16Array = Math.random() < 0.5 ? logits : bits;
 const dtype: LogitsDtype = any === logits ? 'float32' : 'bfloat16';
 selectiveLogpBackward({ logits: any, dtype, vocabSize: 2, targets, gradLogps: logps });
 
+// the gradient's class is that of the logits
+const gradient32: Float32Array = grpoLoss({ ...rows, advantages, completionLength: 2 }).gradLogits;
+const half = { logits: bits, dtype: 'bfloat16', vocabSize: 2, targets } as const;
+const gradient16: Uint16Array = grpoLoss({ ...half, advantages, completionLength: 2 }, { inPlace: false }).gradLogits;
+const backward32: Float32Array = selectiveLogpBackward({ ...rows, gradLogps: logps }).gradLogits;
+const backward16: Uint16Array = selectiveLogpBackward({ ...half, gradLogps: logps }).gradLogits;
+const either: Float32Array | Uint16Array = grpoLoss({
+  logits: any,
+  dtype,
+  vocabSize: 2,
+  targets,
+  advantages,
+  completionLength: 2,
+}).gradLogits;
+
+// a beta that is not 0 comes with refLogps; what only the running program knows is checked then
+policyLoss({ logps, refLogps: logps, advantages, completionLength: 2 }, { beta: 0.04 });
+policyLoss({ logps, advantages, completionLength: 2 }, { beta: Math.random() });
+grpoLoss({ ...rows, advantages, refLogps: logps, completionLength: 2 }, presets.grpo);
+grpoLoss({ ...rows, advantages, completionLength: 2 }, { beta: 0 });
+
 // layouts and groups, either way
 policyLoss({ logps, advantages, completionLength: 2 });
 policyLoss({ logps, advantages, offsets: Int32Array.of(0, 1, 4) });
@@ -85,12 +106,14 @@ function padded(batch: PolicyBatch): PolicyBatch {
 }
 const batch: GrpoLossBatch = { ...rows, ...padded({ completionLength: 2 }), advantages };
 grpoLoss(batch);
+grpoLoss({ ...batch, refLogps: logps }, { beta: 0.04 });
 
 // the engine
 export async function engine(): Promise<void> {
   const tensor = Tensor.from(bits, [4, 2], { dtype: 'bfloat16' });
   const result = await grpoLoss({ logits: tensor, vocabSize: 2, targets, advantages, completionLength: 2 });
   const gradient: Tensor = result.gradLogits;
+  await grpoLoss({ logits: tensor, vocabSize: 2, targets, advantages, refLogps: tensor, completionLength: 2 }, { beta: 0.04 });
   const entropies: Float32Array = (await selectiveLogp({ logits: gradient, vocabSize: 2, targets, entropy: true })).entropies;
   await linearGrpoLoss(
     { hidden: tensor, weight: tensor, targets, rewards: [1, 0], numGenerations: 2, completionLength: 2 },
@@ -108,4 +131,4 @@ export async function engine(): Promise<void> {
   for await (const { step, metrics } of trainer) console.log(step, metrics.reward, entropies, scored, plain);
 }
 
-export const used = [asked, notAsked, maybe, always, off];
+export const used = [asked, notAsked, maybe, always, off, gradient32, gradient16, backward32, backward16, either];
