@@ -23,6 +23,7 @@ export { rewardConfigOptions, type RewardConfig } from './trainer/reward-config.
 export { RewardModel, type RewardModelOptions, type RewardTransform } from './reward/reward-model.js';
 export type { RewardItem, RewardText } from './reward/texts.js';
 export { withReplay, type ReplayOptions } from './reward/replay.js';
+export type { TrainingConfig, PolicyConfig, SampledConfig } from './trainer/config-types.js';
 export { grpoConfigOptions, sftConfigOptions, type GRPOConfig, type SFTConfig } from './trainer/config.js';
 export type {
   AnyPrompt,

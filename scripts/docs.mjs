@@ -95,6 +95,12 @@ const CONFIGS = {
   SFTConfig: ['sftConfigOptions', 'Options of SFTTrainer.'],
   RewardConfig: ['rewardConfigOptions', 'Options of RewardTrainer.'],
 };
+/** What several configs have alike, from the widest on: each has the options that stand in exactly these and continues the one before it. */
+const SHARED = {
+  TrainingConfig: [['GRPOConfig', 'PPOConfig', 'SFTConfig', 'RewardConfig'], 'Options of every trainer.'],
+  PolicyConfig: [['GRPOConfig', 'PPOConfig', 'SFTConfig'], 'Options of the trainers of a policy.'],
+  SampledConfig: [['GRPOConfig', 'PPOConfig'], 'Options of the trainers whose policy is rewarded for what it samples.'],
+};
 const TYPES = { number: 'number', integer: 'number', boolean: 'boolean', string: 'string', numbers: 'number[]', strings: 'string[]' };
 
 /** Bounds and default of an option, as a sentence each. */
@@ -117,9 +123,24 @@ function configTypes() {
     const text = [spec.description.replace(/([^.:;])$/, '$1.'), ...limits(spec)].join(' ').replaceAll('*/', '*\\/');
     return `  /** ${text} */\n  ${name}?: ${type};`;
   };
-  const one = ([name, [table, about]]) =>
-    `/** ${about} */\nexport interface ${name} {\n${Object.entries(tables[table]).map(property).join('\n')}\n}`;
-  return `// Generated from the tables of options: node scripts/docs.mjs\n\n${Object.entries(CONFIGS).map(one).join('\n\n')}\n`;
+  const owners = new Map(); // of each option as it is written
+  for (const [name, [table]] of Object.entries(CONFIGS))
+    for (const text of Object.entries(tables[table]).map(property)) owners.set(text, [...(owners.get(text) ?? []), name]);
+  const optionsOf = (names) => [...owners].filter(([, own]) => own.join() === names.join()).map(([text]) => text);
+  const wider = (names) =>
+    Object.entries(SHARED).findLast(([, [members]]) => members.length > names.length && names.every((name) => members.includes(name)));
+  const one = (name, members, about) => {
+    const base = wider(members);
+    return `/** ${about} */\nexport interface ${name} ${base ? `extends ${base[0]} ` : ''}{\n${optionsOf(members).join('\n')}\n}`;
+  };
+  const all = [
+    ...Object.entries(SHARED).map(([name, [members, about]]) => one(name, members, about)),
+    ...Object.entries(CONFIGS).map(([name, [, about]]) => one(name, [name], about)),
+  ];
+  const listed = [...Object.values(SHARED).map(([members]) => members.join()), ...Object.keys(CONFIGS)];
+  const lost = [...owners.values()].find((own) => !listed.includes(own.join()));
+  if (lost) throw new Error(`Options that exactly ${lost.join(', ')} have need an interface in SHARED`);
+  return `// Generated from the tables of options: node scripts/docs.mjs\n\n${all.join('\n\n')}\n`;
 }
 
 const PARTS = [
