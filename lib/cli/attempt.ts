@@ -16,11 +16,14 @@ export interface Ended {
 const named = (ranks: readonly number[]) => `${ranks.length === 1 ? 'rank' : 'ranks'} ${ranks.join(', ')}`;
 const capital = (text: string) => text[0]!.toUpperCase() + text.slice(1);
 
-const outcome = ({ rank, code, signal }: Ended) => `rank ${rank} ${signal ? `was ended by ${signal}` : `ended with exit code ${code}`}`;
+const outcome = ({ rank, code, signal }: Ended) =>
+  `rank ${rank} ${signal ? `was ended by ${signal}` : `ended with exit code ${code === EXIT.otherRank ? EXIT.failed : code}`}`;
 
-/** What ended the attempt: input that cannot be used (whoever says so first), else the first that failed. */
+/** What ended the attempt: input that cannot be used (whoever says so first), else the first that failed, if it can be before those that it took along. */
 export const causeOf = (ends: readonly Ended[]): Ended | undefined =>
-  ends.find(({ code }) => code === EXIT.usage) ?? ends.find(({ code }) => code !== 0);
+  ends.find(({ code }) => code === EXIT.usage) ??
+  ends.find(({ code }) => code !== 0 && code !== EXIT.otherRank) ??
+  ends.find(({ code }) => code !== 0);
 
 /** In a sentence, with those that left before as if all were well. */
 export function describe(ends: readonly Ended[], cause: Ended): string {

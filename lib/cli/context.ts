@@ -16,6 +16,8 @@ export interface Output {
 /** A trainer as the command line sees it. */
 export interface TrainerLike<Step> extends AsyncIterable<Step> {
   readonly totalSteps: number;
+  /** The step of the newest checkpoint; 0: none. */
+  readonly savedStep?: number;
   dispose?(): void;
 }
 

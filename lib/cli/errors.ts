@@ -1,7 +1,8 @@
 // From an error to an exit code and one clear paragraph.
 import type { CliContext } from './context.js';
 
-export const EXIT = { ok: 0, failed: 1, usage: 2, interrupted: 130 } as const;
+/** `otherRank`: under launch alone, which says whose failure it was. */
+export const EXIT = { ok: 0, failed: 1, usage: 2, otherRank: 76, interrupted: 130 } as const;
 
 const USAGE_CODES = new Set([
   'ERR_INVALID_ARG',
@@ -12,6 +13,7 @@ const USAGE_CODES = new Set([
   'ERR_TOKENIZER',
   'ERR_NO_CUDA',
   'ERR_CONTEXT_LENGTH',
+  'ERR_RANKS_DIFFER',
 ]);
 
 const codeOf = (error: unknown): string | undefined =>
@@ -20,8 +22,9 @@ const codeOf = (error: unknown): string | undefined =>
     : undefined;
 
 /** The exit code that an error stands for. */
-export function exitCodeOf(error: unknown): number {
+export function exitCodeOf(error: unknown, env: CliContext['env'] = {}): number {
   const code = codeOf(error);
+  if (code === 'ERR_RANK_LOST' && env.FUSED_GRPO_LAUNCHED) return EXIT.otherRank;
   if (code === 'ERR_ABORTED' || (error instanceof Error && error.name === 'AbortError')) return EXIT.interrupted;
   return code !== undefined && USAGE_CODES.has(code) ? EXIT.usage : EXIT.failed;
 }

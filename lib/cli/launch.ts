@@ -71,7 +71,7 @@ function resumes(command: readonly string[], cwd: string): boolean {
   }
 }
 
-const exitCode = ({ code }: Ended): number => (code === null || code === EXIT.interrupted ? EXIT.failed : code);
+const exitCode = ({ code }: Ended): number => (code === null || code === EXIT.interrupted || code === EXIT.otherRank ? EXIT.failed : code);
 
 async function run(values: FlagValues, ctx: CliContext): Promise<number> {
   const { nproc, port, maxRestarts = 0, grace = 30 } = values as { nproc?: number; port?: number; maxRestarts?: number; grace?: number };

@@ -99,7 +99,7 @@ export async function runCli(argv: readonly string[], given: CliContext): Promis
   try {
     return await dispatch(argv, ctx);
   } catch (error) {
-    const code = exitCodeOf(error);
+    const code = exitCodeOf(error, ctx.env);
     if (code !== EXIT.interrupted || ctx.env.FUSED_GRPO_DEBUG) complaints.write(`fused-grpo: ${explain(error, ctx.env)}\n`);
     return code;
   }

@@ -1,6 +1,6 @@
 // The user's reward module: whose mistakes are told with the file's name.
 import { spawnSync } from 'node:child_process';
-import { existsSync, statSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { basename, extname, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { FusedGrpoError } from '../errors.js';
@@ -10,8 +10,8 @@ type AnyFunction = (...args: unknown[]) => unknown;
 const isFunction = (value: unknown): value is AnyFunction => typeof value === 'function';
 
 /** The same function under the name that metrics shall show. */
-function named(fn: AnyFunction, name: string): AnyFunction {
-  if (fn.name === name) return fn;
+function named(fn: AnyFunction, name: string, anew = false): AnyFunction {
+  if (fn.name === name && !anew) return fn;
   return Object.defineProperty((...args: unknown[]) => fn(...args), 'name', { value: name });
 }
 
@@ -90,5 +90,7 @@ export async function loadRewards(path: string, ctx: Pick<CliContext, 'importMod
       'ERR_INVALID_ARG',
       `--reward: ${path} exports no reward function; export default ({ prompts, completions }) => completions.map(() => 0)`,
     );
-  return found;
+  // Ranks and resumed runs compare functions by their text: here that of the whole module, with its helpers.
+  const text = readFileSync(resolve(ctx.cwd, path), 'utf8');
+  return found.map((fn) => Object.defineProperty(named(fn, fn.name, true), 'toString', { value: () => text }));
 }

@@ -19,7 +19,7 @@ export async function interruptible<T>(ctx: CliContext, progress: Progress, work
       return ctx.exitNow(EXIT.interrupted);
     }
     const missing = ctx.missingRank?.();
-    progress.log(missing ? `${missing}: stopping and saving …` : 'Stopping and saving … (Ctrl-C again: exit at once, without saving)');
+    progress.log(missing ? `${missing}: stopping …` : 'Stopping and saving … (Ctrl-C again: exit at once, without saving)');
     controller.abort(missing ? new FusedGrpoError('ERR_RANK_LOST', missing) : new FusedGrpoError('ERR_ABORTED', 'The run was interrupted'));
   });
   try {
@@ -29,7 +29,7 @@ export async function interruptible<T>(ctx: CliContext, progress: Progress, work
   }
 }
 
-export interface TrainingJob<Step> {
+export interface TrainingJob<Step extends { step: number }> {
   label: string;
   title: string;
   /** Absolute; undefined: nothing is written. */
@@ -43,7 +43,7 @@ export interface TrainingJob<Step> {
   json: boolean;
 }
 
-function report(job: Pick<TrainingJob<unknown>, 'output' | 'title'>, ctx: CliContext, warnings: string[]): string | undefined {
+function report(job: { output: string; title: string }, ctx: CliContext, warnings: string[]): string | undefined {
   if (ctx.otherRank !== undefined || !existsSync(join(job.output, 'metrics.jsonl'))) return undefined;
   try {
     return writeRunReport(job.output, { title: job.title, warnings });
@@ -53,22 +53,28 @@ function report(job: Pick<TrainingJob<unknown>, 'output' | 'title'>, ctx: CliCon
   }
 }
 
-function finish<Step>(
+/** How a run ended that did not come to its end, and what is left of it. */
+function stopped(how: string, made: number, saved: number, output: string): string {
+  if (made > saved)
+    return `${how} after step ${made}; ${saved ? `the newest checkpoint is of step ${saved}` : 'there is no checkpoint'}: ${output}\n`;
+  return saved ? `${how}; what was done is saved: ${output}\n` : `${how} before the first step: nothing was saved\n`;
+}
+
+function finish<Step extends { step: number }>(
   job: TrainingJob<Step>,
   ctx: CliContext,
   state: string,
   last: Step | undefined,
   reportFile: string | undefined,
+  saved = last?.step,
 ): void {
-  const words = { ok: last ? 'Done' : 'Nothing was left to do; the run is finished', interrupted: 'Interrupted; what was done is saved' }[
-    state
-  ];
-  if (words) ctx.stderr.write(`${words}: ${job.output}\n`);
+  if (state === 'ok') ctx.stderr.write(`${last ? 'Done' : 'Nothing was left to do; the run is finished'}: ${job.output}\n`);
+  else ctx.stderr.write(stopped(state === 'interrupted' ? 'Interrupted' : 'Stopped', last?.step ?? 0, saved ?? 0, job.output));
   const model = join(job.output, 'model');
   if (state === 'ok' && isAdapterFolder(model))
     ctx.stderr.write(`The model is a LoRA adapter: ${model}\nA whole model: npx fused-grpo merge --adapter ${model} --output NEW_FOLDER\n`);
   if (reportFile) ctx.stderr.write(`Report: ${reportFile}\n`);
-  if (state === 'interrupted') ctx.stderr.write('To go on: the same command with --resume auto\n');
+  if (state !== 'ok' && saved) ctx.stderr.write('To go on: the same command with --resume auto\n');
   if (job.json)
     ctx.stdout.write(JSON.stringify({ status: state, output: job.output, report: reportFile ?? null, ...job.summary(last) }) + '\n');
 }
@@ -113,7 +119,7 @@ export async function runTraining<Step extends { step: number; metrics: { step: 
     const note = interrupted ? `Interrupted${last ? ` after step ${last.step}` : ''}.` : `The run failed: ${(error as Error).message}`;
     // Without a step of this run there is nothing to report on: a run that was in the folder before stays as it is.
     const file = last ? report(job, ctx, [note]) : undefined;
-    if (interrupted || last) finish(job, ctx, interrupted ? 'interrupted' : 'failed', last, file);
+    if (interrupted || last) finish(job, ctx, interrupted ? 'interrupted' : 'failed', last, file, trainer?.savedStep);
     throw error;
   } finally {
     progress.end();

@@ -15,6 +15,7 @@ import { RunFolder, type LoggedSamples } from './run-folder.js';
 import type { NotMade, RunOptions, SecondModel, Trained, TrainedModel, Updated } from './run-types.js';
 import type { Skipped } from './non-finite.js';
 import { chooseTrained, trainedSettings } from './trained-part.js';
+import { Stop } from './stop.js';
 import { Together } from './together.js';
 import { Updater } from './updater.js';
 import type { Version } from './weight-sync.js';
@@ -34,16 +35,17 @@ export class Run<M extends TrainedModel = Policy> {
   training!: Training;
   private readonly folder: RunFolder;
   private readonly settings: Record<string, unknown>;
-  private savedStep = -1;
+  /** Of the newest checkpoint; -1: there is none. */
+  savedStep = -1;
   private readonly loggers: Loggers;
   private saveWanted = false;
+  /** The checkpoint of this step is to be written again. */
+  private amended = false;
   /** The checkpoint that this run continues from. */
   resumedFrom?: string;
   private readonly together: Together;
   private readonly updater: Updater;
-  /** Ends when the user's signal does, or at dispose(). */
-  readonly signal: AbortSignal;
-  private readonly controller = new AbortController();
+  private readonly stop: Stop;
   private state: 'new' | 'idle' | 'running' | 'disposed' = 'new';
   /** The loop waits for its consumer, who may never come back. */
   private handedOut = false;
@@ -58,12 +60,17 @@ export class Run<M extends TrainedModel = Policy> {
     this.loggers = loggersOf(options.config, options.loggers);
     this.settings = { ...options.settings, ...trainedSettings(options.config) };
     const { model, config, signal } = options;
-    this.signal = signal ? AbortSignal.any([signal, this.controller.signal]) : this.controller.signal;
+    this.stop = new Stop(signal, config.shardOptimizer);
     this.together = new Together(config.ddpTimeout, this.signal);
     this.updater = new Updater(this, this.together, config);
     if (typeof model !== 'string' && !options.load && !(model instanceof Policy)) throw invalidType('model', 'a folder or a Policy', model);
     if (config.resume !== undefined && typeof model !== 'string')
       throw incompatible('resume needs `model` as a folder: a checkpoint replaces the weights');
+  }
+
+  /** Ends when the user's does (with sharded state: between two steps), or at dispose(). */
+  get signal(): AbortSignal {
+    return this.stop.signal;
   }
 
   /** Steps left out, and how many of them in a row. */
@@ -98,7 +105,7 @@ export class Run<M extends TrainedModel = Policy> {
   async start(countSteps: (source: RowSource) => number, opened: Opened = async () => undefined): Promise<void> {
     if (this.state === 'running') throw new FusedGrpoError('ERR_TRAINING', 'This trainer is already running: one loop at a time');
     const first = this.state === 'new';
-    this.signal.throwIfAborted();
+    this.stop.throwIfAborted();
     this.state = 'running';
     try {
       // Nothing left to do: the others need not come to that.
@@ -221,6 +228,7 @@ export class Run<M extends TrainedModel = Policy> {
   ): AsyncGenerator<S, void, undefined> {
     const { config } = this.options;
     this.finished = false;
+    this.stop.begin();
     let reason: unknown;
     let saving = false; // a save that failed is not tried again
     const save = async () => {
@@ -242,7 +250,7 @@ export class Run<M extends TrainedModel = Policy> {
       await before?.();
       if (this.saveWanted) await save();
       while (this.step < this.totalSteps) {
-        this.signal.throwIfAborted();
+        await this.stop.between(this.ranks, this.step);
         this.together.setStep(this.step + 1);
         const step = await make();
         this.step = step.step;
@@ -263,10 +271,11 @@ export class Run<M extends TrainedModel = Policy> {
     } finally {
       const disposed = (this.state as string) === 'disposed';
       this.handedOut = false;
+      this.stop.end();
       if (!disposed) this.state = 'idle';
       // A failure to save must not hide the error that ended the run.
       const { finished } = this;
-      if (!finished && !disposed && !saving && !this.sharded)
+      if (!finished && !disposed && !saving && (!this.sharded || this.stop.agreed))
         await this.save(state()).catch((error: Error) =>
           process.emitWarning(`the interrupted run could not be saved: ${error.message}`, 'FusedGrpoWarning'),
         );
@@ -285,12 +294,11 @@ export class Run<M extends TrainedModel = Policy> {
 
   private async save(state: Partial<TrainerCheckpoint>): Promise<void> {
     const { config, kind, saveMore } = this.options;
-    if (config.outputDir === undefined || this.step === this.savedStep || this.step === 0) return;
+    if (config.outputDir === undefined || (this.step === this.savedStep && !this.amended) || this.step === 0) return;
     if (!this.together.writes) {
       if (this.sharded) await this.training.saveOptimizer('');
       await this.options.saveShard?.();
-      this.savedStep = this.step;
-      this.saveWanted = false;
+      this.saved();
       return;
     }
     await saveCheckpoint(
@@ -301,8 +309,12 @@ export class Run<M extends TrainedModel = Policy> {
       config.saveTotalLimit,
       saveMore,
     );
+    this.saved();
+  }
+
+  private saved(): void {
     this.savedStep = this.step;
-    this.saveWanted = false;
+    this.saveWanted = this.amended = false;
   }
 
   private async saveModel(): Promise<void> {
@@ -326,14 +338,14 @@ export class Run<M extends TrainedModel = Policy> {
   /** Values of the step made last that came later than its line: it is saved again. */
   amend(values: object): void {
     this.folder.amend(this.step, values);
-    this.savedStep = -1;
+    this.amended = true;
     this.saveWanted = true;
   }
 
   /** Ends a loop under way (its step is not made) and frees the policy, unless it is the caller's. */
   dispose(): void {
     this.state = 'disposed';
-    this.controller.abort(new FusedGrpoError('ERR_DISPOSED', 'This trainer was disposed'));
+    this.stop.now(new FusedGrpoError('ERR_DISPOSED', 'This trainer was disposed'));
     this.folder.unlock();
     if (this.handedOut) void this.together.part('its trainer was disposed'); // a step under way does it itself
     if (typeof this.options.model === 'string') this.policy?.dispose();

@@ -6,6 +6,7 @@
 #include <ifaddrs.h>
 #include <netdb.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 namespace fg {
@@ -13,16 +14,30 @@ namespace {
 
 using Addresses = std::unique_ptr<addrinfo, decltype(&freeaddrinfo)>;
 
-Addresses addresses_of(const std::string& host) {
+Addresses addresses_of(const std::string& host, int port = 9) {
   addrinfo hints{}, *found = nullptr;
   hints.ai_socktype = SOCK_DGRAM;
-  if (getaddrinfo(host.c_str(), "9", &hints, &found) != 0) found = nullptr;
+  if (getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &found) != 0) found = nullptr;
   return {found, &freeaddrinfo};
 }
 
 }  // namespace
 
 bool resolves(const std::string& host) { return addresses_of(host) != nullptr; }
+
+bool accepts(const std::string& host, int port) {
+  const Addresses found = addresses_of(host, port);
+  bool taken = false;
+  for (const addrinfo* a = found.get(); a && !taken; a = a->ai_next) {
+    const int fd = socket(a->ai_family, SOCK_STREAM, 0);
+    const timeval second{1, 0};
+    if (fd < 0) continue;
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &second, sizeof second);  // of connect, too
+    taken = connect(fd, a->ai_addr, a->ai_addrlen) == 0;
+    close(fd);
+  }
+  return taken;
+}
 
 std::string address_towards(const std::string& host) {
   const Addresses found = addresses_of(host);

@@ -11,6 +11,9 @@ bool resolves(const std::string& host);
 /// none.)
 std::string address_towards(const std::string& host);
 
+/// Whether somebody takes a TCP connection there within a second.
+bool accepts(const std::string& host, int port);
+
 /// The network interfaces that have an address: "eth0, lo".
 std::string interfaces();
 

@@ -85,7 +85,9 @@ struct RankGroup::State {
 
   [[noreturn]] void blame(const std::string& said) {
     const std::string why = watch->blame(meetings + 1);  // nobody is there yet
-    lose(why.empty() ? "The exchange between the ranks failed" + watch->when() + ": " + said : why);
+    lose(why.empty() ? "The exchange between the ranks failed" + watch->when() + ": " + said +
+                           ". All ranks are there: have all made the same calls (evaluate() on each, too)?"
+                     : why);
   }
 
   void usable() const {
@@ -146,6 +148,20 @@ struct RankGroup::State {
     gloo.reset();
   }
 
+  /// Before the first meeting ends: ranks that count differently would wait for somebody who does not exist.
+  void check_sizes() {
+    for (int r = 0; r < options.world_size; ++r) {
+      const std::string size = r == options.rank ? "" : store->get("world/" + std::to_string(r));
+      if (size.empty() || size == std::to_string(options.world_size)) continue;
+      const int first = std::min(r, options.rank);
+      const std::string mine = std::to_string(options.world_size);
+      broken = "WORLD_SIZE is " + (r == first ? size : mine) + " on rank " + std::to_string(first) + ", but " +
+               (r == first ? mine : size) + " on rank " + std::to_string(std::max(r, options.rank));
+      watch->tell(broken);
+      throw CodedError("ERR_RANKS_DIFFER", broken);
+    }
+  }
+
   void join(const std::atomic<bool>& abort);
   void meet(const std::atomic<bool>& abort);
 };
@@ -164,13 +180,19 @@ void RankGroup::State::meet(const std::atomic<bool>& abort) {
   const auto begin = Clock::now();
   const std::string met = "met/" + std::to_string(n), done = "done/" + std::to_string(n);
   told([&] {
+    if (n == 0) store->set("world/" + std::to_string(options.rank), std::to_string(options.world_size));
     watch->arrive(n);
     if (store->add(met, 1) == options.world_size) {
       if (n > 1)
         for (const char* name : {"met/", "done/"}) store->remove(name + std::to_string(n - 2));
-      return store->set(done, "1");
+      store->set(done, "1");
+    } else {
+      wait_for(n, abort, [&] {
+        if (n == 0) check_sizes();
+        return store->wait(done, slice());
+      });
     }
-    wait_for(n, abort, [&] { return store->wait(done, slice()); });
+    if (n == 0) check_sizes();
   });
   statistics.waiting += seconds_since(begin);
 }
@@ -180,7 +202,7 @@ RankGroup::RankGroup(const RankGroupOptions& options, const std::atomic<bool>& a
   State& s = *state_;
   s.options = options;
   s.store = std::make_unique<RankStore>(
-      StoreOptions{options.host, options.port, options.serve, options.prefix, options.timeout});
+      StoreOptions{options.host, options.port, options.serve, options.prefix, options.timeout}, abort);
   s.watch = std::make_unique<RankWatch>(*s.store, options.rank, options.world_size, options.timeout);
   try {
     s.join(abort);

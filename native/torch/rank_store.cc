@@ -3,6 +3,7 @@
 #include <condition_variable>
 #include <cstdlib>
 #include <deque>
+#include <future>
 #include <map>
 #include <mutex>
 #include <thread>
@@ -62,7 +63,7 @@ std::string why_not(const StoreOptions& o, const std::string& text) {
          ": is rank 0 running there, and are both set to the same on all ranks?";
 }
 
-c10::intrusive_ptr<c10d::Store> open_store(const StoreOptions& o) {
+c10::intrusive_ptr<c10d::Store> connected(const StoreOptions& o) {
   c10d::TCPStoreOptions options;
   options.port = static_cast<std::uint16_t>(o.port);
   options.isServer = options.multiTenant = o.serve;
@@ -78,6 +79,28 @@ c10::intrusive_ptr<c10d::Store> open_store(const StoreOptions& o) {
   } catch (const std::exception& e) {
     lost(why_not(o, words(e)));
   }
+}
+
+/// In a thread of its own: libtorch waits without end for a word of whoever accepts the connection and says nothing.
+c10::intrusive_ptr<c10d::Store> open_store(const StoreOptions& o, const std::atomic<bool>& abort) {
+  auto promise = std::make_shared<std::promise<c10::intrusive_ptr<c10d::Store>>>();
+  auto opened = promise->get_future();
+  std::thread([promise, o] {
+    try {
+      promise->set_value(connected(o));
+    } catch (...) {
+      promise->set_exception(std::current_exception());
+    }
+  }).detach();
+  const auto end = std::chrono::steady_clock::now() + o.timeout + std::chrono::seconds(o.serve ? 5 : 1);
+  while (opened.wait_for(std::chrono::milliseconds(50)) != std::future_status::ready) {
+    if (abort) throw CodedError("ERR_ABORTED", "The operation was aborted");
+    if (std::chrono::steady_clock::now() < end) continue;
+    if (o.serve || !accepts(o.host, o.port)) lost(why_not(o, ""));
+    lost("Something takes connections at MASTER_ADDR:MASTER_PORT, " + address(o) + ", and does not answer within " +
+         seconds(o.timeout) + ": it is not rank 0 of a run, or rank 0 was stopped");
+  }
+  return opened.get();
 }
 
 }  // namespace
@@ -155,7 +178,8 @@ struct RankStore::Line {
   }
 };
 
-RankStore::RankStore(const StoreOptions& options) : line_(Line::open(options, open_store(options))) {}
+RankStore::RankStore(const StoreOptions& options, const std::atomic<bool>& abort)
+    : line_(Line::open(options, open_store(options, abort))) {}
 RankStore::RankStore(std::shared_ptr<Line> line) : line_(std::move(line)) {}
 
 RankStore::~RankStore() {
@@ -201,7 +225,8 @@ bool RankStore::wait(const std::string& key, std::chrono::milliseconds at_most) 
 std::unique_ptr<RankStore> RankStore::again() const {
   StoreOptions options = line_->options;
   options.serve = false;
-  return std::make_unique<RankStore>(options);
+  static const std::atomic<bool> never{false};
+  return std::make_unique<RankStore>(options, never);
 }
 
 c10::intrusive_ptr<c10d::Store> RankStore::store() const { return line_->store; }

@@ -1,5 +1,6 @@
 #pragma once
 // A TCPStore whose answers are waited for at most so long: its own calls may block for ever when the network is cut.
+#include <atomic>
 #include <chrono>
 #include <functional>
 #include <memory>
@@ -26,7 +27,8 @@ struct StoreOptions {
 /// within the timeout. Calls may come from several threads; they run one after the other.
 class RankStore {
  public:
-  explicit RankStore(const StoreOptions& options);
+  /// ERR_ABORTED when `abort` is set meanwhile.
+  RankStore(const StoreOptions& options, const std::atomic<bool>& abort);
   ~RankStore();
   RankStore(const RankStore&) = delete;
   RankStore& operator=(const RankStore&) = delete;

@@ -149,6 +149,31 @@ describe('places where nobody meets', () => {
     expect(alone.error).toMatch(/^Rank 1 has not come within 1 s \(before the first step\): was it started/);
   }, 30_000);
 
+  test('somebody takes connections and says nothing', async () => {
+    const silent = createServer(() => undefined).listen(0, '127.0.0.1');
+    await new Promise((resolve) => silent.once('listening', resolve));
+    const { port } = silent.address() as { port: number };
+    const begin = performance.now();
+    const out = JSON.parse(await one(await here({ RANK: '1', MASTER_PORT: String(port) }))) as { error: string };
+    silent.close();
+    expect(out.error).toMatch(/^Something takes connections at .*, and does not answer within 1 s: it is not rank 0 of a run, or/);
+    expect(performance.now() - begin).toBeLessThan(10_000);
+  }, 30_000);
+
+  test('ranks that count differently', async () => {
+    const where = await here();
+    for (const sizes of [
+      [2, 3],
+      [3, 2],
+    ]) {
+      const port = String(await freePort());
+      const outs = await Promise.all(
+        sizes.map((size, rank) => one({ ...where, MASTER_PORT: port, RANK: String(rank), WORLD_SIZE: String(size) })),
+      );
+      for (const out of outs) expect(out).toContain(`WORLD_SIZE is ${sizes[0]} on rank 0, but ${sizes[1]} on rank 1`);
+    }
+  }, 30_000);
+
   test('MASTER_ADDR is no name, or that of another machine', async () => {
     const unknown = JSON.parse(await one(await here({ MASTER_ADDR: 'nowhere.invalid' }))) as { error: string };
     expect(unknown.error).toBe("This machine knows no address for MASTER_ADDR 'nowhere.invalid'");

@@ -1,11 +1,11 @@
 // `launch`: the processes of a run on one machine, and what is said and done when they end.
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { causeOf, threadsOf } from '../../lib/cli/attempt.js';
-import { demoModel } from './support.js';
+import { demoModel, freePort } from './support.js';
 
 let folder: string;
 let count = 0;
@@ -86,7 +86,7 @@ export default ({ completions, trainerState }) => {
     const { exit, err } = await run(['--nproc', '2', ...training(outputDir(), reward)]);
     expect(exit).toBe(1);
     expect(err).toMatch(/\[rank 1\] fused-grpo: Reward function .*what\?/);
-    expect(err).toMatch(/Rank \d ended with exit code 1; the run has ended/);
+    expect(err).toMatch(/Rank 1 ended with exit code 1; the run has ended/);
     expect((await run(['--nproc', '2'])).err).toMatch(/launch needs a command after --/);
     expect((await run(training(outputDir(), good))).err).toMatch(/--nproc/);
   }, 60_000);
@@ -104,6 +104,48 @@ export default ({ completions, trainerState }) => {
     expect([first.exit, first.err]).toEqual([130, expect.stringMatching(/Interrupted/)]);
     const second = await run(['--nproc', '2', ...training(output, good, '--resume', 'auto')]);
     expect([second.exit, second.err]).toEqual([0, expect.stringMatching(/Going on after step [1-5]/)]);
+  }, 60_000);
+
+  test('Ctrl-C with sharded moments: saved by all together', async () => {
+    const output = outputDir();
+    const slow = `export default async ({ completions }) => { await new Promise((r) => setTimeout(r, 300)); return completions.map((c) => c.length); };`;
+    let sent = false;
+    const options = ['--shard-optimizer', '--save-steps', '0'];
+    const first = await run(['--nproc', '2', ...training(output, slow, ...options)], (text, kill) => {
+      if (!sent && /train 2\/6/.test(text)) {
+        sent = true;
+        kill('SIGINT');
+      }
+    });
+    expect([first.exit, first.err]).toEqual([130, expect.stringMatching(/Interrupted; what was done is saved/)]);
+    const second = await run(['--nproc', '2', ...training(output, slow, ...options, '--resume', 'auto')]);
+    expect([second.exit, second.err]).toEqual([0, expect.stringMatching(/Going on after step [2-5]/)]);
+  }, 60_000);
+
+  test('rewards that differ from rank to rank are found, whatever they are called', async () => {
+    const reward = (factor: string) =>
+      `const factor = ${factor}; export default ({ completions }) => completions.map((c) => factor * c.length);`;
+    const other = reward('2'); // the function's own text is the same
+    const named = (of: string, text: string) => {
+      const args = training(outputDir(), text).slice(1);
+      const at = args.indexOf('--reward') + 1;
+      const file = join(folder, of, 'reward.mjs');
+      mkdirSync(join(folder, of));
+      renameSync(args[at]!, file);
+      return args.with(at, file);
+    };
+    const [first, second] = [named('one', reward('1')), named('two', other)];
+    const port = String(await freePort());
+    const one = (rank: number, args: string[]) =>
+      new Promise<[number | null, string]>((resolve) => {
+        const env = { ...process.env, NODE_OPTIONS: '', RANK: String(rank), WORLD_SIZE: '2', MASTER_ADDR: '127.0.0.1', MASTER_PORT: port };
+        const child = spawn(process.execPath, [cli, ...args], { env });
+        let err = '';
+        child.stderr.on('data', (chunk) => (err += String(chunk)));
+        child.on('close', (exit) => resolve([exit, err]));
+      });
+    for (const [exit, err] of await Promise.all([one(0, first), one(1, second)]))
+      expect([exit, err]).toEqual([2, expect.stringMatching(/reward function/)]);
   }, 60_000);
 
   test('only what trains is launched', async () => {
