@@ -24,12 +24,14 @@ const flags: FlagTable = {
   grace: { type: 'number', default: 30, min: 0, description: 'Seconds that the others get to save and end when one has failed' },
 };
 
-/** A port that nobody listens at. */
-function freePort(): Promise<number> {
+/** A port that nobody listens at; the wanted one, if it is free. */
+function freePort(wanted = 0): Promise<number> {
   return new Promise((found, reject) => {
     const server = createServer();
-    server.once('error', reject);
-    server.listen(0, '127.0.0.1', () => {
+    server.once('error', () =>
+      reject(new FusedGrpoError('ERR_INVALID_ARG', `--port ${wanted} is taken: leave it out, or choose another one`)),
+    );
+    server.listen(wanted, () => {
       const { port } = server.address() as { port: number };
       server.close(() => found(port));
     });
@@ -86,7 +88,7 @@ async function run(values: FlagValues, ctx: CliContext): Promise<number> {
   for (let attempt = 0; ; ++attempt) {
     const where = {
       MASTER_ADDR: '127.0.0.1',
-      MASTER_PORT: String(port ?? (await freePort())),
+      MASTER_PORT: String(await freePort(port)),
       TORCHELASTIC_RESTART_COUNT: String(attempt),
     };
     const processes = new Attempt(command, nproc!, grace, { ...ctx.env, ...where }, ctx.stderr);

@@ -69,6 +69,11 @@ function normalise(argv: readonly string[], table: FlagTable): string[] {
 function unknownFlag(command: string, name: string, table: FlagTable): FusedGrpoError {
   const reason = command === 'train' || command === 'sft' ? refusedReason(camel(name)) : undefined;
   if (reason) return new FusedGrpoError('ERR_UNKNOWN_OPTION', `--${name} is an option of TRL's that is not there. ${reason}`);
+  if (command === 'launch')
+    return new FusedGrpoError(
+      'ERR_UNKNOWN_OPTION',
+      `Unknown option --${name} of 'launch'; those of the command that it starts stand behind --`,
+    );
   const near = nearest(camel(name), Object.keys(table));
   const hint = near ? `; did you mean ${flagName(near)}?` : `; \`fused-grpo ${command} --help\` lists them`;
   return new FusedGrpoError('ERR_UNKNOWN_OPTION', `Unknown option --${name} of '${command}'${hint}`);

@@ -2,6 +2,8 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
+import { createServer } from 'node:net';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { causeOf, threadsOf } from '../../lib/cli/attempt.js';
@@ -89,6 +91,13 @@ export default ({ completions, trainerState }) => {
     expect(err).toMatch(/Rank 1 ended with exit code 1; the run has ended/);
     expect((await run(['--nproc', '2'])).err).toMatch(/launch needs a command after --/);
     expect((await run(training(outputDir(), good))).err).toMatch(/--nproc/);
+    expect((await run(['--nproc', '2', 'train', '--model', demoModel])).err).toMatch(/those of the command that it starts stand behind --/);
+    const server = createServer().listen(0);
+    await once(server, 'listening');
+    const { port } = server.address() as { port: number };
+    const taken = await run(['--nproc', '2', '--port', String(port), ...training(outputDir(), good)]);
+    server.close();
+    expect([taken.exit, taken.err]).toEqual([2, expect.stringContaining(`--port ${port} is taken`)]);
   }, 60_000);
 
   test('Ctrl-C: saved, 130, and it goes on', async () => {
