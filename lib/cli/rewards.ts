@@ -10,15 +10,14 @@ type AnyFunction = (...args: unknown[]) => unknown;
 const isFunction = (value: unknown): value is AnyFunction => typeof value === 'function';
 
 /** The same function under the name that metrics shall show. */
-function named(fn: AnyFunction, name: string, anew = false): AnyFunction {
-  if (fn.name === name && !anew) return fn;
+function named(fn: AnyFunction, name: string): AnyFunction {
   return Object.defineProperty((...args: unknown[]) => fn(...args), 'name', { value: name });
 }
 
 function fromDefault(value: unknown, file: string): AnyFunction[] {
   const base = basename(file, extname(file));
   const plain = (fn: AnyFunction, i?: number) =>
-    fn.name && fn.name !== 'default' ? fn : named(fn, i === undefined ? base : `${base}${i}`);
+    named(fn, fn.name && fn.name !== 'default' ? fn.name : i === undefined ? base : `${base}${i}`);
   if (isFunction(value)) return [plain(value)];
   if (Array.isArray(value)) {
     const odd = value.findIndex((v) => !isFunction(v));
@@ -90,7 +89,7 @@ export async function loadRewards(path: string, ctx: Pick<CliContext, 'importMod
       'ERR_INVALID_ARG',
       `--reward: ${path} exports no reward function; export default ({ prompts, completions }) => completions.map(() => 0)`,
     );
-  // Ranks and resumed runs compare functions by their text: here that of the whole module, with its helpers.
+  // Ranks compare functions by their text: here that of the whole module, with its helpers.
   const text = readFileSync(resolve(ctx.cwd, path), 'utf8');
-  return found.map((fn) => Object.defineProperty(named(fn, fn.name, true), 'toString', { value: () => text }));
+  return found.map((fn) => Object.defineProperty(fn, 'toString', { value: () => text }));
 }
