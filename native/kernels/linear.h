@@ -50,6 +50,9 @@ struct LinearGradArgs {
 void linear_input_gradient(const Context&, const LinearGradArgs&);
 void linear_weight_gradient(const Context&, const LinearGradArgs&);
 
+/// Floats of scratch that linear_plain wants for each row.
+constexpr int64_t plain_scratch_floats(int64_t in) { return (in + 31) / 32 * 32; }
+
 /// The forward product with the weight as it lies, for models that are read from memory at every step: in parallel over
 /// the outputs.
 struct LinearPlainArgs {
@@ -60,7 +63,7 @@ struct LinearPlainArgs {
   void* y;               // (rows, out), contiguous
   int64_t rows, in, out;
   DType dtype;     // of all of it; sums are float32, in an order that does not depend on the rows
-  float* scratch;  // (rows, in), used with bfloat16 only
+  float* scratch;  // rows * plain_scratch_floats(in), used with bfloat16 only
 };
 void linear_plain(const Context&, const LinearPlainArgs&);
 

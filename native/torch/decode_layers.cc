@@ -88,7 +88,8 @@ DecodeLayers::Workspace::Workspace(const DecodeLayers& layers) : ids(kMaxRows), 
   attended = make(c.heads * c.head_dim);
   logits = make(c.vocab);
   if (layers.model_.dtype() != at::kFloat)
-    scratch.resize(static_cast<size_t>(kMaxRows * std::max({c.hidden, c.intermediate, c.heads * c.head_dim})));
+    scratch.resize(static_cast<size_t>(
+        kMaxRows * plain_scratch_floats(std::max({c.hidden, c.intermediate, c.heads * c.head_dim}))));
 }
 
 template <class T>

@@ -3,12 +3,15 @@
 
 namespace fg {
 
-/// Whether the machine multiplies pairs of bfloat16 numbers in one instruction (AVX512_BF16), and FUSED_GRPO_SIMD or
-/// use_simd() do not ask for an older set.
-bool multiplies_bf16_pairs();
+/// How bfloat16 numbers are multiplied: in pairs by AVX512_BF16, or by halves, widened to float32, by AVX-512.
+enum class Bf16Way { none, pairs, halves };
 
-/// Outputs [begin, end) of linear_plain, for bfloat16, where multiplies_bf16_pairs(): nothing is widened, and each pair
-/// of products is added to a float32 sum. `scratch` is not used.
-void linear_bf16_pairs(const LinearPlainArgs&, int64_t begin, int64_t end);
+bool can_multiply(Bf16Way);
+
+/// The fastest on this machine; none without AVX-512 or where FUSED_GRPO_SIMD or use_simd() ask for an older set.
+Bf16Way bf16_way();
+
+/// linear_plain for bfloat16.
+void linear_bf16(const Context&, const LinearPlainArgs&, int64_t outputs_per_task, Bf16Way);
 
 }  // namespace fg

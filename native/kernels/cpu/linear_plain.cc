@@ -117,9 +117,8 @@ FG_TILED(void, output_range, outputs_any, (const LinearPlainArgs& a, int64_t beg
 }  // namespace
 
 void linear_plain(const Context& context, const LinearPlainArgs& a) {
-  if (a.dtype == DType::bf16 && multiplies_bf16_pairs())
-    return parallel_for(context, a.out, kOutputsPerTask,
-                        [&](int64_t begin, int64_t end) { linear_bf16_pairs(a, begin, end); });
+  if (a.dtype == DType::bf16 && bf16_way() != Bf16Way::none)
+    return linear_bf16(context, a, kOutputsPerTask, bf16_way());
   if (a.dtype != DType::f32)
     parallel_for(context, a.rows * a.in, 4096, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) a.scratch[i] = load(static_cast<const bf16*>(a.x) + i);
