@@ -74,6 +74,7 @@ void finish(const LinearPlainArgs& a, int64_t row, int64_t rows, int64_t column,
 struct Pairs {
   using X = bf16;
   static constexpr int64_t kColumns = INT64_MAX;  // all at once
+  static constexpr int64_t kTilesAhead = 2;
 
   static const X* rows(const LinearPlainArgs& a, int64_t row) { return static_cast<const bf16*>(a.x) + row * a.in; }
 
@@ -110,6 +111,7 @@ struct Pairs {
 struct Halves {
   using X = float;
   static constexpr int64_t kColumns = 768;  // of eight rows: 24 KB, which stay in the first cache
+  static constexpr int64_t kTilesAhead = 4;
 
   /// The rows as they were laid out: of each 32 columns, for each half, 16 numbers of each row of the group.
   static const X* rows(const LinearPlainArgs& a, int64_t row) { return a.scratch + row * plain_scratch_floats(a.in); }
@@ -146,7 +148,7 @@ struct Halves {
       }
       if (ahead)
 #pragma GCC unroll 3
-        for (int o = 0; o < kOutputs; ++o) __builtin_prefetch(w + ahead + o * a.in + i);
+        for (int o = 0; o < kOutputs; ++o) __builtin_prefetch(w + ahead + o * a.in + i, 0, 2);  // into the second cache: rows are in the first
       products<kRows, kOutputs, 0>(x, y, sum);
       products<kRows, kOutputs, 1>(x + 16 * kRows, y, sum);
     }
@@ -189,9 +191,8 @@ void some_rows(const LinearPlainArgs& a, int64_t row, int64_t begin, int64_t end
   constexpr int kOutputs = 3;  // 24 of 32 vector registers hold sums
   const auto* x = Way::rows(a, row);
   const bf16* w = static_cast<const bf16*>(a.weight);
-  // The weight comes from memory, where the hardware's prefetch alone reaches half of the speed: a tile, or some 8 KB,
-  // ahead.
-  const int64_t ahead = row > 0 ? 0 : (a.in < 1024 ? 4 : 2) * kOutputs * a.in;
+  // The weight comes from memory, where the hardware's prefetch alone reaches half of the speed.
+  const int64_t ahead = row > 0 ? 0 : Way::kTilesAhead * kOutputs * a.in / (a.in < 1024 ? 1 : 2);
   Sums sums;
   for (int64_t block = begin; block < end; block += Sums::kOutputs) {
     const int64_t count = std::min(Sums::kOutputs, end - block);
