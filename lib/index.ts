@@ -11,6 +11,7 @@ export { capabilities, type Capabilities, type DeviceInfo } from './capabilities
 export { Policy, type Completion, type GenerateResult, type Prompt, type ScoreResult, type ScoredCompletion } from './engine/policy.js';
 export type { Adapter, LoraOptions } from './engine/adapter.js';
 export { Tensor, type TensorData, type TensorDtype, type TensorOptions } from './engine/tensor.js';
+export { ProcessGroup, type AllReduceOptions, type ProcessGroupOptions } from './distributed/process-group.js';
 export type { GenerateOptions, LoadOptions, ScoreOptions } from './engine/options.js';
 export type { ChatMessage } from './engine/chat.js';
 export type { Trainer } from './trainer/trainer.js';

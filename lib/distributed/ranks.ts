@@ -47,6 +47,8 @@ interface JoinOptions {
   /** Seconds without a sign of life after which a rank is missing. */
   timeout: number;
   signal?: AbortSignal;
+  /** For tests: numbers on the CPU go by NCCL, too, or by what stands in for it. */
+  ncclOnly?: boolean;
 }
 
 /** Groups whose others would miss this process. */
@@ -70,7 +72,10 @@ class Joined implements Ranks {
     const serve = rank === 0 && !environment.held;
     const timeout = Math.max(1, Math.round(options.timeout * 1000));
     const prefix = `fused-grpo/${attempt}/${options.name}`;
-    await settle(() => native.join({ rank, worldSize, host, port, serve, prefix, timeout }), options.signal);
+    await settle(
+      () => native.join({ rank, worldSize, host, port, serve, prefix, timeout, ncclOnly: options.ncclOnly === true }),
+      options.signal,
+    );
     if (joined.size === 0) process.once('exit', sayFarewell);
     joined.add(native);
     return new Joined(native, environment, options);

@@ -104,6 +104,9 @@ export interface NativeTensorOps {
   /** For benchmarks: the three matrix products of linearGrpoLoss alone. */
   linearProducts(args: object): NativeCall<void>;
   linearGrpoLoss(args: object): NativeCall<{ logps: Float32Array; entropies?: Float32Array; metrics: NativeMetrics }>;
+  /** Of the ranks of a group, in place. */
+  allReduce(group: NativeGroup, tensors: NativeTensor[], mean: boolean): NativeCall<void>;
+  broadcast(group: NativeGroup, tensors: NativeTensor[], root: number): NativeCall<void>;
 }
 
 /** So far, of one rank. */
@@ -118,7 +121,7 @@ export interface ExchangeStatistics {
 
 /** native/addon/engine/group.h: the processes of a data parallel run. */
 export interface NativeGroup {
-  /** `timeout`: milliseconds. `serve`: this process holds the meeting point. */
+  /** `timeout`: milliseconds. `serve`: this process holds the meeting point. `ncclOnly`: for tests. */
   join(options: {
     rank: number;
     worldSize: number;
@@ -127,6 +130,7 @@ export interface NativeGroup {
     serve: boolean;
     prefix: string;
     timeout: number;
+    ncclOnly: boolean;
   }): NativeCall<void>;
   gather(bytes: Uint8Array): NativeCall<Uint8Array[]>;
   fromFirst(bytes: Uint8Array): NativeCall<Uint8Array>;

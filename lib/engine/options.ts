@@ -98,7 +98,11 @@ export function readLoadOptions(options: LoadOptions): Required<Pick<LoadOptions
   const { device = 'auto', dtype = 'auto', base, hubUrl, onDownload, signal } = options;
   if (base !== undefined && (typeof base !== 'string' || base === '')) throw invalidType('base', 'the path of a folder', base);
   if (!['auto', 'cpu', 'cuda'].includes(device)) throw invalidValue('device', "'auto', 'cpu' or 'cuda'", device);
-  if (device === 'cuda') throw new FusedGrpoError('ERR_NO_CUDA', "This engine was built without CUDA; use device 'cpu' or 'auto'");
+  if (device === 'cuda')
+    throw new FusedGrpoError(
+      'ERR_NO_CUDA',
+      "Models run on the CPU; use device 'cpu' or 'auto' (tensors and the ops on them can be on a GPU)",
+    );
   if (!['auto', 'float32', 'bfloat16'].includes(dtype)) throw invalidValue('dtype', "'auto', 'float32' or 'bfloat16'", dtype);
   if (hubUrl !== undefined && (typeof hubUrl !== 'string' || !/^https?:\/\//.test(hubUrl)))
     throw invalidType('hubUrl', 'an http(s) address', hubUrl);

@@ -1,3 +1,4 @@
+import { ownCudaDevice } from '../distributed/placement.js';
 import { FusedGrpoError, invalidType, invalidValue } from '../errors.js';
 import { classOf as typedClassOf, eachOf, lengthOf, readOnce } from '../ops/inputs.js';
 import { engine } from '../native.js';
@@ -14,7 +15,7 @@ export type TensorData = Float32Array | Float64Array | Uint16Array | Int32Array 
 export interface TensorOptions {
   /** Default: the array's own; needed for a Uint16Array. A Float32Array may be rounded to another dtype. */
   dtype?: TensorDtype;
-  /** 'cpu' (default), 'cuda' or 'cuda:0', ... */
+  /** 'cpu' (default), 'cuda:0', ... or 'cuda': the first GPU, and in a run of several processes that of LOCAL_RANK. */
   device?: string;
 }
 
@@ -85,11 +86,12 @@ export class Tensor {
     options = readOnce('Tensor.from', options, ['dtype', 'device'], 'options');
     const dtype = dtypeFor(data, options.dtype);
     const sizes = checkShape(shape, lengthOf(data));
-    const device = options.device ?? 'cpu';
+    let device = options.device ?? 'cpu';
     if (typeof device !== 'string' || !/^(cpu|cuda(:\d{1,3})?)$/.test(device))
       throw invalidValue('device', "'cpu', 'cuda' or 'cuda:<number>'", device);
+    if (device === 'cuda') device = ownCudaDevice();
     try {
-      return new Tensor(new (engine().Tensor)(data, sizes, dtype, device), sizes, dtype, device === 'cuda' ? 'cuda:0' : device);
+      return new Tensor(new (engine().Tensor)(data, sizes, dtype, device), sizes, dtype, device);
     } catch (error) {
       throw fromNative(error);
     }

@@ -1,170 +1,20 @@
 #include "torch/rank_group.h"
 
-#ifndef USE_C10D_GLOO
-#define USE_C10D_GLOO
-#endif
-#include <algorithm>
-#include <cstdlib>
 #include <cstring>
-#include <sstream>
-#include <thread>
 
-#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
-
-#include "torch/error.h"
-#include "torch/host_address.h"
-#include "torch/rank_store.h"
-#include "torch/rank_watch.h"
+#include "torch/rank_state.h"
 
 namespace fg {
 namespace {
 
 using Milliseconds = std::chrono::milliseconds;
 using Clock = std::chrono::steady_clock;
-using Device = std::shared_ptr<gloo::transport::Device>;
 
-constexpr Milliseconds kSlice{200};  // of waiting, between looks at the others
 constexpr auto kPoll = std::chrono::microseconds(100);
-
-Device device_of(const std::string& interface) {
-  try {
-    return c10d::ProcessGroupGloo::createDeviceForInterface(interface);
-  } catch (const std::exception&) {
-    throw CodedError("ERR_INVALID_ARG",
-                     "GLOO_SOCKET_IFNAME names '" + interface +
-                         "', but this machine has no such network interface with an address; it has " + interfaces());
-  }
-}
-
-/// The networks that GLOO_SOCKET_IFNAME names, or the one towards rank 0.
-std::vector<Device> devices_for(const std::string& host) {
-  std::vector<Device> devices;
-  const char* names = std::getenv("GLOO_SOCKET_IFNAME");
-  std::istringstream list(names ? names : "");
-  for (std::string name; std::getline(list, name, ',');)
-    if (!name.empty()) devices.push_back(device_of(name));
-  if (!devices.empty()) return devices;
-  const std::string address = address_towards(host);
-  return {address.empty() ? c10d::ProcessGroupGloo::createDefaultDevice()
-                          : c10d::ProcessGroupGloo::createDeviceForHostname(address)};
-}
 
 double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
 
-/// Gloo's words, without where in its sources they stand and what it wishes us.
-std::string exchange_words(const std::exception& e) {
-  const auto* ours = dynamic_cast<const c10::Error*>(&e);
-  std::string text = ours ? ours->what_without_backtrace() : e.what();
-  if (const size_t at = text.find("] ", text.rfind('/') == std::string::npos ? 0 : text.rfind('/'));
-      text.rfind('[', 0) == 0 && at != std::string::npos)
-    text = text.substr(at + 2);  // "[/somebody's/path/pair.cc:446] "
-  text = text.substr(0, text.find('\n'));
-  if (const size_t at = text.find(" GLHF!"); at != std::string::npos) text.erase(at, 6);
-  return text;
-}
-
 }  // namespace
-
-struct RankGroup::State {
-  RankGroupOptions options;
-  std::unique_ptr<RankStore> store;
-  std::unique_ptr<RankWatch> watch;
-  c10::intrusive_ptr<c10d::ProcessGroupGloo> gloo;
-  int64_t meetings = 0;
-  std::string broken;  // why nothing works any more
-  bool left = false;
-  std::vector<std::pair<c10::intrusive_ptr<c10d::Work>, std::vector<at::Tensor>>> works;
-  Statistics statistics;
-
-  /// Whoever has not found out yet need not wait.
-  [[noreturn]] void lose(const std::string& message) {
-    broken = message;
-    watch->tell(message);
-    throw CodedError("ERR_RANK_LOST", message);
-  }
-
-  [[noreturn]] void blame(const std::string& said) {
-    const std::string why = watch->blame(meetings + 1);  // nobody is there yet
-    lose(why.empty() ? "The exchange between the ranks failed" + watch->when() + ": " + said +
-                           ". All ranks are there: have all made the same calls (evaluate() on each, too)?"
-                     : why);
-  }
-
-  void usable() const {
-    if (!broken.empty()) throw CodedError("ERR_RANK_LOST", broken);
-    if (left) throw CodedError("ERR_DISPOSED", "This group was left");
-  }
-
-  template <class Fn>
-  auto told(Fn fn) {
-    try {
-      return fn();
-    } catch (const CodedError& e) {
-      if (e.code == "ERR_RANK_LOST" && broken.empty()) lose(e.what() + watch->when());
-      throw;
-    } catch (const std::exception& e) {
-      blame(exchange_words(e));
-    }
-  }
-
-  Milliseconds slice() const { return std::min(kSlice, watch->interval()); }
-
-  /// Until `there` says so; looks at the others now and then. What is there at last has not gone wrong, whatever the
-  /// others do next.
-  template <class Fn>
-  void wait_for(int64_t meeting, const std::atomic<bool>& abort, Fn there) {
-    watch->renew();
-    for (auto next = Clock::now() + slice(); !there();) {
-      if (abort) throw CodedError("ERR_ABORTED", "The operation was aborted");
-      if (Clock::now() < next) continue;
-      if (const std::string why = watch->trouble(meeting); !why.empty()) {
-        if (there()) return;
-        lose(why);
-      }
-      next = Clock::now() + slice();
-    }
-  }
-
-  void begin(c10::intrusive_ptr<c10d::Work> work, std::vector<at::Tensor> keep) {
-    for (const at::Tensor& t : keep) statistics.bytes += static_cast<int64_t>(t.nbytes());
-    works.emplace_back(std::move(work), std::move(keep));
-  }
-
-  /// Who holds the store leaves last: the others read there why it ends.
-  void leave() noexcept {
-    if (left) return;
-    left = true;
-    try {
-      if (!options.serve) store->add(RankWatch::kLeft, 1);
-      const Milliseconds patience =
-          broken.empty() ? Milliseconds(5000) : std::min(Milliseconds(2000), 2 * watch->interval() + kSlice);
-      const auto end = Clock::now() + std::min(options.timeout, patience);
-      const int others = options.world_size - 1 - watch->missing();
-      while (options.serve && store->add(RankWatch::kLeft, 0) < others && Clock::now() < end)
-        std::this_thread::sleep_for(Milliseconds(10));
-    } catch (...) {
-    }
-    watch->stop();
-    gloo.reset();
-  }
-
-  /// Before the first meeting ends: ranks that count differently would wait for somebody who does not exist.
-  void check_sizes() {
-    for (int r = 0; r < options.world_size; ++r) {
-      const std::string size = r == options.rank ? "" : store->get("world/" + std::to_string(r));
-      if (size.empty() || size == std::to_string(options.world_size)) continue;
-      const int first = std::min(r, options.rank);
-      const std::string mine = std::to_string(options.world_size);
-      broken = "WORLD_SIZE is " + (r == first ? size : mine) + " on rank " + std::to_string(first) + ", but " +
-               (r == first ? mine : size) + " on rank " + std::to_string(std::max(r, options.rank));
-      watch->tell(broken);
-      throw CodedError("ERR_RANKS_DIFFER", broken);
-    }
-  }
-
-  void join(const std::atomic<bool>& abort);
-  void meet(const std::atomic<bool>& abort);
-};
 
 void RankGroup::State::join(const std::atomic<bool>& abort) {
   auto o = c10d::ProcessGroupGloo::Options::create(options.timeout + 3 * slice());  // we notice first
@@ -226,12 +76,13 @@ void RankGroup::leave() noexcept { state_->leave(); }
 void RankGroup::last_words(const std::string& message) {
   state_->watch->last_words(message);
   if (state_->options.serve)
-    std::this_thread::sleep_for(2 * kSlice);  // whoever waits reads it before the store is gone
+    std::this_thread::sleep_for(2 * State::kSlice);  // whoever waits reads it before the store is gone
 }
 
 void RankGroup::begin_sum(std::vector<at::Tensor> numbers) {
   State& s = *state_;
   s.usable();
+  if (s.begin_on_gpu(numbers, [&](GpuExchange& gpu) { gpu.sum(numbers); })) return;
   s.told([&] {
     auto work = numbers.size() == 1 ? s.gloo->allreduce(numbers) : s.gloo->allreduce_coalesced(numbers);
     s.begin(std::move(work), std::move(numbers));
@@ -241,6 +92,7 @@ void RankGroup::begin_sum(std::vector<at::Tensor> numbers) {
 void RankGroup::begin_sum_at(int owner, const at::Tensor& numbers) {
   State& s = *state_;
   s.usable();
+  if (s.begin_on_gpu({numbers}, [&](GpuExchange& gpu) { gpu.sum_at(owner, numbers); })) return;
   s.told([&] {
     std::vector<at::Tensor> list{numbers};
     c10d::ReduceOptions options;
@@ -252,6 +104,7 @@ void RankGroup::begin_sum_at(int owner, const at::Tensor& numbers) {
 void RankGroup::begin_share(int owner, const at::Tensor& numbers) {
   State& s = *state_;
   s.usable();
+  if (s.begin_on_gpu({numbers}, [&](GpuExchange& gpu) { gpu.share(owner, numbers); })) return;
   s.told([&] {
     std::vector<at::Tensor> list{numbers};
     c10d::BroadcastOptions options;
@@ -266,15 +119,20 @@ void RankGroup::finish(const std::atomic<bool>& abort) {
   const auto begin = Clock::now();
   auto works = std::move(s.works);
   s.works.clear();
+  const auto until = [&](auto there) {
+    s.wait_for(s.meetings + 1, abort, [&] {
+      if (there()) return true;
+      std::this_thread::sleep_for(kPoll);
+      return false;
+    });
+  };
   for (auto& [work, keep] : works)
     s.told([&] {
-      s.wait_for(s.meetings + 1, abort, [&work = work] {
-        if (work->isCompleted()) return true;
-        std::this_thread::sleep_for(kPoll);
-        return false;
-      });
+      if (!work) return;
+      until([&] { return work->isCompleted(); });
       work->wait();  // throws what went wrong
     });
+  if (std::exchange(s.gpu_queued, false)) s.nccl_told([&] { until([&] { return s.gpu->done(); }); });
   s.statistics.exchanging += seconds_since(begin);
 }
 

@@ -1,5 +1,6 @@
 #pragma once
-// The processes of a data parallel run, by torch's own c10d: a TCPStore to meet at, and Gloo to exchange numbers.
+// The processes of a data parallel run, by torch's own c10d: a TCPStore to meet at, and Gloo to exchange numbers; those
+// on a GPU by NCCL.
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -19,6 +20,7 @@ struct RankGroupOptions {
   bool serve = false;  // this process holds the store
   std::string prefix;  // groups of other names, and other attempts at the same store, do not meet
   std::chrono::milliseconds timeout{120'000};
+  bool nccl_only = false;  // for what lies on the CPU, too: tests, with a library that stands in for NCCL
 };
 
 /// Every member must make the same calls in the same order. Each call names the rank that is missing when one is:
@@ -44,9 +46,9 @@ class RankGroup {
   /// The bytes of rank 0.
   std::string from_first(const std::string& bytes, const std::atomic<bool>& abort);
 
-  /// What follows is begun in the same order on every rank, between a meeting and finish(); float32 (shares: any
-  /// dtype), contiguous, in place. `sum`: of all ranks, the same bits on each. `sum_at`: on `owner` alone, the others'
-  /// numbers are undefined afterwards. `share`: everyone gets the owner's.
+  /// What follows is begun in the same order on every rank, between a meeting and finish(); contiguous, in place, all
+  /// of it on the CPU or on this rank's GPU. `sum`: of all ranks, the same bits on each. `sum_at`: on `owner` alone,
+  /// the others' numbers are undefined afterwards. `share`: everyone gets the owner's.
   void begin_sum(std::vector<at::Tensor> numbers);
   void begin_sum_at(int owner, const at::Tensor& numbers);
   void begin_share(int owner, const at::Tensor& numbers);

@@ -103,6 +103,7 @@ void RankWatch::set_step(int64_t step) {
 
 std::string RankWatch::when() {
   const std::lock_guard lock(mutex_);
+  if (mine_.step < 0) return "";  // somebody's own loop, which says nothing of steps
   return mine_.step > 0 ? " (step " + std::to_string(mine_.step) + ")" : " (before the first step)";
 }
 

@@ -4,6 +4,11 @@ const [library, text] = process.argv.slice(2);
 const api = require(library);
 const { Training } = require(library.replace('index.js', 'engine/training.js'));
 const job = JSON.parse(text);
+if (job.nccl) {
+  const ranks = require(library.replace('index.js', 'distributed/ranks.js'));
+  const { joinRanks } = ranks;
+  ranks.joinRanks = (options) => joinRanks({ ...options, ncclOnly: true });
+}
 const rank = Number(process.env.RANK ?? 0);
 const own = job.ranks?.[rank] ?? {};
 

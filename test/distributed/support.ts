@@ -16,6 +16,8 @@ export interface Job {
   evaluate?: boolean;
   /** Options of openAICompatible: servers sample. */
   servers?: object;
+  /** Numbers go by what FUSED_GRPO_NCCL names. */
+  nccl?: boolean;
   config: Record<string, unknown>;
   /** What some ranks do differently. */
   ranks?: Record<number, Record<string, unknown>>;

@@ -30,6 +30,7 @@ RankGroupOptions options_of(const Napi::Object& o) {
   options.serve = bool_at(o, "serve");
   options.prefix = string_at(o, "prefix");
   options.timeout = std::chrono::milliseconds(integer_at(o, "timeout"));
+  options.nccl_only = bool_at(o, "ncclOnly");
   if (options.world_size < 1 || options.rank < 0 || options.rank >= options.world_size || options.port < 1 ||
       options.port > 65535 || options.timeout.count() < 1)
     throw bad_argument("options", "0 <= rank < worldSize, a port from 1 to 65535 and a timeout of at least 1 ms");

@@ -114,6 +114,8 @@ at::Tensor TensorHandle::tensor_of(const Napi::Value& value, const std::string& 
   return t;
 }
 
+const char* TensorHandle::dtype_name(const at::Tensor& t) { return format_of(t).name; }
+
 Napi::Value TensorHandle::dispose(const Napi::CallbackInfo& info) {
   tensor_.reset();  // an op under way keeps the memory
   Napi::MemoryManagement::AdjustExternalMemory(info.Env(), -bytes_);
@@ -130,6 +132,8 @@ Napi::Function TensorOps::define(Napi::Env env) {
                          InstanceMethod("grpoLoss", &TensorOps::grpo_loss),
                          InstanceMethod("linearGrpoLoss", &TensorOps::linear_grpo_loss),
                          InstanceMethod("linearProducts", &TensorOps::linear_products),
+                         InstanceMethod("allReduce", &TensorOps::all_reduce),
+                         InstanceMethod("broadcast", &TensorOps::broadcast),
                      });
 }
 

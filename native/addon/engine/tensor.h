@@ -17,6 +17,8 @@ class TensorHandle : public Napi::ObjectWrap<TensorHandle> {
 
   /// The tensor of a value that must be such a handle; throws ERR_DISPOSED after dispose().
   static at::Tensor tensor_of(const Napi::Value& value, const std::string& name);
+  /// As in JavaScript: float32, bfloat16, ...
+  static const char* dtype_name(const at::Tensor& t);
 
  private:
   Napi::Value dispose(const Napi::CallbackInfo& info);
@@ -37,6 +39,8 @@ class TensorOps : public Napi::ObjectWrap<TensorOps> {
   Napi::Value grpo_loss(const Napi::CallbackInfo& info);                // advantages are given
   Napi::Value linear_products(const Napi::CallbackInfo& info);
   Napi::Value linear_grpo_loss(const Napi::CallbackInfo& info);  // hidden, weight: Tensor (linear_loss.cc)
+  Napi::Value all_reduce(const Napi::CallbackInfo& info);        // (Group, Tensor[], mean: boolean) (exchange.cc)
+  Napi::Value broadcast(const Napi::CallbackInfo& info);         // (Group, Tensor[], root)
   template <class Fn>
   Napi::Value submit(const Napi::CallbackInfo& info, Fn work) {
     return thread_.submit(info.Env(), info.This().As<Napi::Object>(),
