@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# The CUDA kernels on a real GPU, without Node: gpu-check.sh [tests|sanitize|large|bench ...] (none named: all of them).
+# The CUDA kernels on a real GPU, without Node: gpu-check.sh [tests|sanitize|large|nccl|bench ...] (none named: all of them).
 # Needs nvcc, g++, an NVIDIA GPU; Python with torch for the comparison in `bench`, compute-sanitizer for `sanitize`.
 # Exit code: 0 all passed, 1 something failed, 2 wrong use or no compiler, 3 no device (everything has been compiled).
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
 
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(tests sanitize large bench)
+[ ${#parts[@]} -gt 0 ] || parts=(tests sanitize large nccl bench)
 for part in "${parts[@]}"; do
   case $part in
-    tests | sanitize | large | bench) ;;
-    *) echo "gpu-check: unknown part '$part' (tests, sanitize, large, bench)" >&2; exit 2 ;;
+    tests | sanitize | large | nccl | bench) ;;
+    *) echo "gpu-check: unknown part '$part' (tests, sanitize, large, nccl, bench)" >&2; exit 2 ;;
   esac
 done
 
@@ -95,6 +95,9 @@ done
 objects=()
 for source in $sources; do objects+=("$folder/$(basename "$source").o"); done
 "$cxx" "${objects[@]}" "$cudart" -Wl,-rpath,"$(dirname "$cudart")" -lpthread -o "$program" || exit 1
+exchanges=build-cuda/gpu-check-nccl
+"$cxx" -std=c++20 -O2 -Wall -Wextra -I native -isystem "$include" test/gpu/nccl/main.cc native/torch/nccl.cc "$cudart" \
+  -Wl,-rpath,"$(dirname "$cudart")" -ldl -o "$exchanges" || exit 1
 echo "compiled in $((SECONDS - started)) s"
 
 "$program" device || exit $? # 3: it has said that there is none
@@ -144,8 +147,21 @@ sanitize() {
   [ $bad = 0 ] || failures=$((failures + 1))
 }
 
+# pip's NCCL is nowhere where the loader looks
+find_nccl() {
+  local candidate python=${PYTHON:-$(command -v python3 || command -v python)}
+  for candidate in "${FUSED_GRPO_NCCL:-}" .deps/torch/nvidia/nccl/lib/libnccl.so.2 \
+    "$("${python:-false}" -c 'import nvidia.nccl; print(list(nvidia.nccl.__path__)[0] + "/lib/libnccl.so.2")' 2>/dev/null)"; do
+    if [ -f "$candidate" ]; then
+      echo "$candidate"
+      return
+    fi
+  done
+}
+
 for part in "${parts[@]}"; do
   case $part in
+    nccl) FUSED_GRPO_NCCL=$(find_nccl) run nccl 90 "$exchanges" "$(nvidia-smi -L 2>/dev/null | grep -c '^GPU ')" ;;
     tests) run tests 150 "$program" tests ;;
     sanitize) sanitize ;;
     large) run large 60 "$program" large ;;
