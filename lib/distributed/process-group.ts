@@ -12,6 +12,7 @@ export interface ProcessGroupOptions {
   name?: string;
   /** Seconds without a sign of life after which a process is missing. Default: 120. */
   ddpTimeout?: number;
+  /** Ends the call that waits, with ERR_ABORTED. */
   signal?: AbortSignal;
 }
 
