@@ -1,7 +1,7 @@
 // The processes of a run and what they tell each other.
 import { deserialize, serialize } from 'node:v8';
 import { settle } from '../engine/call.js';
-import type { ExchangeStatistics, NativeGroup } from '../engine/addon.js';
+import type { ExchangeStatistics, NativeCall, NativeGroup } from '../engine/addon.js';
 import { engine } from '../native.js';
 import { rankEnvironment, type RankEnvironment } from './environment.js';
 
@@ -49,6 +49,8 @@ interface JoinOptions {
   signal?: AbortSignal;
   /** For tests: numbers on the CPU go by NCCL, too, or by what stands in for it. */
   ncclOnly?: boolean;
+  /** Seconds after which whoever waits says for whom, again and again. Default 60. */
+  patience?: number;
 }
 
 /** Groups whose others would miss this process. */
@@ -89,15 +91,27 @@ class Joined implements Ranks {
   }
 
   async gather<T>(value: T): Promise<T[]> {
-    const all = await settle(() => this.native.gather(serialize(value)), this.options.signal);
+    const all = await this.patiently(() => this.native.gather(serialize(value)));
     return all.map((bytes) => deserialize(bytes) as T);
   }
   async fromFirst<T>(value: T): Promise<T> {
     const mine = this.rank === 0 ? serialize(value) : new Uint8Array();
-    return deserialize(await settle(() => this.native.fromFirst(mine), this.options.signal)) as T;
+    return deserialize(await this.patiently(() => this.native.fromFirst(mine))) as T;
   }
   meet(): Promise<void> {
-    return settle(() => this.native.meet(), this.options.signal);
+    return this.patiently(() => this.native.meet());
+  }
+  /** A call that waits for the others, however long they take: now and then it says for whom. */
+  private async patiently<T>(call: () => NativeCall<T>): Promise<T> {
+    const { patience = 60 } = this.options;
+    let waited = 0;
+    const timer = setInterval(() => {
+      waited += patience;
+      const whom = this.native.awaited();
+      if (whom) process.emitWarning(`rank ${this.rank} has waited ${waited} s for ${whom}, alive but not there yet`, 'FusedGrpoWarning');
+    }, patience * 1000);
+    timer.unref();
+    return settle(call, this.options.signal).finally(() => clearInterval(timer));
   }
   channel(name: string): Promise<Ranks> {
     return Joined.join(this.environment, { ...this.options, name: `${this.options.name}/${name}` });

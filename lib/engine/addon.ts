@@ -139,6 +139,8 @@ export interface NativeGroup {
   fail(message: string): NativeCall<void>;
   /** fail() of a process that ends: takes at most a second. */
   lastWords(message: string): void;
+  /** Who is alive and has not come to the meeting that this rank waits at, or ''. */
+  awaited(): string;
   statistics(): ExchangeStatistics;
   leave(): NativeCall<void>;
 }

@@ -69,6 +69,7 @@ int RankGroup::rank() const { return state_->options.rank; }
 int RankGroup::world_size() const { return state_->options.world_size; }
 RankGroup::Statistics RankGroup::statistics() const { return state_->statistics; }
 
+std::string RankGroup::awaited() const { return state_->watch->awaited(); }
 void RankGroup::set_step(int64_t step) { state_->watch->set_step(step); }
 void RankGroup::meet(const std::atomic<bool>& abort) { state_->meet(abort); }
 void RankGroup::leave() noexcept { state_->leave(); }

@@ -54,6 +54,9 @@ class RankGroup {
   void begin_share(int owner, const at::Tensor& numbers);
   void finish(const std::atomic<bool>& abort);
 
+  /// Who is alive and has not come to the meeting that this rank waits at; empty when it does not. From any thread.
+  std::string awaited() const;
+
   /// Tells the others why this rank ends, so that they do not wait. Never throws.
   void fail(const std::string& message) noexcept;
   /// The same when the process ends, from any thread: takes at most a second.

@@ -109,6 +109,13 @@ std::string RankWatch::when() {
 
 void RankWatch::renew() {
   for (Seen& s : seen_) s.since = Clock::now();
+  const std::lock_guard lock(mutex_);
+  awaited_.clear();
+}
+
+std::string RankWatch::awaited() {
+  const std::lock_guard lock(mutex_);
+  return awaited_;
 }
 
 std::string RankWatch::silence(const std::vector<int>& silent, Milliseconds limit, bool failed) {
@@ -125,6 +132,7 @@ std::string RankWatch::silence(const std::vector<int>& silent, Milliseconds limi
 
 std::string RankWatch::trouble(int64_t meeting, Milliseconds limit, bool failed) {
   std::vector<int> silent;
+  std::string awaited;
   for (int r = 0; r < static_cast<int>(seen_.size()); ++r) {
     if (r == rank_) continue;
     if (const std::string why = store_.get(failed_key(r)); !why.empty())
@@ -132,7 +140,14 @@ std::string RankWatch::trouble(int64_t meeting, Milliseconds limit, bool failed)
     const Beat beat = Beat::of(store_.get(beat_key(r)));
     Seen& s = seen_[static_cast<size_t>(r)];
     if (beat.count != s.beat.count || beat.arrived != s.beat.arrived) s = {beat, Clock::now()};
-    if (s.beat.arrived < meeting && Clock::now() - s.since > limit) silent.push_back(r);
+    if (s.beat.arrived >= meeting) continue;
+    if (Clock::now() - s.since > limit) silent.push_back(r);
+    awaited += (awaited.empty() ? "rank " : ", rank ") + std::to_string(r) +
+               (s.beat.step > 0 ? " (step " + std::to_string(s.beat.step) + ")" : "");
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    awaited_ = awaited;
   }
   missing_ = static_cast<int>(silent.size());
   return silent.empty() ? "" : silence(silent, limit, failed);

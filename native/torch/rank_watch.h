@@ -39,6 +39,8 @@ class RankWatch {
   std::string trouble(int64_t meeting) { return trouble(meeting, timeout_, false); }
   /// The same after an exchange has failed: waits, shorter than the timeout, until somebody says so or falls silent.
   std::string blame(int64_t meeting);
+  /// Those that trouble() last found alive and not yet there, e.g. "rank 1 (step 3), rank 2 (step 4)"; from any thread.
+  std::string awaited();
   /// Ranks that trouble() has found silent.
   int missing() const { return missing_; }
 
@@ -71,10 +73,10 @@ class RankWatch {
   std::vector<Seen> seen_;
   int missing_ = 0;
 
-  std::mutex mutex_;  // of what the beating thread reads
+  std::mutex mutex_;  // of what other threads read
   std::condition_variable wake_, said_;
   Beat mine_;
-  std::string words_;
+  std::string words_, awaited_;
   bool stop_ = false, gone_ = false;
   std::thread beating_;
 };

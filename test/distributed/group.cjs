@@ -1,11 +1,9 @@
-// One process of a group. argv: the built library, then the job as JSON: { nccl, plan, timeout }. Prints what it found as JSON lines.
+// One process of a group. argv: the built library, then the job as JSON: { nccl, plan, timeout, patience }. Prints what it found as JSON lines.
 const [library, text] = process.argv.slice(2);
 const job = JSON.parse(text);
 const ranksModule = require(library.replace('index.js', 'distributed/ranks.js'));
-if (job.nccl) {
-  const { joinRanks } = ranksModule;
-  ranksModule.joinRanks = (options) => joinRanks({ ...options, ncclOnly: true });
-}
+const { joinRanks } = ranksModule;
+ranksModule.joinRanks = (options) => joinRanks({ ...options, ncclOnly: job.nccl, patience: job.patience });
 const { ProcessGroup, Tensor } = require(library);
 const say = (value) => process.stdout.write(JSON.stringify(value) + '\n');
 const listed = async (tensor) => [...(await tensor.toArray())];
@@ -59,6 +57,17 @@ const plans = {
     const begin = performance.now();
     say(await group.allReduce(t).catch(({ code, message }) => ({ code, message, seconds: (performance.now() - begin) / 1000 })));
     say(await group.barrier().catch(({ code }) => code));
+    await group.leave();
+  },
+  async late(group) {
+    const warnings = [];
+    process.on('warning', ({ message }) => warnings.push(message));
+    group.setStep(3 + group.rank);
+    await group.barrier();
+    if (group.rank === 1) await new Promise((resolve) => setTimeout(resolve, 3500));
+    await group.barrier();
+    await new Promise(setImmediate);
+    say(warnings);
     await group.leave();
   },
   async fail(group) {

@@ -22,6 +22,7 @@ interface Job {
   plan: string;
   nccl: boolean;
   timeout?: number;
+  patience?: number;
 }
 
 /** The lines that each process of a group printed. */
@@ -105,6 +106,12 @@ describe.each<[string, boolean]>([
     expect((lines![0] as { seconds: number }).seconds).toBeLessThan(9);
   }, 60_000);
 });
+
+test('a long wait says for whom', async () => {
+  const [first, second] = await processes(2, { plan: 'late', nccl: false, timeout: 5, patience: 1.5 });
+  const words = (seconds: number) => `rank 0 has waited ${seconds} s for rank 1 (step 4), alive but not there yet`;
+  expect([first, second]).toEqual([[[words(1.5), words(3)]], [[]]]);
+}, 60_000);
 
 describe('NCCL', () => {
   test('killed in the middle of a sum', async () => {

@@ -54,6 +54,7 @@ Napi::Function GroupHandle::define(Napi::Env env) {
                          InstanceMethod("setStep", &GroupHandle::set_step),
                          InstanceMethod("fail", &GroupHandle::fail),
                          InstanceMethod("lastWords", &GroupHandle::last_words),
+                         InstanceMethod("awaited", &GroupHandle::awaited),
                          InstanceMethod("statistics", &GroupHandle::statistics),
                          InstanceMethod("leave", &GroupHandle::leave),
                      });
@@ -131,6 +132,13 @@ Napi::Value GroupHandle::last_words(const Napi::CallbackInfo& info) {
     const std::string message = string_of(info[0], "message");
     if (const auto group = joined_->now()) group->last_words(message);
     return info.Env().Undefined();
+  });
+}
+
+Napi::Value GroupHandle::awaited(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const auto group = joined_->now();
+    return Napi::String::New(info.Env(), group ? group->awaited() : "");
   });
 }
 

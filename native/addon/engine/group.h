@@ -39,6 +39,7 @@ class GroupHandle : public Napi::ObjectWrap<GroupHandle> {
   Napi::Value set_step(const Napi::CallbackInfo& info);    // (step)
   Napi::Value fail(const Napi::CallbackInfo& info);        // (message) -> call<void>
   Napi::Value last_words(const Napi::CallbackInfo& info);  // (message): at the process's end
+  Napi::Value awaited(const Napi::CallbackInfo& info);     // () -> string: who a meeting waits for
   Napi::Value statistics(const Napi::CallbackInfo& info);  // () -> { bytes, waiting, exchanging }
   Napi::Value leave(const Napi::CallbackInfo& info);       // () -> call<void>
 
