@@ -1,5 +1,5 @@
 import type { CliContext } from './context.js';
-import { flagHelp, wrap, type FlagTable, type FlagValues } from './options.js';
+import { flagHelp, parseFlags, wrap, type FlagTable, type FlagValues } from './options.js';
 
 /** One command of the tool. */
 export interface Command {
@@ -17,6 +17,12 @@ export interface Command {
   moreFlags?(ctx: CliContext): { heading: string; table: FlagTable };
   positionals?: boolean;
   run(values: FlagValues, ctx: CliContext): Promise<number>;
+}
+
+/** A command line behind the command's name. */
+export function parseFor(command: Command, argv: readonly string[], ctx: CliContext): FlagValues {
+  const table = { ...command.moreFlags?.(ctx).table, ...command.flags(ctx) };
+  return parseFlags(command.name, table, argv, { positionals: command.positionals });
 }
 
 /** The text of `fused-grpo <command> --help`. */

@@ -3,7 +3,7 @@ import { createServer } from 'node:net';
 import { resolve } from 'node:path';
 import { FusedGrpoError } from '../errors.js';
 import { Attempt, causeOf, describe, type Ended } from './attempt.js';
-import type { Command } from './command.js';
+import { parseFor, type Command } from './command.js';
 import { readConfigFile } from './config-file.js';
 import type { CliContext } from './context.js';
 import { EXIT } from './errors.js';
@@ -41,10 +41,13 @@ function freePort(wanted = 0): Promise<number> {
 /** The commands that know of ranks. */
 const trainers: readonly Command[] = [trainCommand, sftCommand, rewardTrainCommand];
 
-/** The name of the command to launch, which must be one that trains. */
-function checkCommand(command: readonly string[]): string {
+/** The name of the command to launch, which must be one that trains; a slip in its flags is told once, not by every rank. */
+function checkCommand(command: readonly string[], ctx: CliContext): string {
   const found = trainers.find(({ name }) => name.split(' ').every((word, i) => word === command[i]));
-  if (found) return found.name;
+  if (found) {
+    parseFor(found, command.slice(found.name.split(' ').length), ctx);
+    return found.name;
+  }
   const names = `${trainers
     .map(({ name }) => name)
     .slice(0, -1)
@@ -79,7 +82,7 @@ async function run(values: FlagValues, ctx: CliContext): Promise<number> {
   const { nproc, port, maxRestarts = 0, grace = 30 } = values as { nproc?: number; port?: number; maxRestarts?: number; grace?: number };
   const command = (values._ as string[] | undefined) ?? [];
   requireFlags('launch', flags, values);
-  const name = checkCommand(command);
+  const name = checkCommand(command, ctx);
   if (maxRestarts > 0 && !resumes(command, ctx.cwd))
     ctx.stderr.write(
       `--max-restarts without --resume auto: once ${name} has made a step, a restart finds its output folder in use and cannot go on\n`,

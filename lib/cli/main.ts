@@ -4,7 +4,7 @@ import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import { FusedGrpoError, nearest } from '../errors.js';
 import { packageRoot } from '../native.js';
-import { commandHelp, type Command } from './command.js';
+import { commandHelp, parseFor, type Command } from './command.js';
 import { benchCommand } from './bench.js';
 import { buildCommand } from './build.js';
 import { processContext, type CliContext } from './context.js';
@@ -15,7 +15,6 @@ import { evalCommand } from './eval.js';
 import { generateCommand } from './generate.js';
 import { launchCommand } from './launch.js';
 import { mergeCommand } from './merge.js';
-import { parseFlags } from './options.js';
 import { speaking, tagWarnings } from './ranks.js';
 import { rewardScoreCommand, rewardTrainCommand } from './reward.js';
 import { sftCommand } from './sft.js';
@@ -89,8 +88,7 @@ async function dispatch(argv: readonly string[], ctx: CliContext): Promise<numbe
     ctx.stdout.write(commandHelp(command, ctx));
     return EXIT.ok;
   }
-  const table = { ...command.moreFlags?.(ctx).table, ...command.flags(ctx) };
-  return command.run(parseFlags(name, table, rest, { positionals: command.positionals }), ctx);
+  return command.run(parseFor(command, rest, ctx), ctx);
 }
 
 /** Runs one command line and returns its exit code; errors are printed, never thrown. */

@@ -89,6 +89,8 @@ export default ({ completions, trainerState }) => {
     expect(exit).toBe(1);
     expect(err).toMatch(/\[rank 1\] fused-grpo: Reward function .*what\?/);
     expect(err).toMatch(/Rank 1 ended with exit code 1; the run has ended/);
+    const slip = await run(['--nproc', '3', ...training(outputDir(), good, '--max-stepps', '3')]);
+    expect(slip).toMatchObject({ exit: 2, err: "fused-grpo: Unknown option --max-stepps of 'train'; did you mean --max-steps?\n" });
     expect((await run(['--nproc', '2'])).err).toMatch(/launch needs a command after --/);
     expect((await run(training(outputDir(), good))).err).toMatch(/--nproc/);
     expect((await run(['--nproc', '2', 'train', '--model', demoModel])).err).toMatch(/those of the command that it starts stand behind --/);
