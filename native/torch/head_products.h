@@ -58,8 +58,7 @@ inline void head_gradients_by_float(at::Tensor grad_rows, at::Tensor grad_weight
 inline void head_gradients(at::Tensor grad_rows, const at::Tensor& grad_weight, const at::Tensor& dlogits,
                            const at::Tensor& rows, const at::Tensor& weight) {
   const bool by_float = by_way_of_float(dlogits);
-  if (by_float && !has_wide_product())
-    return head_gradients_by_float(grad_rows, grad_weight, dlogits, rows, weight);
+  if (by_float && !has_wide_product()) return head_gradients_by_float(grad_rows, grad_weight, dlogits, rows, weight);
   by_float ? wide_product_into(grad_rows, dlogits, weight, {}, false) : (void)at::mm_out(grad_rows, dlogits, weight);
   if (!grad_weight.defined()) return;
   by_float ? wide_product_into(grad_weight, dlogits.t(), rows, {}, true) : add_product(grad_weight, dlogits, rows);

@@ -171,8 +171,7 @@ class LinearLoss {
   void back(Range r, const at::Tensor& h, at::Tensor z, const at::Tensor& slope) {
     if (slope.defined()) z.mul_(slope);
     const bool in_place = contiguous(r);
-    at::Tensor grad =
-        in_place ? a_.grad_hidden.narrow(0, rows_[size_t(r.begin)], r.size()) : at::empty_like(h);
+    at::Tensor grad = in_place ? a_.grad_hidden.narrow(0, rows_[size_t(r.begin)], r.size()) : at::empty_like(h);
     head_gradients(grad, a_.grad_weight, z, h, a_.weight);
     if (!in_place) at::Tensor(a_.grad_hidden).index_copy_(0, indices(r), grad);
   }

@@ -135,7 +135,8 @@ struct Halves {
       }
       if (ahead)
 #pragma GCC unroll 3
-        for (int o = 0; o < kOutputs; ++o) __builtin_prefetch(w + ahead + o * a.in + i, 0, 2);  // into the second cache: rows are in the first
+        for (int o = 0; o < kOutputs; ++o)
+          __builtin_prefetch(w + ahead + o * a.in + i, 0, 2);  // into the second cache: rows are in the first
       products<kRows, kOutputs, 0>(x, y, sum);
       products<kRows, kOutputs, 1>(x + 16 * kRows, y, sum);
     }
@@ -218,8 +219,8 @@ bool can_multiply(Bf16Way way) {
 
 Bf16Way bf16_way() {
   static const Bf16Way way = can_multiply(Bf16Way::pairs) && __builtin_cpu_is("amd") ? Bf16Way::pairs
-                             : can_multiply(Bf16Way::halves)                        ? Bf16Way::halves
-                                                                                    : Bf16Way::none;
+                             : can_multiply(Bf16Way::halves)                         ? Bf16Way::halves
+                                                                                     : Bf16Way::none;
   return way;
 }
 

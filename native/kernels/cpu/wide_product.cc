@@ -219,9 +219,8 @@ void with_shared_a(const Context& context, const WideProductArgs& a, const Part&
 
 void with_shared_b(const Context& context, const WideProductArgs& a, const Part& p) {
   const PartProduct product(a, p);
-  parallel_for(context, p.columns, kWidth, [&](int64_t column, int64_t) {
-    product.pack_b(column, 0, p.depth(), p.shared + column * p.depth());
-  });
+  parallel_for(context, p.columns, kWidth,
+               [&](int64_t column, int64_t) { product.pack_b(column, 0, p.depth(), p.shared + column * p.depth()); });
   const int64_t pieces = round_up(pieces_of(p.rows, kRowsOfTask), 4);  // a number that few threads share equally
   each_piece(context, p.rows, pieces, [&](int64_t from, int64_t to) { product.by_rows(context, from, to - from); });
 }
