@@ -25,7 +25,7 @@ inline void head_logits(at::Tensor& logits, const at::Tensor& rows, const at::Te
     at::mm_out(logits, rows, weight.t());
     return;
   }
-  if (has_wide_product()) return wide_product_into(logits, rows, weight.t(), {}, false);
+  if (has_wide_product()) return wide_forward_into(logits, rows, weight, {});
   const at::Tensor wide = rows.to(at::kFloat);
   each_slice(weight.size(0), [&](int64_t at, int64_t n) {
     logits.narrow(1, at, n).copy_(at::mm(wide, weight.narrow(0, at, n).to(at::kFloat).t()));

@@ -1,8 +1,8 @@
 #pragma once
 // Products of bfloat16 tensors by way of float32: by the kernel that widens what it reads, or, without AVX-512, by
 // libtorch's product of float32 copies.
+#include "kernels/linear.h"
 #include "kernels/wide_product.h"
-
 #include "torch/cpu_context.h"
 #include "torch/dtype.h"
 
@@ -45,15 +45,42 @@ inline void wide_product_into(at::Tensor c, const at::Tensor& a, const at::Tenso
   wide_product(cpu_context(), p);
 }
 
-/// a b (+ residual), bfloat16.
-inline at::Tensor wide_product(const at::Tensor& a, const at::Tensor& b, const at::Tensor& residual = {}) {
+/// a b, bfloat16.
+inline at::Tensor wide_product(const at::Tensor& a, const at::Tensor& b) {
+  if (!has_wide_product()) return at::mm(a.to(at::kFloat), b.to(at::kFloat)).to(at::kBFloat16);
+  at::Tensor c = at::empty({a.size(0), b.size(1)}, a.options());
+  wide_product_into(c, a, b, {}, false);
+  return c;
+}
+
+/// Up to so many rows the weight is better read as it lies than packed.
+constexpr int64_t kFewRows = 48;
+
+/// y = x W^T (+ residual), all bfloat16, for machines with the kernels.
+inline void wide_forward_into(at::Tensor y, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& residual) {
+  if (x.size(0) > kFewRows || !weight.is_contiguous() || !y.is_contiguous())
+    return wide_product_into(y, x, weight.t(), residual, false);
+  TORCH_CHECK(x.size(1) == weight.size(1) && y.size(0) == x.size(0) && y.size(1) == weight.size(0) &&
+                  (!residual.defined() || residual.sizes() == y.sizes()),
+              "wide product: bad shapes");
+  const at::Tensor rows = x.contiguous(), added = residual.defined() ? residual.contiguous() : residual;
+  const int64_t n = rows.size(0), in = weight.size(1), out = weight.size(0);
+  const at::Tensor scratch = at::empty({n * plain_scratch_floats(in)}, at::TensorOptions(at::kFloat));
+  linear_plain(cpu_context(), {rows.const_data_ptr(), weight.const_data_ptr(), nullptr,
+                               added.defined() ? added.const_data_ptr() : nullptr, y.mutable_data_ptr(), n, in, out,
+                               DType::bf16, scratch.mutable_data_ptr<float>()});
+}
+
+/// x W^T (+ residual), bfloat16.
+inline at::Tensor wide_forward(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& residual) {
   if (has_wide_product()) {
-    at::Tensor c = at::empty({a.size(0), b.size(1)}, a.options());
-    wide_product_into(c, a, b, residual, false);
-    return c;
+    at::Tensor y = at::empty({x.size(0), weight.size(0)}, x.options());
+    wide_forward_into(y, x, weight, residual);
+    return y;
   }
-  const at::Tensor left = a.to(at::kFloat), right = b.to(at::kFloat);
-  return (residual.defined() ? at::addmm(residual.to(at::kFloat), left, right) : at::mm(left, right)).to(at::kBFloat16);
+  const at::Tensor wide = x.to(at::kFloat), columns = weight.to(at::kFloat).t();
+  return (residual.defined() ? at::addmm(residual.to(at::kFloat), wide, columns) : at::mm(wide, columns))
+      .to(at::kBFloat16);
 }
 
 }  // namespace fg

@@ -73,7 +73,7 @@ struct SmallLinear : Function<SmallLinear> {
 /// bfloat16 products by way of float32, rounded once, at the end.
 struct WideLinear : Function<WideLinear> {
   static at::Tensor run(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& residual) {
-    return wide_product(x, weight.t(), residual);
+    return wide_forward(x, weight, residual);
   }
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight,
                             const Maybe& residual) {
