@@ -1,6 +1,6 @@
-// Products of bfloat16 matrices by float32 instructions. One factor, the one that has fewer rows or columns outside the
-// product, is packed once, for all tasks; each task packs what it needs of the other one, into memory that stays in its
-// second cache. (To pack both for all was a twentieth slower: such memory comes from other cores' caches.)
+// Products of bfloat16 matrices by float32 instructions. One factor, the smaller one as a rule, is packed once, for all
+// tasks; each task packs what it needs of the other one, into memory that stays in its second cache. (To pack a weight
+// for all was a twentieth slower: memory that several cores write and read goes through the third cache.)
 #include "kernels/wide_product.h"
 
 #include <algorithm>
@@ -16,7 +16,7 @@ constexpr int64_t kRowsOfPanel = 288;  // at most, of a task that packs panels o
 constexpr int64_t kRowsOfTask = 96;    // at most, of a task that packs A
 
 // What bounds the workspace: floats of the shared factor, and rows or columns of either where inner is cut.
-constexpr int64_t kSharedFloats = int64_t{1} << 20;
+constexpr int64_t kSharedFloats = int64_t{1} << 21;
 constexpr int64_t kMostLines = 2048, kMostDepth = 2048;
 
 constexpr int64_t pieces_of(int64_t n, int64_t size) { return (n + size - 1) / size; }
@@ -36,11 +36,12 @@ FG_INLINE void step(const float* a, const float* b, Sums& sum) {
   }
 }
 
-/// `ahead`: what will be read next, a line for every four steps.
+/// `ahead`: what will be read next, a line for every two steps.
 FG_INLINE void products(int64_t depth, const float* a, const float* b, const float* ahead, Sums& sum) {
   int64_t k = 0;
-  for (; k + 4 <= depth; k += 4, ahead += kLane) {
+  for (; k + 4 <= depth; k += 4, ahead += 2 * kLane) {
     __builtin_prefetch(ahead, 0, 2);  // into the second cache
+    __builtin_prefetch(ahead + kLane, 0, 2);
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i, a += kRows, b += kWidth) step(a, b, sum);
   }
@@ -162,7 +163,7 @@ class PartProduct {
   /// between the blocks.
   void tiles(const float* a, const float* b, const float* ahead, int64_t row, int64_t rows, int64_t column, int64_t k,
              int64_t n, float* sums) const {
-    for (int64_t r = 0; r < rows; r += kRows, a += kRows * n, sums += kRows * kWidth, ahead += n / 4 * kLane)
+    for (int64_t r = 0; r < rows; r += kRows, a += kRows * n, sums += kRows * kWidth, ahead += n / 2 * kLane)
       tile(a_, n, a, b, ahead, target(row + r, column, k == 0, k + n == p_.depth(), sums), rows - r, columns(column));
   }
 
@@ -209,10 +210,12 @@ void with_shared_a(const Context& context, const WideProductArgs& a, const Part&
   each_piece(context, p.rows, pieces_of(p.rows, 2 * kLane),
              [&](int64_t from, int64_t to) { product.pack_a(from, to - from, 0, p.rows, p.shared); });
   const int64_t pieces = pieces_of(p.rows, kRowsOfPanel), rows = round_up(pieces_of(p.rows, pieces), kLane);
-  parallel_for(context, pieces * pieces_of(p.columns, kWidth), 1, [&](int64_t i, int64_t end) {
+  const int64_t panels = pieces_of(p.columns, kWidth);
+  // Panel after panel by the same rows: those stay in a thread's second cache.
+  parallel_for(context, pieces * panels, 1, [&](int64_t i, int64_t end) {
     for (; i < end; ++i) {
-      const int64_t row = i % pieces * rows;
-      if (row < p.rows) product.by_panel(context, row, std::min(rows, p.rows - row), i / pieces * kWidth);
+      const int64_t row = i / panels * rows;
+      if (row < p.rows) product.by_panel(context, row, std::min(rows, p.rows - row), i % panels * kWidth);
     }
   });
 }
@@ -231,8 +234,8 @@ struct Plan {
   int64_t rows, columns, depth;
 
   explicit Plan(const WideProductArgs& a)
-      // Equal: what is shared is better packed without a transposition.
-      : shares_a(a.columns > a.rows || (a.columns == a.rows && a.b.column_stride != 1)) {
+      // B by columns is shared at almost any shape: line after line of it, where a task would read pieces of lines.
+      : shares_a(a.b.column_stride == 1 ? a.columns > 4 * a.rows : a.columns >= a.rows) {
     const int64_t lines = std::clamp<int64_t>(shares_a ? a.rows : a.columns, 1, kMostLines);
     depth = equal(a.inner, std::min(kMostDepth, kSharedFloats / lines));
     const int64_t others = shares_a ? a.columns : a.rows;
