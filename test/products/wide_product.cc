@@ -1,6 +1,9 @@
 // wide_product against fp64 at sizes around its tiles, blocks and parts. Numbers are small integers, whose sums are exact in any order:
 // what is left is the rounding, which store() defines, so that results are equal to the last bit. Prints `worst`, the largest error of
 // other numbers over the bound of their rounding; exits with 1 and a reason where something is wrong, with 2 without AVX-512.
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -46,18 +49,42 @@ struct Matrix {
   }
 };
 
-/// It in memory, by rows or by columns, NaN in the gaps.
+/// Numbers that end where a page that may not be read begins.
+class Fenced {
+ public:
+  explicit Fenced(size_t count) {
+    const size_t page = size_t(sysconf(_SC_PAGESIZE)), bytes = count * sizeof(bf16), used = (bytes + page - 1) / page * page;
+    size_ = used + page;
+    base_ = static_cast<char*>(mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    if (base_ == MAP_FAILED || mprotect(base_ + used, page, PROT_NONE)) fail("no memory");
+    data = reinterpret_cast<bf16*>(base_ + used - bytes);
+    for (size_t i = 0; i < count; ++i) data[i].bits = 0x7fc0;
+  }
+  ~Fenced() { munmap(base_, size_); }
+  Fenced(const Fenced&) = delete;
+  Fenced& operator=(const Fenced&) = delete;
+
+  bf16* data;
+
+ private:
+  char* base_;
+  size_t size_;
+};
+
+/// A matrix in memory, by rows or by columns, NaN in the gaps.
 struct Stored {
-  std::vector<bf16> memory;
+  int64_t lines, length, stride;
+  Fenced memory;
   WideMatrix view;
-  Stored(const Matrix& m, bool by_rows) {
-    const int64_t lines = by_rows ? m.rows : m.columns, stride = (by_rows ? m.columns : m.rows) + kGap;
-    memory.resize(size_t(lines * stride + kGap));
-    for (bf16& b : memory) b.bits = 0x7fc0;
-    view = {memory.data(), by_rows ? stride : 1, by_rows ? 1 : stride};
+  Stored(const Matrix& m, bool by_rows, int64_t gap = kGap)
+      : lines(by_rows ? m.rows : m.columns),
+        length(by_rows ? m.columns : m.rows),
+        stride(length + gap),
+        memory(size_t(lines ? (lines - 1) * stride + length : 0)) {
+    view = {memory.data, by_rows ? stride : 1, by_rows ? 1 : stride};
     for (int64_t r = 0; r < m.rows; ++r)
       for (int64_t c = 0; c < m.columns; ++c)
-        store(&memory[size_t(r * view.row_stride + c * view.column_stride)], float(m.at[size_t(r * m.columns + c)]));
+        store(memory.data + r * view.row_stride + c * view.column_stride, float(m.at[size_t(r * m.columns + c)]));
   }
 };
 
@@ -89,7 +116,7 @@ std::vector<T> run(const Context& context, const Stored& a, const Stored& b, con
   const int64_t rows = before.rows, columns = before.columns, stride = columns + kGap;
   std::vector<T> c(size_t(rows * stride + kGuard));
   std::memset(c.data(), kUntouched, c.size() * sizeof(T));
-  const Stored residual(before, true);
+  const Stored residual(before, true, 2 * kGap);
   WideProductArgs p{};
   p.a = a.view, p.b = b.view;
   p.rows = rows, p.inner = inner, p.columns = columns;
@@ -99,7 +126,7 @@ std::vector<T> run(const Context& context, const Stored& a, const Stored& b, con
   if (mode == Mode::in_place || mode == Mode::added)
     for (int64_t r = 0; r < rows; ++r)
       for (int64_t j = 0; j < columns; ++j) store(&c[size_t(r * stride + j)], float(before.at[size_t(r * columns + j)]));
-  if (mode == Mode::residual) p.residual = residual.memory.data(), p.residual_stride = stride;
+  if (mode == Mode::residual) p.residual = residual.memory.data, p.residual_stride = residual.stride;
   if (mode == Mode::in_place) p.residual = reinterpret_cast<const bf16*>(c.data()), p.residual_stride = stride;
   const int64_t floats = wide_product_floats(p);
   std::vector<float> workspace(size_t(floats + 16 + kGuard), std::numeric_limits<float>::quiet_NaN());
