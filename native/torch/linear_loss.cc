@@ -31,13 +31,6 @@ at::Tensor workspace_of(const LinearLossArgs& a, int64_t rows) {
   return at::empty({std::min(capacity_of(a), rows), a.weight.size(0)}, a.weight.options());
 }
 
-void add_product(at::Tensor grad_weight, const at::Tensor& z, const at::Tensor& h) {
-  if (z.scalar_type() == at::kFloat)
-    grad_weight.addmm_(z.t(), h);
-  else
-    grad_weight.add_(at::mm(z.t(), h));
-}
-
 class LinearLoss {
  public:
   LinearLoss(const LinearLossArgs& a, const LossParams& p) : a_(a), p_(p), records_(size_t(a.batch.layout.rows)) {}
@@ -177,18 +170,10 @@ class LinearLoss {
   /// The gradient of the (capped) logits in `z` becomes those of the hidden states and of the head.
   void back(Range r, const at::Tensor& h, at::Tensor z, const at::Tensor& slope) {
     if (slope.defined()) z.mul_(slope);
-    if (by_way_of_float(z)) {
-      const at::Tensor grad = head_gradients_by_float(z, h, a_.weight, a_.grad_weight).to(a_.grad_hidden.scalar_type());
-      at::Tensor(a_.grad_hidden).index_copy_(0, indices(r), grad);
-      return;
-    }
-    if (contiguous(r)) {
-      at::Tensor grad = a_.grad_hidden.narrow(0, rows_[size_t(r.begin)], r.size());
-      at::mm_out(grad, z, a_.weight);
-    } else {
-      at::Tensor(a_.grad_hidden).index_copy_(0, indices(r), at::mm(z, a_.weight));
-    }
-    if (a_.grad_weight.defined()) add_product(a_.grad_weight, z, h);
+    const bool in_place = contiguous(r);
+    at::Tensor grad = in_place ? a_.grad_hidden.narrow(0, rows_[size_t(r.begin)], r.size()) : at::empty_like(h);
+    head_gradients(grad, a_.grad_weight, z, h, a_.weight);
+    if (!in_place) at::Tensor(a_.grad_hidden).index_copy_(0, indices(r), grad);
   }
 
   /// All log-probs, the losses of all tokens, then the logits again.

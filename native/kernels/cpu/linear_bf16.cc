@@ -4,17 +4,15 @@
 // four times as long.
 #include "kernels/cpu/linear_bf16.h"
 
-#if defined(__x86_64__) && !defined(__clang__)
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12's own _mm512_undefined_*
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#include <immintrin.h>
-
 #include <algorithm>
 #include <type_traits>
 
 #include "kernels/cpu/tile_product.h"
+//
+#include "kernels/cpu/bf16_avx512.h"
 
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")
+#if defined(FG_BF16_AVX512)
+#pragma GCC target("avx512bf16")
 
 namespace fg {
 namespace {
@@ -43,14 +41,6 @@ struct Sums {
   static constexpr int64_t kOutputs = 48;
   alignas(64) float at[kOutputs][8];
 };
-
-FG_INLINE __m512 widen(__m256i v) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(v), 16)); }
-FG_INLINE __m256i narrow(__m512 v) {  // to nearest, ties to even, as store()
-  const __m512i i = _mm512_castps_si512(v), odd = _mm512_and_si512(_mm512_srli_epi32(i, 16), _mm512_set1_epi32(1));
-  const __m512i up = _mm512_srli_epi32(_mm512_add_epi32(i, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
-  const __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
-  return _mm512_cvtepi32_epi16(_mm512_mask_mov_epi32(up, nan, _mm512_set1_epi32(0x7fc0)));
-}
 
 /// Writes `count` outputs from `column` of rows [row, row + rows).
 void finish(const LinearPlainArgs& a, int64_t row, int64_t rows, int64_t column, int64_t count, const Sums& sums) {
@@ -115,9 +105,6 @@ struct Halves {
 
   /// The rows as they were laid out: of each 32 columns, for each half, 16 numbers of each row of the group.
   static const X* rows(const LinearPlainArgs& a, int64_t row) { return a.scratch + row * plain_scratch_floats(a.in); }
-
-  static FG_INLINE __m512i even(__m512i v) { return _mm512_slli_epi32(v, 16); }
-  static FG_INLINE __m512i odd(__m512i v) { return _mm512_and_si512(v, _mm512_set1_epi32(-65536)); }
 
   static void lay_out(const LinearPlainArgs& a, int64_t row, int64_t rows) {
     const bf16* x = static_cast<const bf16*>(a.x) + row * a.in;

@@ -7,6 +7,7 @@
 
 #include "torch/cpu_context.h"
 #include "torch/model/ops.h"
+#include "torch/wide_products.h"
 
 namespace fg::ops {
 
@@ -69,12 +70,10 @@ struct SmallLinear : Function<SmallLinear> {
   }
 };
 
-/// bfloat16 products by way of float32: both are rounded once, at the end.
+/// bfloat16 products by way of float32, rounded once, at the end.
 struct WideLinear : Function<WideLinear> {
   static at::Tensor run(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& residual) {
-    const at::Tensor wide = x.to(at::kFloat), columns = weight.to(at::kFloat).t();
-    return (residual.defined() ? at::addmm(residual.to(at::kFloat), wide, columns) : at::mm(wide, columns))
-        .to(at::kBFloat16);
+    return wide_forward(x, weight, residual);
   }
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight,
                             const Maybe& residual) {
@@ -85,11 +84,11 @@ struct WideLinear : Function<WideLinear> {
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     const auto saved = ctx->get_saved_variables();
     const auto wanted = ctx->saved_data["wanted"].toIntVector();
-    const at::Tensor &x = saved[0], &weight = saved[1], wide = grads[0].to(at::kFloat);
+    const at::Tensor &x = saved[0], &weight = saved[1], &dy = grads[0];
     at::Tensor dx, dweight;
-    if (wanted[0]) dx = at::mm(wide, weight.to(at::kFloat)).to(at::kBFloat16);
-    if (wanted[1]) dweight = at::mm(wide.t(), x.to(at::kFloat)).to(at::kBFloat16);
-    return {dx, dweight, wanted[2] ? grads[0] : at::Tensor()};
+    if (wanted[0]) dx = wide_product(dy, weight);
+    if (wanted[1]) dweight = wide_product(dy.t(), x);
+    return {dx, dweight, wanted[2] ? dy : at::Tensor()};
   }
 };
 
@@ -131,7 +130,7 @@ at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tenso
     const at::Tensor rows = x.contiguous(), added = residual.defined() ? residual.contiguous() : residual;
     return records ? record<SmallLinear>(rows, weight, added) : forward_product(rows, weight, added);
   }
-  if (weight.scalar_type() == at::kBFloat16 && !fast_bfloat16())
+  if (x.scalar_type() == at::kBFloat16 && weight.scalar_type() == at::kBFloat16 && !fast_bfloat16())
     return records ? record<WideLinear>(x, weight, residual) : WideLinear::run(x, weight, residual);
   return residual.defined() ? at::addmm(residual, x, weight.t()) : at::mm(x, weight.t());
 }
