@@ -25,6 +25,7 @@ struct WideProductArgs {
   bool add = false;                // f32: to what C holds
   const bf16* residual = nullptr;  // bf16: shaped as C, which it may be; added before the rounding
   int64_t residual_stride = 0;
+  int threads = 1;             // that the work is cut for; no result depends on it
   float* workspace = nullptr;  // wide_product_floats, 64-byte aligned
 };
 

@@ -36,6 +36,7 @@ inline void wide_product_into(at::Tensor c, const at::Tensor& a, const at::Tenso
   p.dtype = dtype_of(c);
   p.c_stride = c.stride(0);
   p.add = add;
+  p.threads = at::get_num_threads();
   if (added.defined()) {
     p.residual = static_cast<const bf16*>(added.const_data_ptr());
     p.residual_stride = added.stride(0);

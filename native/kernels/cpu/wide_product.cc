@@ -224,7 +224,9 @@ void with_shared_b(const Context& context, const WideProductArgs& a, const Part&
   const PartProduct product(a, p);
   parallel_for(context, p.columns, kWidth,
                [&](int64_t column, int64_t) { product.pack_b(column, 0, p.depth(), p.shared + column * p.depth()); });
-  const int64_t pieces = round_up(pieces_of(p.rows, kRowsOfTask), 4);  // a number that few threads share equally
+  // Two for each thread, or a number that few threads share equally. It changes no sum.
+  const int64_t least = std::min<int64_t>(pieces_of(p.rows, kLane), 2 * a.threads);
+  const int64_t pieces = std::max(least, round_up(pieces_of(p.rows, kRowsOfTask), 4));
   each_piece(context, p.rows, pieces, [&](int64_t from, int64_t to) { product.by_rows(context, from, to - from); });
 }
 
