@@ -12,7 +12,7 @@ export interface ProcessGroupOptions {
   name?: string;
   /** Seconds without a sign of life after which a process is missing. Default: 120. */
   ddpTimeout?: number;
-  /** Ends the call that waits, with ERR_ABORTED. */
+  /** Ends the call that waits, with the signal's reason, and the group: the others' calls end with ERR_RANK_LOST. */
   signal?: AbortSignal;
 }
 
@@ -156,8 +156,13 @@ export class ProcessGroup {
       () => call(this.#ranks) as Promise<T>,
       () => call(this.#ranks) as Promise<T>,
     );
-    this.#last = mine;
-    mine.catch(() => undefined); // whoever called learns of it
-    return mine;
+    // A call that was broken off here has not been made everywhere: whoever waits for it is told, and the group is over.
+    const settled = mine.catch(async (error: unknown) => {
+      if (this.#signal?.aborted) await this.#ranks.fail('a call of its ProcessGroup was aborted');
+      throw error;
+    });
+    this.#last = settled;
+    settled.catch(() => undefined); // whoever called learns of it
+    return settled;
   }
 }

@@ -5,6 +5,7 @@ const ranksModule = require(library.replace('index.js', 'distributed/ranks.js'))
 const { joinRanks } = ranksModule;
 ranksModule.joinRanks = (options) => joinRanks({ ...options, ncclOnly: job.nccl, patience: job.patience });
 const { ProcessGroup, Tensor } = require(library);
+const breakOff = new AbortController();
 const say = (value) => process.stdout.write(JSON.stringify(value) + '\n');
 const listed = async (tensor) => [...(await tensor.toArray())];
 
@@ -70,6 +71,15 @@ const plans = {
     say(warnings);
     await group.leave();
   },
+  async abort(group) {
+    const t = Tensor.from(Float32Array.of(1), [1]);
+    await group.barrier();
+    if (group.rank === 0) setTimeout(() => breakOff.abort(new Error('enough')), 300);
+    else await new Promise((resolve) => setTimeout(resolve, 900));
+    say(await group.allReduce(t).catch(({ code, message }) => ({ code, message })));
+    say(await group.barrier().catch(({ code, message }) => code ?? message));
+    await group.leave();
+  },
   async fail(group) {
     const t = Tensor.from(Float32Array.of(1), [1]);
     say(await group.allReduce(t).catch(({ code, message }) => ({ code, message })));
@@ -77,7 +87,7 @@ const plans = {
   },
 };
 
-ProcessGroup.join({ ddpTimeout: job.timeout })
+ProcessGroup.join({ ddpTimeout: job.timeout, signal: breakOff.signal })
   .then(plans[job.plan])
   .catch(({ code, message }) => {
     say({ code, message });

@@ -107,6 +107,15 @@ describe.each<[string, boolean]>([
   }, 60_000);
 });
 
+test('a call that is aborted on one process ends the group on all', async () => {
+  const [first, second] = await processes(2, { plan: 'abort', nccl: false });
+  expect(first).toEqual([{ message: 'enough' }, 'enough']);
+  expect(second).toEqual([
+    { code: 'ERR_RANK_LOST', message: expect.stringMatching(/^Rank 0 ended: a call of its ProcessGroup was aborted$/) },
+    'ERR_RANK_LOST',
+  ]);
+}, 60_000);
+
 test('a long wait says for whom', async () => {
   const [first, second] = await processes(2, { plan: 'late', nccl: false, timeout: 5, patience: 1.5 });
   const words = (seconds: number) => `rank 0 has waited ${seconds} s for rank 1 (step 4), alive but not there yet`;
