@@ -1,8 +1,6 @@
 // `launch`: the processes of one attempt at a run, from their start to their end.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { availableParallelism } from 'node:os';
-import { join } from 'node:path';
-import { packageRoot } from '../native.js';
 import type { CliContext, Output } from './context.js';
 import { EXIT } from './errors.js';
 
@@ -49,16 +47,16 @@ export class Attempt {
   private readonly timers: NodeJS.Timeout[] = [];
   private interrupted = false;
 
-  /** `grace`: seconds that the others get to save and end when one has failed. */
+  /** `argv`: of Node, a file and its arguments. `grace`: seconds that the others get to save and end when one has failed. */
   constructor(
-    command: readonly string[],
+    argv: readonly string[],
     nproc: number,
     private readonly grace: number,
     env: CliContext['env'],
     private readonly out: Output,
   ) {
     this.children = Array.from({ length: nproc }, (_, rank) =>
-      spawn(process.execPath, [join(packageRoot, 'scripts/cli.mjs'), ...command], {
+      spawn(process.execPath, argv, {
         env: {
           ...env,
           ...threadsOf(env, nproc),

@@ -1,7 +1,9 @@
 // `launch`: the processes of a data parallel run on this machine, as torchrun starts them, without Python.
 import { createServer } from 'node:net';
-import { resolve } from 'node:path';
+import { existsSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import { FusedGrpoError } from '../errors.js';
+import { packageRoot } from '../native.js';
 import { Attempt, causeOf, describe, type Ended } from './attempt.js';
 import { parseFor, type Command } from './command.js';
 import { readConfigFile } from './config-file.js';
@@ -41,12 +43,21 @@ function freePort(wanted = 0): Promise<number> {
 /** The commands that know of ranks. */
 const trainers: readonly Command[] = [trainCommand, sftCommand, rewardTrainCommand];
 
-/** The name of the command to launch, which must be one that trains; a slip in its flags is told once, not by every rank. */
-function checkCommand(command: readonly string[], ctx: CliContext): string {
+/** Of the same contract: `ProcessGroup`, or trainers in a loop of one's own. */
+const isProgram = (file: string | undefined): file is string => file !== undefined && /\.[cm]?js$/.test(file);
+
+/** What Node runs in each process: a program of the user's own, or a command that trains; a slip in its flags is told once, not by every rank. */
+function toRun(command: readonly string[], ctx: CliContext): { name: string; argv: readonly string[]; program: boolean } {
+  const [first, ...rest] = command;
+  if (isProgram(first)) {
+    const file = resolve(ctx.cwd, first);
+    if (!existsSync(file)) throw new FusedGrpoError('ERR_INVALID_ARG', `There is no program ${first} to launch`);
+    return { name: first, argv: [file, ...rest], program: true };
+  }
   const found = trainers.find(({ name }) => name.split(' ').every((word, i) => word === command[i]));
   if (found) {
     parseFor(found, command.slice(found.name.split(' ').length), ctx);
-    return found.name;
+    return { name: found.name, argv: [join(packageRoot, 'scripts/cli.mjs'), ...command], program: false };
   }
   const names = `${trainers
     .map(({ name }) => name)
@@ -55,9 +66,9 @@ function checkCommand(command: readonly string[], ctx: CliContext): string {
   const example = 'launch --nproc 2 -- train --model DIR ...';
   throw new FusedGrpoError(
     'ERR_INVALID_ARG',
-    command.length === 0
+    first === undefined
       ? `launch needs a command after --: ${example}`
-      : `launch starts what trains (${names}), not '${command[0]}': ${example}`,
+      : `launch starts what trains (${names}), not '${first}', or a program of your own (loop.mjs): ${example}`,
   );
 }
 
@@ -82,8 +93,8 @@ async function run(values: FlagValues, ctx: CliContext): Promise<number> {
   const { nproc, port, maxRestarts = 0, grace = 30 } = values as { nproc?: number; port?: number; maxRestarts?: number; grace?: number };
   const command = (values._ as string[] | undefined) ?? [];
   requireFlags('launch', flags, values);
-  const name = checkCommand(command, ctx);
-  if (maxRestarts > 0 && !resumes(command, ctx.cwd))
+  const { name, argv, program } = toRun(command, ctx);
+  if (maxRestarts > 0 && !program && !resumes(command, ctx.cwd))
     ctx.stderr.write(
       `--max-restarts without --resume auto: once ${name} has made a step, a restart finds its output folder in use and cannot go on\n`,
     );
@@ -94,7 +105,7 @@ async function run(values: FlagValues, ctx: CliContext): Promise<number> {
       MASTER_PORT: String(await freePort(port)),
       TORCHELASTIC_RESTART_COUNT: String(attempt),
     };
-    const processes = new Attempt(command, nproc!, grace, { ...ctx.env, ...where }, ctx.stderr);
+    const processes = new Attempt(argv, nproc!, grace, { ...ctx.env, ...where }, ctx.stderr);
     let interrupts = 0;
     const undo = ctx.onInterrupt(() => {
       ++interrupts;
@@ -116,10 +127,11 @@ async function run(values: FlagValues, ctx: CliContext): Promise<number> {
 
 export const launchCommand: Command = {
   name: 'launch',
-  summary: 'run a training command in several processes on this machine',
-  usage: '--nproc N [options] -- train|sft|reward train ...',
+  summary: 'run a training command, or a program of your own, in several processes on this machine',
+  usage: '--nproc N [options] -- train|sft|reward train|PROGRAM.mjs ...',
   examples: [
     'npx fused-grpo launch --nproc 2 -- train --model ./SmolLM2-135M --data prompts.jsonl --reward reward.mjs --output runs/two',
+    'npx fused-grpo launch --nproc 2 -- loop.mjs   # a program with trainers or a ProcessGroup of its own',
     'torchrun --no-python --nnodes 2 --nproc-per-node 4 ... npx fused-grpo train ...   # the same contract over several machines',
   ],
   notes: [

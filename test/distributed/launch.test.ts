@@ -7,7 +7,7 @@ import { createServer } from 'node:net';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { causeOf, threadsOf } from '../../lib/cli/attempt.js';
-import { demoModel, freePort } from './support.js';
+import { demoModel, freePort, library } from './support.js';
 
 let folder: string;
 let count = 0;
@@ -167,6 +167,22 @@ export default ({ completions, trainerState }) => {
           new RegExp(`^fused-grpo: launch starts what trains \\(train, sft and reward train\\), not '${command[0]}'`),
         ),
       });
+  }, 60_000);
+
+  test('a program of its own: its arguments, the processes, its exit code', async () => {
+    const loop = join(folder, 'loop.cjs');
+    const text = `const { ProcessGroup } = require(${JSON.stringify(library)});
+ProcessGroup.join().then(async (group) => {
+  const all = await group.gather([process.argv[2], process.env.FUSED_GRPO_THREADS]);
+  if (group.rank === 0) console.error('all: ' + JSON.stringify(all));
+  await group.leave();
+  process.exitCode = group.rank === 1 ? 5 : 0;
+});`;
+    writeFileSync(loop, text);
+    const threads = String(Math.max(1, Math.floor(availableParallelism() / 2)));
+    const { exit, err } = await run(['--nproc', '2', '--', loop, '--x=1']);
+    expect([exit, err]).toEqual([5, expect.stringContaining(`all: ${JSON.stringify([0, 1].map(() => ['--x=1', threads]))}`)]);
+    expect((await run(['--nproc', '2', '--', 'nowhere.mjs'])).err).toBe('fused-grpo: There is no program nowhere.mjs to launch\n');
   }, 60_000);
 
   test('input that cannot be used is not tried again', async () => {
