@@ -104,14 +104,14 @@ struct RankGroup::State {
     return true;
   }
 
-  /// NCCL's failures end the group: what is queued on the other ranks waits for this one.
+  /// What goes wrong here ends the group: what is queued on the other ranks waits for this one.
   template <class Fn>
   void nccl_told(Fn fn) {
     told([&] {
       try {
         fn();
       } catch (const CodedError& e) {
-        if (e.code != "ERR_CUDA" && e.code != "ERR_NO_CUDA") throw;
+        if (e.code == "ERR_RANK_LOST" || e.code == "ERR_ABORTED") throw;
         broken = e.what();
         watch->tell(broken);
         if (gpu) gpu->abort();
