@@ -17,12 +17,11 @@ export function ownGpu(gpus: number, environment: Pick<RankEnvironment, 'localRa
   );
 }
 
-/** The device that 'cuda' means in this process. */
+/** The GPU that 'cuda' means in this process. */
 export function ownCudaDevice(): string {
   const environment = rankEnvironment();
-  if (!environment) return 'cuda:0';
-  const gpus = capabilities().devices.filter(({ name }) => name.startsWith('cuda'));
-  return `cuda:${ownGpu(gpus.length, environment)}`;
+  const gpus = environment ? capabilities().devices.filter(({ name }) => name.startsWith('cuda')).length : 1;
+  return `cuda:${ownGpu(gpus, environment)}`;
 }
 
 /** This process's own GPU, or 'cpu' where there is none to use. */

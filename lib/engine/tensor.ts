@@ -86,12 +86,13 @@ export class Tensor {
     options = readOnce('Tensor.from', options, ['dtype', 'device'], 'options');
     const dtype = dtypeFor(data, options.dtype);
     const sizes = checkShape(shape, lengthOf(data));
-    let device = options.device ?? 'cpu';
+    const device = options.device ?? 'cpu';
     if (typeof device !== 'string' || !/^(cpu|cuda(:\d{1,3})?)$/.test(device))
       throw invalidValue('device', "'cpu', 'cuda' or 'cuda:<number>'", device);
-    if (device === 'cuda') device = ownCudaDevice();
+    const named = device === 'cuda' ? ownCudaDevice() : device;
+    const asked = named === 'cuda:0' ? device : named; // errors are in the caller's words
     try {
-      return new Tensor(new (engine().Tensor)(data, sizes, dtype, device), sizes, dtype, device);
+      return new Tensor(new (engine().Tensor)(data, sizes, dtype, asked), sizes, dtype, named);
     } catch (error) {
       throw fromNative(error);
     }
