@@ -152,10 +152,8 @@ export class ProcessGroup {
   /** Calls of a group must not overtake each other: they run on two threads. */
   #inTurn<T>(call: (ranks: Ranks) => Promise<T> | undefined): Promise<T> {
     if (this.#left) return Promise.reject(new FusedGrpoError('ERR_DISPOSED', 'This ProcessGroup was left'));
-    const mine = this.#last.then(
-      () => call(this.#ranks) as Promise<T>,
-      () => call(this.#ranks) as Promise<T>,
-    );
+    const make = () => call(this.#ranks) as Promise<T>;
+    const mine = this.#last.then(make, make); // an earlier call's failure is its own
     // A call that was broken off here has not been made everywhere: whoever waits for it is told, and the group is over.
     const settled = mine.catch(async (error: unknown) => {
       if (this.#signal?.aborted) await this.#ranks.fail('a call of its ProcessGroup was aborted');

@@ -4,6 +4,7 @@
 #include <c10/core/Event.h>
 
 #include <optional>
+#include <utility>
 
 #include "torch/cuda_context.h"
 #include "torch/error.h"
@@ -12,23 +13,13 @@ namespace fg {
 namespace {
 
 NcclType type_of(const at::Tensor& t) {
-  switch (t.scalar_type()) {
-    case at::kByte:
-      return NcclType::bytes;
-    case at::kInt:
-      return NcclType::int32;
-    case at::kHalf:
-      return NcclType::float16;
-    case at::kFloat:
-      return NcclType::float32;
-    case at::kDouble:
-      return NcclType::float64;
-    case at::kBFloat16:
-      return NcclType::bfloat16;
-    default:
-      throw CodedError("ERR_INVALID_ARG",
-                       std::string("NCCL does not add numbers of type ") + c10::toString(t.scalar_type()));
-  }
+  constexpr std::pair<at::ScalarType, NcclType> kTypes[] = {
+      {at::kByte, NcclType::bytes},    {at::kInt, NcclType::int32},      {at::kHalf, NcclType::float16},
+      {at::kFloat, NcclType::float32}, {at::kDouble, NcclType::float64}, {at::kBFloat16, NcclType::bfloat16}};
+  for (const auto& [torch, nccl] : kTypes)
+    if (t.scalar_type() == torch) return nccl;
+  throw CodedError("ERR_INVALID_ARG",
+                   std::string("NCCL does not add numbers of type ") + c10::toString(t.scalar_type()));
 }
 
 /// NCCL takes the device that is current where a communicator is made.

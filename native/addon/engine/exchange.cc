@@ -41,19 +41,29 @@ void agree(RankGroup& group, const std::string& mine, const std::atomic<bool>& a
                                                all[r] + " on rank " + std::to_string(r));
 }
 
+/// begin(tensor) for all that hold something, once the ranks agree, and waits for them.
+template <class Begin>
+void exchange(RankGroup& group, const std::string& call, const std::vector<at::Tensor>& tensors,
+              const std::atomic<bool>& abort, Begin begin) {
+  agree(group, described(call, tensors), abort);
+  for (const at::Tensor& t : tensors)
+    if (t.numel() > 0) begin(t);
+  group.finish(abort);
+}
+
+const Deliver kNothing = [](Napi::Env env) { return env.Undefined(); };
+
 }  // namespace
 
 Napi::Value TensorOps::all_reduce(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     auto work = [group = group_of(info[0]), tensors = tensors_of(info[1]),
                  mean = info[2].ToBoolean().Value()](const std::atomic<bool>& abort) -> Deliver {
-      agree(*group, described(mean ? "allReduce (mean)" : "allReduce (sum)", tensors), abort);
-      for (const at::Tensor& t : tensors)
-        if (t.numel() > 0) group->begin_sum({t});
-      group->finish(abort);
+      exchange(*group, mean ? "allReduce (mean)" : "allReduce (sum)", tensors, abort,
+               [&](const at::Tensor& t) { group->begin_sum({t}); });
       if (mean)
         for (const at::Tensor& t : tensors) t.div_(group->world_size());
-      return [](Napi::Env env) { return env.Undefined(); };
+      return kNothing;
     };
     return thread_.submit(info.Env(), info.This().As<Napi::Object>(), std::move(work));
   });
@@ -65,11 +75,9 @@ Napi::Value TensorOps::broadcast(const Napi::CallbackInfo& info) {
     const auto root = static_cast<int>(info[2].ToNumber().Int64Value());
     if (root < 0 || root >= group->world_size()) throw bad_argument("root", "a rank");
     auto work = [group, root, tensors = tensors_of(info[1])](const std::atomic<bool>& abort) -> Deliver {
-      agree(*group, described("broadcast from " + std::to_string(root), tensors), abort);
-      for (const at::Tensor& t : tensors)
-        if (t.numel() > 0) group->begin_share(root, t);
-      group->finish(abort);
-      return [](Napi::Env env) { return env.Undefined(); };
+      exchange(*group, "broadcast from " + std::to_string(root), tensors, abort,
+               [&](const at::Tensor& t) { group->begin_share(root, t); });
+      return kNothing;
     };
     return thread_.submit(info.Env(), info.This().As<Napi::Object>(), std::move(work));
   });

@@ -72,14 +72,11 @@ struct SmallLinear : Function<SmallLinear> {
 
 /// bfloat16 products by way of float32, rounded once, at the end.
 struct WideLinear : Function<WideLinear> {
-  static at::Tensor run(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& residual) {
-    return wide_forward(x, weight, residual);
-  }
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight,
                             const Maybe& residual) {
     at::AutoDispatchBelowADInplaceOrView guard;
     remember(ctx, x, weight, residual);
-    return run(x, weight, residual.value_or(at::Tensor()));
+    return wide_forward(x, weight, residual.value_or(at::Tensor()));
   }
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     const auto saved = ctx->get_saved_variables();
@@ -131,7 +128,7 @@ at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tenso
     return records ? record<SmallLinear>(rows, weight, added) : forward_product(rows, weight, added);
   }
   if (x.scalar_type() == at::kBFloat16 && weight.scalar_type() == at::kBFloat16 && !fast_bfloat16())
-    return records ? record<WideLinear>(x, weight, residual) : WideLinear::run(x, weight, residual);
+    return records ? record<WideLinear>(x, weight, residual) : wide_forward(x, weight, residual);
   return residual.defined() ? at::addmm(residual, x, weight.t()) : at::mm(x, weight.t());
 }
 
